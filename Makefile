@@ -1,0 +1,43 @@
+# `make repro` on a fresh machine installs everything and runs the pipeline on the built-in sample.
+PYTHON ?= python3
+BIN := .venv/bin
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help setup lock repro baselines check format test test-system clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/installed  ## make .venv from requirements.lock and install the project; does nothing when that is done
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v not in ((3, 11), (3, 12)) and f"Python 3.11 or 3.12 is needed, this is {sys.version.split()[0]}; run make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+lock: setup  ## write requirements.lock anew: newest versions that pyproject.toml allows, with hashes
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --generate-hashes \
+	  --no-emit-index-url --no-annotate --quiet --custom-compile-command 'make lock' -o requirements.lock
+
+repro: setup  ## raw tiles -> registered model, through DVC; again: only what has changed
+	$(BIN)/dvc repro
+
+check: setup  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## mend the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: setup  ## fast tests, under 15 minutes on two cores
+	$(BIN)/pytest -m 'not system'
+
+test-system: setup  ## heavy tests: kill and resume, the whole pipeline
+	$(BIN)/pytest -m system
+
+clean:  ## remove the environment and every cache; data, models and reports stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -1,0 +1,31 @@
+"""Errors that a user can cause: one sentence that says what is wrong, where, and what to do.
+
+The doors (`components.common.door`, `pipeline.cli`) print the sentence bare and exit with code 2. Any other exception
+is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class MobanetError(Exception):
+    """Base of everything that bad input, bad settings or a bad environment can cause."""
+
+
+class ParamsError(MobanetError):
+    """A key of params.yaml is unknown, missing, ill-typed or out of range."""
+
+
+class DataError(MobanetError):
+    """A raw tile is missing, unreadable, or contradicts the files beside it."""
+
+
+class StoreError(MobanetError):
+    """The store under data/store is missing, incomplete, or was written by another version."""
+
+
+class WeightsError(MobanetError):
+    """A weight file or checkpoint is missing, damaged, or of another network."""
+
+
+class TrackingError(MobanetError):
+    """MLflow is not installed, not reachable, or does not hold what a step needs."""

@@ -1,0 +1,62 @@
+"""Files that are whole or absent: written under another name, then renamed over the old one. And their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Path to write a file to; it takes the target's place when the block ends well, and vanishes when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield draft
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.chmod(0o666 & ~_umask())  # some writers make files that only their owner can read
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    os.umask(mask := os.umask(0))
+    return mask
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Empty folder to fill; it takes the target's place when the block ends well, and vanishes when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft, old = (target.with_name(f".{target.name}.{os.getpid()}.{suffix}") for suffix in ("part", "old"))
+    draft.mkdir()
+    try:
+        yield draft
+        if target.exists():
+            target.rename(old)
+        draft.rename(target)
+    finally:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        for left_over in (draft, old):
+            shutil.rmtree(left_over, ignore_errors=True)
+
+
+def write_json(target: Path, content: Any) -> None:
+    """Write JSON atomically, indented, keys in the order given."""
+    with replacing(target) as draft:
+        draft.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Checksum of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()

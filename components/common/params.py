@@ -1,0 +1,122 @@
+"""params.yaml -> frozen dataclasses: one class per section, odd keys refused.
+
+A section's class names every key with its type. A key that the file has and the class has not, a key that the class
+needs and the file lacks, and a value of another type are errors that name the key, what was given and what is expected.
+Ranges are checked by the class itself: `__post_init__` raises `ValueError` with a sentence that starts with the key.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from components.common.errors import ParamsError
+
+C = TypeVar("C")
+
+
+def section(params: Path, name: str, cls: type[C]) -> C:
+    """Read one section of a params file.
+
+    Args:
+        params: the YAML file; its top level maps section names to sections.
+        name: the section, for example `train`.
+        cls: the frozen dataclass that the section must fit; nested dataclasses are nested mappings.
+
+    Raises:
+        ParamsError: the file, the section, a key or a value is not as `cls` says.
+    """
+    try:
+        document = yaml.safe_load(params.read_text())
+    except FileNotFoundError:
+        raise ParamsError(f"{params}: no such file; run from the project's folder or pass --params FILE") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{params}:{mark.line + 1}" if mark else str(params)
+        raise ParamsError(f"{place}: not valid YAML ({getattr(error, 'problem', error)}); mend that line") from None
+    if not isinstance(document, Mapping) or name not in document:
+        raise ParamsError(f"{params}: the section {name} is missing; compare with the params.yaml of the project")
+    try:
+        return from_mapping(cls, document[name], name)
+    except ParamsError as error:
+        raise ParamsError(f"{params}: {error}") from None
+
+
+def from_mapping(cls: type[C], given: object, where: str) -> C:
+    """Build `cls` from a mapping, checking every key and type; `where` is the dotted path for messages."""
+    if not isinstance(given, Mapping):
+        raise ParamsError(f"{where} is {given!r}; expected a mapping with the keys {_names(cls)}")
+    known: dict[str, Field[Any]] = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    for key in given:
+        if key not in known:
+            raise ParamsError(f"{where}.{key} is unknown (given: {given[key]!r}); expected one of {_names(cls)}")
+    for key, field in known.items():
+        if key not in given and field.default is MISSING and field.default_factory is MISSING:
+            raise ParamsError(f"{where}.{key} is missing; expected {_spell(get_type_hints(cls)[key])}")
+    hints = get_type_hints(cls)
+    values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in given.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ParamsError(f"{where}.{error}") from None
+
+
+def _value(kind: Any, value: object, where: str) -> Any:
+    origin, options = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        return from_mapping(kind, value, where)  # type: ignore[arg-type]
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in options:
+            return None
+        inner = [option for option in options if option is not type(None)]
+        if len(inner) == 1:
+            return _value(inner[0], value, where)
+    elif origin is Literal:
+        if value in options:
+            return value
+    elif origin is tuple:
+        if isinstance(value, list) and (options[-1] is Ellipsis or len(value) == len(options)):
+            kinds = [options[0]] * len(value) if options[-1] is Ellipsis else options
+            return tuple(_value(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    elif origin is dict:
+        if isinstance(value, dict):
+            return value
+    elif kind is float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise ParamsError(f"{where} is {value!r} ({_yaml_kind(value)}); expected {_spell(kind)}")
+
+
+def _names(cls: type[Any]) -> str:
+    return ", ".join(sorted(f.name for f in fields(cls)))
+
+
+_SPELLED = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+
+
+def _spell(kind: Any) -> str:
+    origin, options = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(str(option) for option in options)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_spell(option) for option in options)
+    if origin is dict:
+        return "a mapping"
+    if origin is tuple:
+        count = "" if options[-1] is Ellipsis else f" of {len(options)}"
+        return f"a list{count}, each {_spell(options[0])}"
+    if isinstance(kind, type) and is_dataclass(kind):
+        return f"a mapping with the keys {_names(kind)}"
+    return _SPELLED.get(kind, str(kind))
+
+
+def _yaml_kind(value: object) -> str:
+    kinds = {dict: "a mapping", list: "a list"} | _SPELLED
+    return kinds.get(type(value), type(value).__name__)

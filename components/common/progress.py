@@ -1,0 +1,84 @@
+"""How far a long loop is: a bar on a terminal, a log line about every tenth elsewhere. Items go through untouched."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+QUIET_S = 1.0
+"""Log lines of one loop are at least this far apart, so that a short loop, often run, stays silent."""
+
+
+def track(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items, and show on stderr how many are done.
+
+    Args:
+        iterable: what to go through.
+        description: what is being done, for the bar and the log lines: "reading tiles".
+        total: number of items; None asks the iterable, and if that does not know either, there are no log lines.
+    """
+    if total is None and isinstance(iterable, Sized):
+        total = len(iterable)
+    return _bar(iterable, description, total) if _has_bar() else _lines(iterable, description, total)
+
+
+def _has_bar() -> bool:
+    """Rich is looked for late: a machine that only trains need not have it."""
+    if not sys.stderr.isatty():
+        return False
+    try:
+        import rich.progress  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+@functools.cache
+def _console() -> Console:
+    """One console for all bars, so that a bar inside a bar's loop is drawn below it."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _bar(iterable: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_console()) as progress:
+        yield from progress.track(iterable, total=total, description=description)
+
+
+def _lines(iterable: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    start = last = time.monotonic()
+    tenths = 0
+    for done, item in enumerate(iterable, start=1):
+        yield item
+        now = time.monotonic()
+        if total and done * 10 // total > tenths and now - last >= QUIET_S:
+            tenths, last = done * 10 // total, now
+            log.info("%s: %d of %d, %.0f s", description, done, total, now - start)

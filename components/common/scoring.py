@@ -1,0 +1,58 @@
+"""Score a network on tiles under every sensor condition: both modalities, image alone, DSM alone.
+
+Shared by train (validation tiles) and evaluate (test tiles), so that one figure means the same in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from components.common.metrics import confusion
+from components.common.store import Store, Tile, TileEntry
+from components.common.windows import Predict, Windows, sliding
+from model import MoBaNet
+
+GROUND_TRUTHS = ("eroded", "full")
+"""`eroded` ignores the boundaries between objects: the benchmark's protocol, and what every headline figure uses."""
+
+
+def conditions(network: MoBaNet) -> dict[str, Predict]:
+    """Name -> prediction of every condition a network can work in; the first is the one it was built for."""
+    if network.config.modalities == ("rgb",):
+        return {"rgb": lambda rgb, dsm: network(rgb, None)}
+    if network.config.modalities == ("dsm",):
+        return {"dsm": lambda rgb, dsm: network(None, dsm)}
+    return {
+        "rgb+dsm": lambda rgb, dsm: network(rgb, dsm),
+        "rgb": lambda rgb, dsm: network(rgb, None),
+        "dsm": lambda rgb, dsm: network(None, dsm),
+    }
+
+
+def class_map(tile: Tile, predict: Predict, windows: Windows, device: torch.device) -> npt.NDArray[np.uint8]:
+    """Predicted classes of a whole tile, `[H, W]`."""
+    bands = sliding(tile, predict, windows, device)
+    return np.concatenate([maps_KHW.argmax(0).astype(np.uint8) for _, maps_KHW in bands])
+
+
+Confusions = dict[str, dict[str, npt.NDArray[np.int64]]]
+"""Condition -> ground truth -> confusion `[K, K]`."""
+
+
+def confusions(
+    network: MoBaNet, store: Store, entries: Iterable[TileEntry], windows: Windows, device: torch.device
+) -> Confusions:
+    """Confusion matrices over all tiles, rows truth, columns prediction."""
+    k = network.config.num_classes
+    totals = {name: {gt: np.zeros((k, k), np.int64) for gt in GROUND_TRUTHS} for name in conditions(network)}
+    for entry in entries:
+        tile = store[entry]
+        for name, predict in conditions(network).items():
+            predicted_HW = class_map(tile, predict, windows, device)
+            totals[name]["eroded"] += confusion(tile.eroded_HW, predicted_HW, k)
+            totals[name]["full"] += confusion(tile.label_HW, predicted_HW, k)
+    return totals

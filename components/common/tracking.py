@@ -1,0 +1,292 @@
+"""Runs in MLflow: what a step did, with which parameters, how well. The one module beside `register` that knows MLflow.
+
+In: parameters, metrics per step, pictures, files. Out: a run in the store that `MLFLOW_TRACKING_URI` names, or else in
+`mlflow.db` and `mlruns/` of the current folder, which is where a plain `mlflow ui` looks.
+MLflow is imported when a run is opened, so a machine that trains with `runtime.tracking: none` need not have it.
+In a group of processes only rank 0 opens a run; the others pass the backend `none`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+
+from components.common.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+log = logging.getLogger(__name__)
+
+Backend = Literal["mlflow", "none"]
+
+RUN_ID = "MLFLOW_RUN_ID"
+"""Environment variable with the run that a pipeline has opened for its steps; it is joined, not copied."""
+
+
+class Run:
+    """A run that is not tracked: takes everything and keeps nothing."""
+
+    id: str | None = None
+    """Name of the run in its store; None when nothing is tracked."""
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Record parameters. Nested mappings become dotted keys; a key that the run has already keeps its value."""
+
+    def metrics(self, values: Mapping[str, float | None], step: int) -> None:
+        """Record numbers at a step; None, NaN and infinite ones are left out."""
+
+    def last_step(self, metric: str) -> int:
+        """Last step at which the run has this metric, -1 if it has none: on resume, send later steps only."""
+        return -1
+
+    def image(self, name: str, image_HWC: npt.NDArray[np.uint8], step: int) -> None:
+        """Record a picture, RGB 0..255, at a step; the same name at several steps becomes a slider."""
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Record a file, or everything below a folder, under `folder` of the run."""
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        """Set tags; an older value of a tag is replaced."""
+
+
+class _MlflowRun(Run):
+    """A run in MLflow. Once it is open, a server that goes away costs log entries, never the training."""
+
+    id: str
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.id = run_id
+        self._client = client
+        self._unsent: list[Metric] = []
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        flat = {key: str(value) for key, value in _flatten(values)}
+        self._attempt("parameters", lambda: self._send_params(flat))
+
+    def _send_params(self, flat: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        known = self._client.get_run(self.id).data.params
+        for key in flat.keys() & known.keys():
+            if known[key] != flat[key]:
+                log.warning("MLflow keeps %s = %s of the run's start; it is %s now", key, known[key], flat[key])
+        new = [Param(key, value) for key, value in flat.items() if key not in known]
+        self._client.log_batch(self.id, params=new)
+
+    def metrics(self, values: Mapping[str, float | None], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        finite = {key: float(v) for key, v in values.items() if v is not None and math.isfinite(v)}
+        self._unsent += [Metric(key, value, now_ms, step) for key, value in finite.items()]
+        self.flush()
+
+    def flush(self) -> None:
+        """Send the metrics that wait; those that a lost server refused go with the next ones."""
+        if self._attempt("metrics", lambda: self._client.log_batch(self.id, metrics=self._unsent)):
+            self._unsent = []
+
+    def last_step(self, metric: str) -> int:
+        history = self._client.get_metric_history(self.id, metric)
+        return max((point.step for point in history), default=-1)
+
+    def image(self, name: str, image_HWC: npt.NDArray[np.uint8], step: int) -> None:
+        self._attempt(f"picture {name}", lambda: self._client.log_image(self.id, image_HWC, key=name, step=step))
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        send = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+        self._attempt(str(path), lambda: send(self.id, str(path), folder))
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(key, str(value)) for key, value in values.items()]
+        self._attempt("tags", lambda: self._client.log_batch(self.id, tags=tags))
+
+    def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """Send what waits and close the run."""
+        import mlflow
+
+        self.flush()
+        self._attempt("the end of the run", lambda: mlflow.end_run(status))
+
+    def _attempt(self, what: str, send: Callable[[], object]) -> bool:
+        """Call `send`; say so when the store does not take it, and go on."""
+        try:
+            send()
+        except Exception as error:  # whatever MLflow, requests or the database raise: hours of training weigh more
+            log.warning("MLflow did not take %s (%s); the run goes on", what, _reason(error))
+            return False
+        return True
+
+
+@contextmanager
+def open_run(backend: Backend, *, experiment: str, run_id: str | None = None) -> Iterator[Run]:
+    """Open a run, and close it as what the block came to: finished, failed, or killed (Ctrl-C, `SystemExit`).
+
+    Args:
+        backend: `mlflow`, or `none` for a run that keeps nothing.
+        experiment: name of the experiment that a new run belongs to; made if it is not there.
+        run_id: run to go on with; None: the one that `MLFLOW_RUN_ID` names, else a new one. A run that the store does
+            not know (another machine's, a deleted one) is replaced by a new one, tagged `continues`, with a warning.
+
+    Raises:
+        TrackingError: MLflow is not installed, its store cannot be reached, or the run of `MLFLOW_RUN_ID` is not in it.
+    """
+    if backend == "none":
+        yield Run()
+        return
+    run = _start(connect(), experiment, run_id)
+    status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
+    try:
+        yield run
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        status = "KILLED"
+        raise
+    finally:
+        run.end(status)
+
+
+def connect() -> MlflowClient:
+    """A client for the store of the environment, after one quick contact; MLflow is told to be quiet.
+
+    Raises:
+        TrackingError: MLflow is not installed, or the store cannot be reached.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # seconds, not the usual 4 minutes for every call
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if importlib.util.find_spec("mlflow") is None:
+        raise TrackingError("MLflow is not installed here; run `pip install mlflow`, or set runtime.tracking: none")
+    import mlflow
+
+    uri = mlflow.get_tracking_uri()
+    try:
+        return _first_contact(uri)
+    except Exception as error:  # requests, SQLAlchemy, a missing database driver, MLflow: all mean the same to the user
+        raise TrackingError(
+            f"MLflow's store {_without_password(uri)} cannot be used ({_reason(_root(error))}); "
+            "start the server, correct MLFLOW_TRACKING_URI, or set runtime.tracking: none"
+        ) from None
+
+
+def _first_contact(uri: str) -> MlflowClient:
+    """A client that has been answered once, without the minutes of retries that MLflow would spend on a dead store."""
+    import mlflow
+
+    if not uri.startswith(("http://", "https://")):
+        import sqlalchemy
+
+        patience = {"connect_timeout": 5} if urlsplit(uri).hostname else {}
+        engine = sqlalchemy.create_engine(uri, connect_args=patience)
+        sqlalchemy.inspect(engine).get_table_names()
+        engine.dispose()
+    with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
+        client = mlflow.MlflowClient()
+        client.search_experiments(max_results=1)
+    return client
+
+
+def _start(client: MlflowClient, experiment: str, run_id: str | None) -> _MlflowRun:
+    """Join or start a run; `MLFLOW_RUN_ID` stays in the environment for later steps and child processes."""
+    import mlflow
+
+    named = os.environ.get(RUN_ID)
+    joined = run_id if run_id is not None else named
+    if joined is not None and not _is_known(client, joined):
+        if run_id is None:
+            raise TrackingError(f"run {joined} of {RUN_ID} is not in {_here()}; unset {RUN_ID} or correct the address")
+        log.warning("run %s is not in %s: a new run goes on from it", joined, _here())
+        joined = None
+    with _environment(**{RUN_ID: None}):
+        system_metrics = importlib.util.find_spec("psutil") is not None
+        try:
+            place = None if joined else _experiment_id(client, experiment)
+            started = mlflow.start_run(joined, place, log_system_metrics=system_metrics)
+        except Exception as error:
+            raise TrackingError(f"no run could be opened in {_here()}: {_reason(error)}") from None
+    run = _MlflowRun(client, started.info.run_id)
+    if run_id is not None and joined is None:
+        run.tags({"continues": run_id})
+    return run
+
+
+def _is_known(client: MlflowClient, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException:
+        return False
+
+
+def _experiment_id(client: MlflowClient, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    return found.experiment_id if found else client.create_experiment(name)
+
+
+def _here() -> str:
+    """Address of the store, fit for a message."""
+    import mlflow
+
+    return _without_password(mlflow.get_tracking_uri())
+
+
+def _without_password(uri: str) -> str:
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@") if password else uri
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first error of a chain: `connection refused` rather than what three libraries made of it."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every leaf of a nested mapping."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+@contextmanager
+def _environment(**values: str | None) -> Iterator[None]:
+    """Environment variables that hold inside the block alone; None: not set."""
+    before = {name: os.environ.get(name) for name in values}
+    _set_environment(values)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

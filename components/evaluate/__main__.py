@@ -1,0 +1,23 @@
+"""`python -m components.evaluate`: the door for DVC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.common.door import open_door
+from components.common.params import section
+from components.evaluate.step import EvaluateConfig, run
+
+
+def main(params: Path, store: Path, weights: Path, reports: Path) -> None:
+    """Read the parameters and call the step."""
+    run(section(params, "evaluate", EvaluateConfig), store, weights, reports)
+
+
+if __name__ == "__main__":
+    open_door(
+        "evaluate",
+        "Score a checkpoint on the test tiles, with both sensors and with either one missing, and write the report.",
+        {"store": "data/store", "weights": "models/best.safetensors", "reports": "reports"},
+        main,
+    )

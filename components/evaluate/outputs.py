@@ -1,0 +1,79 @@
+"""The files of an evaluation: written to a draft folder first, then moved, so that earlier reports survive a failure.
+
+In: an `Evaluation`, thumbnails. Out: the files named in `OWNED` below the reports folder, and the same in the training's MLflow run.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from components.common import tracking
+from components.common.files import write_json
+from components.common.metrics import as_json
+from components.common.store import Manifest
+from components.evaluate import pictures, report
+from components.evaluate.record import Evaluation, comparable_metrics
+from components.evaluate.scene import Thumbnails
+
+log = logging.getLogger(__name__)
+
+RECORD, METRICS, REPORT, PANELS = "evaluation.json", "metrics.json", "report.html", "panels"
+CONFUSION_ROWS, CONFUSION_PICTURE = "confusion.csv", "confusion.png"
+
+EXPERIMENT = "mobanet"
+"""Experiment of a new MLflow run, for a model whose training is not in the store at hand."""
+
+OWNED = (RECORD, METRICS, CONFUSION_ROWS, CONFUSION_PICTURE, PANELS, REPORT)
+"""What this step writes below the reports folder; everything else there belongs to others."""
+
+
+def put_down(reports: Path, record: Evaluation, thumbnails: Sequence[Thumbnails], manifest: Manifest) -> None:
+    """Write all files of the evaluation, or leave those of an earlier one as they are."""
+    truth, condition = record.protocol.ground_truth, record.conditions[0]
+    classes = record.protocol.classes
+    reach = pictures.gate_reach(thumbnails)
+    tiles = {t.tile: pictures.panels(t, manifest.palette, reach) for t in thumbnails}
+    with _draft_of(reports) as draft:
+        write_json(draft / RECORD, as_json(record))
+        write_json(draft / METRICS, comparable_metrics(record))
+        pictures.write_confusion_csv(draft / CONFUSION_ROWS, record.confusion[truth][condition], classes)
+        pictures.write_confusion_png(draft / CONFUSION_PICTURE, record.confusion[truth], classes)
+        (draft / PANELS).mkdir()
+        for tile, panels in tiles.items():
+            pictures.write_strip(draft / PANELS / f"{tile}.png", panels)
+        (draft / REPORT).write_text(report.render(record, tiles, manifest, reach))
+
+
+@contextmanager
+def _draft_of(reports: Path) -> Iterator[Path]:
+    """Folder beside the reports to fill; its content replaces what `OWNED` names when the block ends well."""
+    reports.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".evaluate-", dir=reports) as folder:
+        draft = Path(folder)
+        yield draft
+        for name in OWNED:
+            target = reports / name
+            if target.is_dir():
+                shutil.rmtree(target)
+            (draft / name).replace(target)
+
+
+def send(run_id: str, reports: Path, record: Evaluation) -> None:
+    """Add figures, pictures and the page to the MLflow run of the training, at the step of the checkpoint."""
+    step = record.protocol.model.step
+    numbers = {f"test/{name}": value for name, value in comparable_metrics(record).items()}
+    numbers |= {f"test/iou/{name}": found.iou for name, found in record.headline.per_class.items()}
+    with tracking.open_run("mlflow", experiment=EXPERIMENT, run_id=run_id) as run:
+        run.metrics(numbers, step)
+        run.image("test/confusion", np.asarray(Image.open(reports / CONFUSION_PICTURE).convert("RGB")), step)
+        for name in OWNED:
+            run.artifact(reports / name, "evaluation/panels" if name == PANELS else "evaluation")
+    log.info("figures and pictures are in MLflow run %s", run_id)

@@ -1,0 +1,160 @@
+"""The record of one evaluation: what `reports/evaluation.json` holds. Its schema is `evaluation.schema.json` beside this file.
+
+In: confusion matrices, the model's facts, the store's manifest. Out: `Evaluation`, and the few numbers that DVC and MLflow compare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from components.common.balance import Balance, balance, majority_miou
+from components.common.metrics import Scores, as_json, scores
+from components.common.modelfile import ModelFacts
+from components.common.scoring import GROUND_TRUTHS, Confusions
+from components.common.store import Heights
+
+FORMAT = 1
+"""Raised whenever a reader of this version could misread a file of an earlier one."""
+
+MISSING_MODALITY = "filled with 0 after normalisation"
+OVERLAP = "mean of the logits of all windows over a pixel"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """The network that was evaluated, and how it came to be."""
+
+    sha256: str  # of the weight file
+    backbone: str
+    modalities: tuple[str, ...]
+    step: int  # training step of the selected checkpoint
+    seed: int
+    dataset: str
+    source: str
+    split: str
+    data_md5: str  # data version it was trained on
+    git_commit: str  # code it was trained with
+    tool_version: str
+    validation: dict[str, float]  # percent points on the validation tiles, at that step
+    mlflow_run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """Everything that another figure must share to be comparable with these."""
+
+    dataset: str
+    source: str
+    split: str
+    subset: str
+    tiles: tuple[str, ...]
+    classes: tuple[str, ...]
+    mean_classes: tuple[str, ...]  # those that count in miou and mf1
+    ground_truth: str  # the one that balance and headline figures use
+    missing_modality: str
+    window_px: int
+    stride_px: int
+    overlap: str
+    gsd_m: float
+    bands: tuple[str, ...]
+    heights: Heights
+    data_md5: str  # data version evaluated on
+    git_commit: str  # code that evaluated
+    tool_version: str
+    device: str
+    model: TrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores of one checkpoint on the test tiles."""
+
+    format: int
+    scores: dict[str, dict[str, Scores]]  # ground truth -> condition
+    balance: Balance | None  # None: a single-modality network
+    confusion: dict[str, dict[str, list[list[int]]]]  # ground truth -> condition -> pixels, rows truth
+    protocol: Protocol
+    warnings: tuple[str, ...]  # sentences: what a reader of the figures should know about the data
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the conditions; the first is the one that the network was built for."""
+        return tuple(self.scores[self.protocol.ground_truth])
+
+    @property
+    def headline(self) -> Scores:
+        """Scores with everything that the network was built for, on the protocol's ground truth."""
+        return self.scores[self.protocol.ground_truth][self.conditions[0]]
+
+
+def trained_model(facts: ModelFacts, sha256: str) -> TrainedModel:
+    """What the record says of the network, taken from the facts in its weight file."""
+    return TrainedModel(
+        sha256=sha256,
+        backbone=facts.network.backbone,
+        modalities=facts.network.modalities,
+        step=facts.step,
+        seed=facts.seed,
+        dataset=facts.dataset,
+        source=facts.source,
+        split=facts.split,
+        data_md5=facts.data_md5,
+        git_commit=facts.git_commit,
+        tool_version=facts.tool_version,
+        validation=facts.validation,
+        mlflow_run_id=facts.mlflow_run_id,
+    )
+
+
+def evaluation(
+    totals: Confusions, facts: ModelFacts, protocol: Protocol, failure_probability: float, warnings: tuple[str, ...]
+) -> Evaluation:
+    """Turn confusion matrices over all test tiles into the record.
+
+    Args:
+        totals: condition -> ground truth -> `[K, K]`.
+        facts: of the model; its classes give the matrices their meaning.
+        protocol: how the matrices came about.
+        failure_probability: p of the expected mIoU.
+        warnings: sentences about the data.
+    """
+    by_truth = {truth: {name: counts[truth] for name, counts in totals.items()} for truth in GROUND_TRUTHS}
+    figures = {
+        truth: {name: scores(counts_KK, facts.classes, facts.in_means) for name, counts_KK in matrices.items()}
+        for truth, matrices in by_truth.items()
+    }
+    main = figures[protocol.ground_truth]
+    balanced = None
+    if len(main) > 1:
+        v0 = majority_miou(by_truth[protocol.ground_truth]["rgb+dsm"], facts.in_means)
+        balanced = balance(main["rgb+dsm"].miou, main["rgb"].miou, main["dsm"].miou, v0, failure_probability)
+    counts_as_lists = {
+        truth: {name: np.asarray(counts_KK).tolist() for name, counts_KK in matrices.items()}
+        for truth, matrices in by_truth.items()
+    }
+    return Evaluation(FORMAT, figures, balanced, counts_as_lists, protocol, warnings)
+
+
+def comparable_metrics(record: Evaluation) -> dict[str, float]:
+    """The numbers worth a column in a table of runs, flat; what is not defined is left out.
+
+    `miou`, `oa`... are of the network's own condition on the protocol's ground truth; `miou_full_truth` is on the full one.
+    """
+    best = record.headline
+    condition = record.conditions[0]
+    worst = best.per_class[best.worst_class].iou if best.worst_class else None
+    numbers: dict[str, float | None] = {
+        "oa": best.oa,
+        "miou": best.miou,
+        "mf1": best.mf1,
+        "miou_all": best.miou_all,
+        "worst_class_iou": worst,
+        "miou_full_truth": record.scores["full"][condition].miou,
+    }
+    if record.balance is not None:
+        figures = asdict(record.balance)
+        numbers |= {"miou_rgb": figures.pop("rgb"), "miou_dsm": figures.pop("dsm")}
+        numbers |= {name: value for name, value in figures.items() if name not in ("both", "failure_probability")}
+    return {name: value for name, value in as_json(numbers).items() if value is not None}

@@ -1,0 +1,89 @@
+"""One tile through the network under every condition: confusion matrices to add up, and thumbnails to look at.
+
+In: a network, a tile of the store. Out: counts per condition and ground truth, and layers shrunk to a picture's size; the full
+maps of a tile are dropped before the next one is read. Letters: H W pixels of the tile, h w of a thumbnail, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from components.common.metrics import confusion
+from components.common.panels import shrink_classes, shrink_mean, shrink_picture
+from components.common.scoring import Confusions, class_map, conditions
+from components.common.store import Tile
+from components.common.windows import Windows, sliding
+from model import MoBaNet
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnails:
+    """Layers of one tile, shrunk alike."""
+
+    tile: str
+    image_hw3: npt.NDArray[np.uint8]  # the image's first three bands
+    dsm_hw: npt.NDArray[np.float32]  # scaled as in the store; NaN = not measured
+    label_hw: npt.NDArray[np.uint8]  # full ground truth, 255 = ignore
+    predicted_hw: dict[str, npt.NDArray[np.uint8]]  # by condition
+    gate_hw: npt.NDArray[np.float32] | None  # 0 the DSM alone, 1 the image alone; None: the network has no gates
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What evaluation keeps of one tile."""
+
+    confusions: Confusions
+    thumbnails: Thumbnails
+
+
+def look_at(
+    network: MoBaNet, name: str, tile: Tile, windows: Windows, device: torch.device, thumbnail_px: int
+) -> Scene:
+    """Predict one tile under every condition of the network.
+
+    Args:
+        network: in evaluation mode, on `device`.
+        name: id of the tile, for its thumbnails.
+        tile: the pixels.
+        windows: how it is cut.
+        device: where the network is.
+        thumbnail_px: longest side of a thumbnail, pixels.
+    """
+    k = network.config.num_classes
+    counts: Confusions = {}
+    predicted_hw = {}
+    for condition, predict in conditions(network).items():
+        map_HW = class_map(tile, predict, windows, device)
+        counts[condition] = {"eroded": confusion(tile.eroded_HW, map_HW, k), "full": confusion(tile.label_HW, map_HW, k)}
+        predicted_hw[condition] = shrink_classes(map_HW, thumbnail_px)
+    gate_HW = gate_map(network, tile, windows, device)
+    thumbnails = Thumbnails(
+        tile=name,
+        image_hw3=shrink_picture(tile.image_HWC[..., :3], thumbnail_px),
+        dsm_hw=shrink_mean(tile.dsm_HW, thumbnail_px),
+        label_hw=shrink_classes(tile.label_HW, thumbnail_px),
+        predicted_hw=predicted_hw,
+        gate_hw=None if gate_HW is None else shrink_mean(gate_HW, thumbnail_px),
+    )
+    return Scene(counts, thumbnails)
+
+
+def gate_map(
+    network: MoBaNet, tile: Tile, windows: Windows, device: torch.device
+) -> npt.NDArray[np.float32] | None:
+    """Mean gate over stages and channels, `[H, W]`, from windows side by side; None: the network has no gates."""
+    if not network.config.dgfm or len(network.config.modalities) < 2:
+        return None
+
+    def predict(rgb_B3HW: Tensor, dsm_B1HW: Tensor) -> Tensor:
+        gates = [gate_BChw.mean(dim=1, keepdim=True) for gate_BChw in network.gates(rgb_B3HW, dsm_B1HW)]
+        return F.interpolate(torch.stack(gates).mean(dim=0), size=rgb_B3HW.shape[-2:])
+
+    side_by_side = replace(windows, stride_px=windows.window_px)
+    return np.concatenate([maps_1hW[0] for _, maps_1hW in sliding(tile, predict, side_by_side, device)])

@@ -1,0 +1,185 @@
+"""Evaluate: score the selected checkpoint on the test tiles, with both sensors and with either one missing.
+
+In: `data/store` (test tiles only), `models/best.safetensors`. Out, below `reports`, all of it or nothing: `evaluation.json`,
+`metrics.json`, `confusion.csv`, `confusion.png`, `panels/TILE.png`, `report.html`; described in docs/evaluation.md.
+The same figures and pictures join the MLflow run of the training.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from components.common import provenance, tracking
+from components.common.errors import ParamsError, StoreError
+from components.common.files import digest
+from components.common.metrics import scores
+from components.common.modelfile import ModelFacts, load_model
+from components.common.progress import track
+from components.common.scoring import GROUND_TRUTHS, Confusions
+from components.common.store import Store
+from components.common.windows import Windows
+from components.evaluate import outputs, record, words
+from components.evaluate.scene import Scene, look_at
+from model import MoBaNet
+
+log = logging.getLogger(__name__)
+
+GROUND_TRUTH = "eroded"
+SUBSET = "test"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """Section `evaluate` of params.yaml."""
+
+    window_px: int | None  # side of a window, pixels, 1 or more; null: the side that the network was trained with
+    stride_px: int  # step between windows, pixels, 1..window; a smaller one is slower and smoother
+    batch_size: int  # windows that go through the network at once, 1 or more
+    failure_probability: float  # p of the expected mIoU: each sensor fails with it, 0 <= p < 1
+    panel_px: int  # longest side of a picture, pixels, 64..2048
+
+    def __post_init__(self) -> None:
+        if self.window_px is not None and self.window_px < 1:
+            raise ValueError(f"window_px is {self.window_px}; expected 1 or more, or null")
+        if self.stride_px < 1 or (self.window_px is not None and self.stride_px > self.window_px):
+            raise ValueError(f"stride_px is {self.stride_px}; expected 1 up to window_px, so that no pixel is left out")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; expected 1 or more")
+        if not 0 <= self.failure_probability < 1:
+            raise ValueError(f"failure_probability is {self.failure_probability}; expected 0 <= p < 1")
+        if not 64 <= self.panel_px <= 2048:
+            raise ValueError(f"panel_px is {self.panel_px}; expected 64 to 2048")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateResult:
+    """What was found, and where a person reads it."""
+
+    evaluation: record.Evaluation
+    report: Path
+
+
+def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> EvaluateResult:
+    """Evaluate a checkpoint and write the reports.
+
+    Args:
+        config: section `evaluate`.
+        store: folder of the store; nothing but the manifest and the test tiles is read.
+        weights: a file of `save_model`; if its training was tracked, the figures join that MLflow run.
+        reports: folder for the outputs; files of other steps in it are left alone.
+
+    Raises:
+        ParamsError: the stride is larger than the window.
+        StoreError: the store is unreadable, holds no test tile, or has other classes or bands than the model.
+        WeightsError: the weights are unreadable.
+        TrackingError: the training was tracked, and its MLflow store cannot be used.
+    """
+    network, facts = load_model(weights)
+    if facts.mlflow_run_id is not None:
+        tracking.connect()  # a dead server is better met before the work than after it
+    data = Store(store)
+    _check_match(data, facts, weights)
+    windows = _windows(config, network, facts)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    scenes = list(_scenes(network.to(device), facts, data, windows, device, config.panel_px))
+    manifest = data.manifest
+    evaluation = record.evaluation(
+        _total([scene.confusions for scene in scenes]),
+        facts,
+        _protocol(data, facts, weights, windows, device),
+        config.failure_probability,
+        words.data_warnings(manifest, data.data_md5, facts, manifest.subset(SUBSET)),
+    )
+    if math.isnan(evaluation.headline.miou):
+        raise StoreError(f"{store}: no labelled pixel in the test tiles; check the raw labels and run preprocess again")
+    outputs.put_down(reports, evaluation, [scene.thumbnails for scene in scenes], manifest)
+    log.info("%s", words.headline(evaluation))
+    if facts.mlflow_run_id is not None:
+        outputs.send(facts.mlflow_run_id, reports, evaluation)
+    return EvaluateResult(evaluation, reports / outputs.REPORT)
+
+
+def _check_match(data: Store, facts: ModelFacts, weights: Path) -> None:
+    """Refuse a store that the model cannot be scored on; another version of the same data only earns a warning."""
+    manifest = data.manifest
+    for what, stored, trained in (
+        ("classes", manifest.classes, facts.classes),
+        ("image bands", manifest.bands, facts.bands),
+    ):
+        if stored != trained:
+            raise StoreError(
+                f"{data.path}: the {what} are {', '.join(stored)}, those of {weights} are {', '.join(trained)}; "
+                "evaluate on the data set that the model was trained for"
+            )
+    if not manifest.subset(SUBSET):
+        raise StoreError(f"{data.path}: the split {manifest.split} has no test tile here; run acquire and preprocess again")
+    if data.data_md5 != facts.data_md5:
+        log.warning("the model was trained on data version %s, the store is %s", facts.data_md5, data.data_md5)
+
+
+def _windows(config: EvaluateConfig, network: MoBaNet, facts: ModelFacts) -> Windows:
+    side = config.window_px or facts.window_px
+    if config.stride_px > side:
+        raise ParamsError(
+            f"evaluate.stride_px is {config.stride_px}, the window of the model is {side} px; "
+            f"set a stride of 1 to {side}, so that no pixel is left out"
+        )
+    return Windows(side, config.stride_px, config.batch_size, network.patch_size, facts.image_mean, facts.image_std)
+
+
+def _scenes(
+    network: MoBaNet, facts: ModelFacts, data: Store, windows: Windows, device: torch.device, panel_px: int
+) -> Iterator[Scene]:
+    """Every test tile, one after the other; what is kept of each is small."""
+    for entry in track(data.manifest.subset(SUBSET), "evaluating test tiles"):
+        start = time.monotonic()
+        scene = look_at(network, entry.id, data[entry], windows, device, panel_px)
+        found = {
+            name: scores(counts[GROUND_TRUTH], facts.classes, facts.in_means).miou
+            for name, counts in scene.confusions.items()
+        }
+        text = "  ".join(f"{name} {miou:5.1f}" for name, miou in found.items())
+        log.info("tile %-6s  mIoU  %s  %6.1f s", entry.id, text, time.monotonic() - start)
+        yield scene
+
+
+def _total(parts: list[Confusions]) -> Confusions:
+    return {
+        condition: {truth: sum(part[condition][truth] for part in parts) for truth in GROUND_TRUTHS}
+        for condition in parts[0]
+    }
+
+
+def _protocol(
+    data: Store, facts: ModelFacts, weights: Path, windows: Windows, device: torch.device
+) -> record.Protocol:
+    manifest = data.manifest
+    return record.Protocol(
+        dataset=manifest.dataset,
+        source=manifest.source,
+        split=manifest.split,
+        subset=SUBSET,
+        tiles=tuple(entry.id for entry in manifest.subset(SUBSET)),
+        classes=facts.classes,
+        mean_classes=tuple(name for name, counts in zip(facts.classes, facts.in_means, strict=True) if counts),
+        ground_truth=GROUND_TRUTH,
+        missing_modality=record.MISSING_MODALITY,
+        window_px=windows.window_px,
+        stride_px=windows.stride_px,
+        overlap=record.OVERLAP,
+        gsd_m=manifest.gsd_m,
+        bands=manifest.bands,
+        heights=manifest.heights,
+        data_md5=data.data_md5,
+        git_commit=provenance.git_commit(),
+        tool_version=provenance.tool_version(),
+        device=device.type,
+        model=record.trained_model(facts, digest(weights)),
+    )

@@ -1,0 +1,1 @@
+"""Raw tiles -> a store of memory-mapped Arrow files with a manifest."""

@@ -1,0 +1,58 @@
+"""A function over many jobs, in processes: results in the order of the jobs, errors as they were raised, Ctrl-C obeyed at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import TypeVar
+
+from components.common.errors import DataError
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+
+def pooled(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[R]:
+    """Yield `function(job)` for each job, in order.
+
+    Args:
+        function: importable by name; so are the classes of jobs and results.
+        jobs: what to do.
+        workers: processes; 0 means one per core; 1 means this very process.
+    Raises:
+        DataError: a worker was killed. Whatever `function` raises comes as it is and ends the other workers.
+    """
+    workers = min(workers or os.cpu_count() or 1, len(jobs))
+    if workers <= 1:
+        yield from map(function, jobs)
+        return
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:  # spawn: GDAL must not be forked
+        with _children_deaf_to_interrupts():
+            futures = [pool.submit(function, job) for job in jobs]
+        try:
+            for future in futures:
+                yield future.result()
+        except BrokenProcessPool:
+            raise DataError(
+                f"a process was killed, most likely for want of memory; set preprocess.workers below {workers}"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()  # after the last result they idle; after an error their work is of no use
+
+
+@contextmanager
+def _children_deaf_to_interrupts() -> Iterator[None]:
+    """Processes started here never see Ctrl-C, which a terminal sends to all; this one gets it after the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

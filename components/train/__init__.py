@@ -1,0 +1,1 @@
+"""Store -> the best balanced-fusion checkpoint and its history."""

@@ -1,0 +1,31 @@
+"""`python -m components.train`: the door for DVC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.common.door import open_door
+from components.common.params import section
+from components.train.config import ModelParams, RuntimeConfig, TrainConfig
+from components.train.step import run
+
+
+def main(params: Path, store: Path, models: Path, checkpoints: Path) -> None:
+    """Read the parameters and call the step."""
+    run(
+        section(params, "train", TrainConfig),
+        section(params, "model", ModelParams),
+        section(params, "runtime", RuntimeConfig),
+        store,
+        models,
+        checkpoints,
+    )
+
+
+if __name__ == "__main__":
+    open_door(
+        "train",
+        "Train on the store and select the best balanced-fusion checkpoint.",
+        {"store": "data/store", "models": "models", "checkpoints": "checkpoints"},
+        main,
+    )

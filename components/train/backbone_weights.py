@@ -1,0 +1,114 @@
+"""Pretrained weights into the frozen backbone: from the hub, a file or S3. Never one instead of another in silence."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models.vision_transformer import checkpoint_filter_fn
+from torch import Tensor
+
+from components.common.errors import WeightsError
+from components.common.files import digest
+from model import MoBaNet
+
+log = logging.getLogger(__name__)
+
+CLASSIFIER = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
+"""Weights of a classifier on top of a ViT: the only ones of a file that may be left over."""
+
+
+def load_backbone_weights(network: MoBaNet, source: str) -> str:
+    """Fill the backbone, and the DSM stream's copy of its patch embedding, from `source`.
+
+    Args:
+        network: freshly built; its own random weights stay when `source` is `none`.
+        source: `none`, `hub`, a path, or `s3://bucket/key`.
+
+    Returns:
+        What identifies these weights: `none`, or the sha256 of the tensors that were loaded.
+
+    Raises:
+        WeightsError: they cannot be had, or do not fit the backbone; the message names the first weight that does not.
+    """
+    if source == "none":
+        log.info("backbone weights: random (model.weights: none)")
+        return "none"
+    vit, name = network.encoder.backbone.vit, network.config.backbone
+    if source == "hub":
+        state = _from_hub(name, network.config.backbone_args)
+    elif source.startswith("s3://"):
+        with tempfile.TemporaryDirectory() as folder:
+            state = _from_file(_download(source, Path(folder)), source)
+    else:
+        state = _from_file(Path(source), source)
+    try:
+        fitted = checkpoint_filter_fn(dict(state), vit)
+        left_over = vit.load_state_dict(fitted, strict=False)
+    except (RuntimeError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{source}: does not fit {name} ({' '.join(str(error).split())[:300]})") from None
+    unexpected = [key for key in left_over.unexpected_keys if not key.startswith(CLASSIFIER)]
+    for kind, keys in (("lacks", left_over.missing_keys), ("also holds", unexpected)):
+        if keys:
+            raise WeightsError(f"{source}: {kind} {keys[0]} and {len(keys) - 1} more; it is not a file for {name}")
+    network.encoder.reset_dsm_patch_embedding()
+    identity = _fingerprint(vit.state_dict())
+    log.info("backbone weights: %s, sha256 %s", source, identity[:12])
+    return identity
+
+
+def _from_hub(name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:
+    try:
+        return dict(timm.create_model(name, pretrained=True, num_classes=0, global_pool="", **arguments).state_dict())
+    except Exception as error:  # huggingface_hub, requests and timm raise many kinds: no network, no such weights, ...
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"hub weights of {name} cannot be had ({reason}); set model.weights to a local file, an s3:// URI or none"
+        ) from None
+
+
+def _from_file(path: Path, source: str) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, IsADirectoryError):
+        raise WeightsError(f"{source}: no such file; correct model.weights") from None
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise WeightsError(f"{source}: damaged or not a plain weight file ({reason}); it was not loaded") from None
+    if not isinstance(loaded, dict):
+        raise WeightsError(f"{source}: holds a {type(loaded).__name__}, expected weights by name")
+    return loaded
+
+
+def _download(uri: str, folder: Path) -> Path:
+    import boto3
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, key = urlsplit(uri).netloc, urlsplit(uri).path.lstrip("/")
+    target = folder / (Path(key).name or "weights")
+    try:
+        boto3.client("s3").download_file(bucket, key, str(target))
+    except (Boto3Error, BotoCoreError, ClientError) as error:
+        raise WeightsError(f"{uri}: cannot be downloaded ({error}); check the address and the AWS_* settings") from None
+    log.info("%s: downloaded, sha256 %s", uri, digest(target)[:12])
+    return target
+
+
+def _fingerprint(state: dict[str, Tensor]) -> str:
+    total = hashlib.sha256()
+    for name in sorted(state):
+        total.update(name.encode())
+        total.update(state[name].detach().cpu().flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()

@@ -1,0 +1,96 @@
+"""The sections `model`, `train` and `runtime` of params.yaml, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from components.common.tracking import Backend
+from model import MaskingConfig, MoBaNetConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelParams(MoBaNetConfig):
+    """Section `model`: the network, and where the backbone's weights come from."""
+
+    weights: str  # none | hub | path of a .safetensors or .pth file | s3://bucket/key
+
+    def network(self, num_classes: int) -> MoBaNetConfig:
+        """The network for data of `num_classes` classes."""
+        given = {f.name: getattr(self, f.name) for f in fields(MoBaNetConfig)}
+        return MoBaNetConfig(**given | {"num_classes": num_classes})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidationConfig:
+    """When and how validation tiles are scored, and which checkpoint is kept."""
+
+    every_steps: int  # steps between validations, >= 1; the last step is always validated
+    stride_px: int  # step between windows, pixels, 1..crop_px
+    batch_size: int  # windows at once, >= 1
+    failure_probability: float  # p of E(p), 0 <= p < 1
+    guard: float  # how far v(RD) may lie under the best one, percent points, >= 0
+    pictures: int  # validation crops shown in MLflow, >= 0
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "every_steps", "stride_px", "batch_size")
+        _at_least(self, 0, "guard", "pictures")
+        if not 0 <= self.failure_probability < 1:
+            raise ValueError(f"failure_probability is {self.failure_probability}; expected 0 or more and below 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """Section `train`: everything that shapes the result."""
+
+    seed: int  # of everything random: weights, crops, flips, masks, dropout; >= 0
+    steps: int  # optimiser steps, >= 1
+    batch_size: int  # crops per step, >= 1
+    crop_px: int  # side of a crop, pixels; padded to a multiple of the patch size
+    flips: bool  # horizontal and vertical, each with probability 0.5
+    labels: Literal["full", "eroded"]  # ground truth to learn from
+    learning_rate: float  # after the warm-up, > 0
+    min_learning_rate: float  # at the end of the cosine, >= 0
+    warmup_steps: int  # of linear warm-up, >= 0
+    weight_decay: float  # of AdamW; one-dimensional weights have none; >= 0
+    betas: tuple[float, float]  # of AdamW, each 0 <= beta < 1
+    aux_weight: float  # of the auxiliary losses, >= 0
+    masking: MaskingConfig  # MCRM
+    image_mean: tuple[float, float, float]  # per band, of the image / 255
+    image_std: tuple[float, float, float]  # per band, > 0
+    validation: ValidationConfig
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "steps", "batch_size", "crop_px")
+        _at_least(self, 0, "seed", "min_learning_rate", "warmup_steps", "weight_decay", "aux_weight")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; expected a number above 0")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas is {list(self.betas)}; expected two numbers from 0 to below 1")
+        if min(self.image_std) <= 0:
+            raise ValueError(f"image_std is {list(self.image_std)}; expected numbers above 0")
+        if self.validation.stride_px > self.crop_px:
+            raise ValueError(f"validation.stride_px is {self.validation.stride_px}; expected crop_px or less")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeConfig:
+    """Section `runtime`: where and how training runs; shapes no number."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    workers: int  # processes that cut crops; 0: the training process itself
+    checkpoint_every_steps: int  # at most so many steps are lost by an interruption, >= 1
+    keep_checkpoints: int  # latest ones kept, >= 1
+    log_every_steps: int  # steps between log lines, >= 1
+    tracking: Backend  # mlflow | none
+    experiment: str  # name in MLflow
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "checkpoint_every_steps", "keep_checkpoints", "log_every_steps")
+        _at_least(self, 0, "workers")
+
+
+def _at_least(config: object, least: float, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            raise ValueError(f"{name} is {getattr(config, name)}; expected {least} or more")

@@ -1,0 +1,106 @@
+"""The training loop: one step, one line of log; validate, select and checkpoint every so often."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+import torch
+
+from components.common.store import Store
+from components.common.tracking import Run
+from components.common.windows import Windows
+from components.train.checkpoint import Checkpoints, Progress
+from components.train.config import RuntimeConfig, TrainConfig
+from components.train.data import Batch, Crops, batches
+from components.train.optim import learning_rate
+from components.train.validation import pictures, selected_step, steps_in_play, validate
+from model import MoBaNet, mask_modalities, segmentation_loss
+from model.inputs import normalise, pad_to_multiple
+from model.losses import IGNORE
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a run works with."""
+
+    network: MoBaNet
+    optimizer: torch.optim.Optimizer
+    config: TrainConfig
+    runtime: RuntimeConfig
+    store: Store
+    windows: Windows
+    device: torch.device
+    checkpoints: Checkpoints
+    run: Run
+
+
+def fit(session: Session, progress: Progress) -> None:
+    """Train from `progress.step` to the last step; `progress` and the checkpoints are kept up to date."""
+    config, runtime, network = session.config, session.runtime, session.network
+    crops = Crops(session.store, session.store.manifest.subset("train"), config)
+    losses: list[torch.Tensor] = []
+    since = time.monotonic()
+    network.train()
+    for step, batch in enumerate(batches(crops, config, runtime.workers, progress.step + 1), start=progress.step + 1):
+        losses.append(_step(session, batch, step))
+        progress.step = step
+        last = step == config.steps
+        if step % runtime.log_every_steps == 0 or last:
+            _log(session, progress, torch.stack(losses).mean().item(), len(losses) / (time.monotonic() - since))
+            losses, since = [], time.monotonic()
+        if step % config.validation.every_steps == 0 or last:
+            _validate(session, progress)
+            since = time.monotonic()
+        if step % runtime.checkpoint_every_steps == 0 or step % config.validation.every_steps == 0 or last:
+            session.checkpoints.save(network, session.optimizer, progress)
+
+
+def _step(session: Session, batch: Batch, step: int) -> torch.Tensor:
+    """One optimiser step; returns the loss, on the device."""
+    config, device = session.config, session.device
+    seed = config.seed * 1_000_000_007 + step
+    torch.manual_seed(
+        seed
+    )  # dropout; like the mask, a function of the step, so that a resumed run repeats nothing else
+    image, dsm, label = (x.to(device, non_blocking=True) for x in (batch.image_BCHW, batch.dsm_B1HW, batch.label_BHW))
+    rgb, dsm = normalise(image, dsm, config.image_mean, config.image_std)
+    rgb, dsm = mask_modalities(rgb, dsm, config.masking, torch.Generator().manual_seed(seed))
+    patch = session.network.patch_size
+    output = session.network.forward_with_aux(pad_to_multiple(rgb, patch), pad_to_multiple(dsm, patch))
+    target = pad_to_multiple(label[:, None], patch, IGNORE)[:, 0].long()
+    loss = segmentation_loss(output, target, config.aux_weight)
+    for group in session.optimizer.param_groups:
+        group["lr"] = learning_rate(step, config)
+    session.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    session.optimizer.step()
+    return loss.detach()
+
+
+def _log(session: Session, progress: Progress, loss: float, steps_per_s: float) -> None:
+    config, step = session.config, progress.step
+    row = {"step": step, "loss": loss, "learning_rate": learning_rate(step, config)}
+    progress.losses.append(row)
+    session.run.metrics({"train/loss": loss, "train/learning_rate": row["learning_rate"]}, step)
+    left_min = (config.steps - step) / steps_per_s / 60
+    images_per_s = steps_per_s * config.batch_size
+    line = "step %5d/%d  loss %.4f  lr %.2e  %.1f images/s  %.1f min left"
+    log.info(line, step, config.steps, loss, row["learning_rate"], images_per_s, left_min)
+
+
+def _validate(session: Session, progress: Progress) -> None:
+    config, step = session.config.validation, progress.step
+    figures = validate(session.network, session.store, session.windows, config, session.device)
+    progress.validations.append({"step": step, **figures})
+    session.checkpoints.save_candidate(session.network, step)
+    session.checkpoints.drop_candidates_except(steps_in_play(progress.validations, config.guard))
+    session.run.metrics({f"val/{name}": value for name, value in figures.items()}, step)
+    for tile, picture in pictures(session.network, session.store, session.windows, config.pictures, session.device):
+        session.run.image(f"validation {tile}", picture, step)
+    mious = "  ".join(f"{name.removeprefix('miou_')} {value:.2f}" for name, value in figures.items() if "miou_" in name)
+    best = "  best so far" if selected_step(progress.validations, config.guard) == step else ""
+    log.info("step %5d  validation mIoU %%: %s  expected %.2f%s", step, mious, figures["expected_miou"], best)

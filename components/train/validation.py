@@ -1,0 +1,82 @@
+"""Score the network on validation tiles: the figures that select a checkpoint, and pictures of what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from components.common import panels
+from components.common.balance import Candidate, balance, contenders, majority_miou, select
+from components.common.metrics import scores
+from components.common.scoring import class_map, conditions, confusions
+from components.common.store import Store, Tile
+from components.common.windows import Windows
+from components.train.config import ValidationConfig
+from model import MoBaNet
+
+FIGURE_NAMES = {"rgb+dsm": "miou_fused", "rgb": "miou_rgb", "dsm": "miou_dsm"}
+
+
+def validate(
+    network: MoBaNet, store: Store, windows: Windows, config: ValidationConfig, device: torch.device
+) -> dict[str, float]:
+    """MIoU under every condition, OA and worst class of the first one, and all balance figures, in percent points.
+
+    A network of one modality has no balance: its `expected_miou` is its mIoU.
+    """
+    manifest = store.manifest
+    network.eval()
+    by_condition = confusions(network, store, manifest.subset("val"), windows, device)
+    network.train()
+    scored = {name: scores(c["eroded"], manifest.classes, manifest.in_means) for name, c in by_condition.items()}
+    own, own_scores = next(iter(scored.items()))
+    figures = {FIGURE_NAMES[name]: s.miou for name, s in scored.items()} | {"oa": own_scores.oa, "mf1": own_scores.mf1}
+    if own_scores.worst_class is not None:
+        figures["worst_class_iou"] = own_scores.per_class[own_scores.worst_class].iou
+    if len(scored) == 1:
+        return figures | {"expected_miou": own_scores.miou}
+    majority = majority_miou(by_condition[own]["eroded"], manifest.in_means)
+    three = [figures[name] for name in ("miou_fused", "miou_rgb", "miou_dsm")]
+    balanced = asdict(balance(three[0], three[1], three[2], majority, config.failure_probability))
+    same_as_miou = ("both", "rgb", "dsm", "failure_probability")
+    return figures | {name: value for name, value in balanced.items() if name not in same_as_miou}
+
+
+def candidate(row: Mapping[str, float]) -> Candidate:
+    """A validation as selection sees it."""
+    fused = next(row[name] for name in FIGURE_NAMES.values() if name in row)
+    return Candidate(step=int(row["step"]), fused_miou=fused, expected_miou=row["expected_miou"])
+
+
+def selected_step(validations: list[dict[str, float]], guard: float) -> int:
+    """Step of the best balanced checkpoint so far."""
+    return select([candidate(row) for row in validations], guard).step
+
+
+def steps_in_play(validations: list[dict[str, float]], guard: float) -> set[int]:
+    """Steps that selection chooses now or may still fall back on."""
+    return {c.step for c in contenders([candidate(row) for row in validations], guard)}
+
+
+def pictures(
+    network: MoBaNet, store: Store, windows: Windows, count: int, device: torch.device
+) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    """(tile id, panels of its central crop: image, DSM, label, then one prediction per condition)."""
+    network.eval()
+    for entry in store.manifest.subset("val")[:count]:
+        crop = _central(store[entry], 2 * windows.window_px)
+        maps = [crop.label_HW] + [class_map(crop, predict, windows, device) for predict in conditions(network).values()]
+        coloured = [panels.class_picture(classes, store.manifest.palette) for classes in maps]
+        yield entry.id, panels.strip([crop.image_HWC[..., :3], panels.height_picture(crop.dsm_HW), *coloured])
+    network.train()
+
+
+def _central(tile: Tile, side_px: int) -> Tile:
+    height, width = tile.label_HW.shape
+    top, left = max(0, (height - side_px) // 2), max(0, (width - side_px) // 2)
+    part = (slice(top, top + side_px), slice(left, left + side_px))
+    return Tile(tile.image_HWC[part], tile.dsm_HW[part], tile.label_HW[part], tile.eroded_HW[part])

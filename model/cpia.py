@@ -1,0 +1,61 @@
+"""CPIA, the Cross-modal Prompt-Injected Adapter: both streams write one prompt, each reads it in its own scale.
+
+In and out: patch tokens of all modalities, `[M, B, N, C]`.
+Source: arXiv 2603.17705; agreement with the released code is proven in tests/model/test_reference.py.
+Letters: M modalities (1 or 2), B batch, N patch tokens, C width, h bottleneck.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+ADAPTER_RATIO = 1 / 16
+"""Bottleneck of the adapter injection, share of the width."""
+
+
+class CPIA(nn.Module):
+    """Shared prompt of all modalities, injected by `residual` addition or through a bottleneck `adapter`."""
+
+    def __init__(self, width: int, modalities: int, ratio: float, inject: Literal["residual", "adapter"]) -> None:
+        """Make the module; `ratio` is the bottleneck's share of `width`."""
+        super().__init__()
+        bottleneck = int(width * ratio)
+        self.down = nn.ModuleList(nn.Linear(width, bottleneck) for _ in range(modalities))
+        self.mix = nn.Linear(modalities * bottleneck, bottleneck)
+        self.up = nn.Linear(bottleneck, width)
+        self.gamma_MC = nn.Parameter(torch.empty(modalities, width).normal_(1.0, 0.02))
+        self.beta_MC = nn.Parameter(torch.empty(modalities, width).normal_(0.0, 0.02))
+        self.adapter = PromptAdapter(width) if inject == "adapter" else None
+
+    def forward(self, tokens_MBNC: Tensor) -> Tensor:
+        """Patch tokens with the prompt injected, same shape."""
+        summaries_BNh = [down(tokens) for down, tokens in zip(self.down, tokens_MBNC, strict=True)]
+        shared_BNC = self.up(self.mix(torch.cat(summaries_BNh, dim=-1)))
+        own_MBNC = shared_BNC * self.gamma_MC[:, None, None] + self.beta_MC[:, None, None]
+        prompt_MBNC = shared_BNC + own_MBNC
+        change_MBNC: Tensor = prompt_MBNC if self.adapter is None else self.adapter(tokens_MBNC, prompt_MBNC)
+        return tokens_MBNC + change_MBNC
+
+
+class PromptAdapter(nn.Module):
+    """Bottleneck that sees the tokens and their prompt; starts at zero, so that the block starts as the identity."""
+
+    def __init__(self, width: int) -> None:
+        """Make the adapter for tokens of `width` channels."""
+        super().__init__()
+        bottleneck = max(1, int(width * ADAPTER_RATIO))
+        self.down_token = nn.Linear(width, bottleneck)
+        self.down_prompt = nn.Linear(width, bottleneck)
+        self.dropout = nn.Dropout(0.1)
+        self.up = nn.Linear(bottleneck, width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, tokens_MBNC: Tensor, prompt_MBNC: Tensor) -> Tensor:
+        """What to add to the tokens, same shape."""
+        hidden = torch.relu(self.down_token(tokens_MBNC) + self.down_prompt(prompt_MBNC))
+        change_MBNC: Tensor = self.up(self.dropout(hidden))
+        return change_MBNC

@@ -1,0 +1,39 @@
+"""DGFM, the Difference-Guided Gated Fusion Module: weigh image against DSM, per channel and place, by their difference.
+
+In: two feature maps of one stage, same shape. Out: one map of that shape, and the gate (1 = image only, 0 = DSM only).
+Untrained it averages: the gate starts at 0.5.
+Source: arXiv 2603.17705; agreement with the released code is proven in tests/model/test_reference.py.
+Letters: B batch, C channels, h w token rows and columns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class DGFM(nn.Module):
+    """The gate of one stage."""
+
+    def __init__(self, width: int, ratio: float) -> None:
+        """Make the module; its bottleneck is `ratio` of the width, at most an eighth of it, at least 32."""
+        super().__init__()
+        bottleneck = max(32, int(width * min(ratio, 0.125)))
+        self.reduce_rgb = nn.Conv2d(width, bottleneck, 1, bias=False)
+        self.reduce_dsm = nn.Conv2d(width, bottleneck, 1, bias=False)
+        self.gate = nn.Sequential(
+            nn.Conv2d(3 * bottleneck, bottleneck, 1, bias=False),
+            nn.GroupNorm(1, bottleneck),
+            nn.GELU(),
+            nn.Conv2d(bottleneck, width, 1),
+        )
+        last = self.gate[3]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, rgb_BChw: Tensor, dsm_BChw: Tensor) -> tuple[Tensor, Tensor]:
+        """Fused features and the gate, both `[B, C, h, w]`."""
+        a, b = self.reduce_rgb(rgb_BChw), self.reduce_dsm(dsm_BChw)
+        gate_BChw = torch.sigmoid(self.gate(torch.cat([a, b, (a - b).abs()], dim=1)))
+        return gate_BChw * rgb_BChw + (1 - gate_BChw) * dsm_BChw, gate_BChw

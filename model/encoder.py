@@ -1,0 +1,105 @@
+"""The encoder: two streams through one frozen ViT, meeting at four stages.
+
+In: image and DSM, `[B, 3, H, W]` and `[B, 1, H, W]`. Out: one `Stage` per tap, maps of 256 channels, a cell per patch.
+Letters: M modalities, B batch, N patch tokens, T prefix and patch tokens, C width, h w patches per column and row.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.backbone import build_backbone
+from model.config import MoBaNetConfig, Modality
+from model.cpia import CPIA
+from model.dgfm import DGFM
+
+STAGE_CHANNELS = 256
+"""Channels of the maps handed to the decoder and the auxiliary heads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one tap gives."""
+
+    fused_BChw: Tensor  # 256 channels
+    modality_BChw: dict[Modality, Tensor]  # the same projection of each stream
+    gate_BChw: Tensor | None  # backbone width, 0..1, 1 = image only; None without DGFM
+
+
+class Encoder(nn.Module):
+    """Streams, prompts, gates and projections around the backbone."""
+
+    def __init__(self, config: MoBaNetConfig) -> None:
+        """Build everything that `config` switches on."""
+        super().__init__()
+        self.modalities = config.modalities
+        self.backbone = build_backbone(config)
+        self.taps = config.taps(self.backbone.depth)
+        self.backbone.requires_grad_(config.finetune)
+        self.finetune = config.finetune
+        width, fusing = self.backbone.width, len(config.modalities) == 2
+        # The DSM stream has a trainable copy of the patch embedding: heights do not look like colours.
+        self.dsm_patch_embedding = copy.deepcopy(self.backbone.patch_embedding) if "dsm" in config.modalities else None
+        if self.dsm_patch_embedding is not None:
+            self.dsm_patch_embedding.requires_grad_(True)
+        stages = range(len(self.taps))
+        self.cpia = nn.ModuleList(
+            CPIA(width, len(config.modalities), config.cpia_ratio, config.cpia) for _ in stages if config.cpia != "none"
+        )
+        self.dgfm = nn.ModuleList(DGFM(width, config.cpia_ratio) for _ in stages if config.dgfm and fusing)
+        self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-5) for _ in stages)
+        self.projections = nn.ModuleList(nn.Conv2d(width, STAGE_CHANNELS, 1, bias=False) for _ in stages)
+
+    def reset_dsm_patch_embedding(self) -> None:
+        """Make the DSM stream's patch embedding a copy of the backbone's again: after its weights were loaded."""
+        if self.dsm_patch_embedding is not None:
+            self.dsm_patch_embedding.load_state_dict(self.backbone.patch_embedding.state_dict())
+
+    def train(self, mode: bool = True) -> Encoder:
+        """A frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if not self.finetune:
+            self.backbone.eval()
+        return self
+
+    def forward(self, rgb_B3HW: Tensor, dsm_B1HW: Tensor) -> list[Stage]:
+        """Run both streams; a modality that the network was not built for is not looked at."""
+        patches = {"rgb": self._embed_rgb, "dsm": self._embed_dsm}
+        inputs = {"rgb": rgb_B3HW, "dsm": dsm_B1HW}
+        embedded = torch.cat([patches[m](inputs[m]) for m in self.modalities])  # both streams as one batch
+        grid, prefix = embedded.shape[-2:], self.backbone.num_prefix_tokens
+        tokens = self.backbone.tokens(embedded)
+        stages, first = [], 0
+        for index, tap in enumerate(self.taps):
+            if self.cpia:
+                prompted = self.cpia[index](tokens[:, prefix:].unflatten(0, (len(self.modalities), -1)))
+                tokens = torch.cat([tokens[:, :prefix], prompted.flatten(0, 1)], dim=1)
+            tokens = self.backbone.run(tokens, first, tap)
+            features = self.backbone.norm(tokens)[:, prefix:]  # a copy: the sequence itself goes on without the norm
+            stages.append(self._stage(index, features.transpose(1, 2).unflatten(2, grid)))
+            first = tap + 1
+        return stages
+
+    def _stage(self, index: int, features: Tensor) -> Stage:
+        by_modality = dict(zip(self.modalities, features.chunk(len(self.modalities)), strict=True))
+        gate = None
+        if self.dgfm:
+            fused, gate = self.dgfm[index](by_modality["rgb"], by_modality["dsm"])
+        else:
+            fused = torch.stack(list(by_modality.values())).mean(0)
+        fused = self.norms[index](fused.movedim(1, -1)).movedim(-1, 1)
+        project = self.projections[index]
+        return Stage(project(fused), {m: project(x) for m, x in by_modality.items()} if index == 0 else {}, gate)
+
+    def _embed_rgb(self, rgb_B3HW: Tensor) -> Tensor:
+        embedded: Tensor = self.backbone.patch_embedding(rgb_B3HW)
+        return embedded
+
+    def _embed_dsm(self, dsm_B1HW: Tensor) -> Tensor:
+        assert self.dsm_patch_embedding is not None
+        embedded: Tensor = self.dsm_patch_embedding(dsm_B1HW.expand(-1, 3, -1, -1))
+        return embedded

@@ -1,0 +1,47 @@
+"""Pixels as stored -> tensors as the network wants them: normalised image, finite DSM, sides that fit the patches.
+
+Letters: B batch, H W pixels, C image bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalise(
+    image_BCHW: Tensor, dsm_B1HW: Tensor, mean: Sequence[float], std: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """Make the network's inputs.
+
+    Args:
+        image_BCHW: values 0..255, any number type.
+        dsm_B1HW: scaled heights; NaN = not measured, which becomes 0, as a missing modality does.
+        mean: per band, of the image divided by 255.
+        std: per band, likewise.
+
+    Returns:
+        float32 image with about zero mean and unit deviation, and float32 DSM without NaN.
+    """
+    shape = (1, -1, 1, 1)
+    mean_1C11 = torch.tensor(mean, dtype=torch.float32, device=image_BCHW.device).reshape(shape)
+    std_1C11 = torch.tensor(std, dtype=torch.float32, device=image_BCHW.device).reshape(shape)
+    rgb_BCHW = (image_BCHW.float() / 255 - mean_1C11) / std_1C11
+    return rgb_BCHW, torch.where(torch.isnan(dsm_B1HW), 0.0, dsm_B1HW.float())
+
+
+def pad_to_multiple(x_BCHW: Tensor, multiple: int, value: float = 0) -> Tensor:
+    """Pad at the bottom and the right until both sides are multiples of `multiple` pixels."""
+    height, width = x_BCHW.shape[-2:]
+    return F.pad(x_BCHW, (0, -width % multiple, 0, -height % multiple), value=value)
+
+
+def padded_side(side_px: int, multiple: int) -> int:
+    """Side of a square input after padding, pixels."""
+    return side_px + -side_px % multiple

@@ -1,0 +1,125 @@
+"""MoBaNet, assembled: (image, DSM) -> logits. A missing modality is a first-class input.
+
+Letters: B batch, K classes, H W pixels (multiples of the patch size; the caller pads).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.config import MoBaNetConfig, Modality
+from model.encoder import STAGE_CHANNELS, Encoder, Stage
+from model.upernet import AuxiliaryHead, UPerNet
+
+
+@dataclass(frozen=True, slots=True)
+class MoBaNetOutput:
+    """Logits `[B, K, H, W]`; an auxiliary one is None when the network has no such head."""
+
+    logits: Tensor
+    aux_rgb: Tensor | None
+    aux_dsm: Tensor | None
+
+
+class MoBaNet(nn.Module):
+    """The network of arXiv 2603.17705 with every module switchable."""
+
+    def __init__(self, config: MoBaNetConfig) -> None:
+        """Build the network with random weights; a frozen backbone's real weights are loaded into `encoder.backbone`.
+
+        Raises:
+            ValueError: the backbone or its taps cannot be built as configured.
+        """
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = UPerNet(STAGE_CHANNELS, config.decoder_channels, config.num_classes)
+        heads = config.modalities if config.aux_heads else ()
+        self.aux = nn.ModuleDict({m: AuxiliaryHead(STAGE_CHANNELS, config.num_classes) for m in heads})
+
+    @property
+    def patch_size(self) -> int:
+        """Height and width of an input must be multiples of this, pixels."""
+        return self.encoder.backbone.patch_size
+
+    def forward(self, rgb: Tensor | None, dsm: Tensor | None) -> Tensor:
+        """Logits `[B, K, H, W]`.
+
+        Args:
+            rgb: `[B, 3, H, W]`, normalised as in training; None: missing.
+            dsm: `[B, 1, H, W]`, scaled as in training; None: missing.
+
+        A missing modality is filled with 0, after normalisation, as the missing-modality benchmarks do.
+
+        Raises:
+            ValueError: both are missing, or a size is not a multiple of the patch size.
+        """
+        stages, size = self._encode(rgb, dsm)
+        return self._decode(stages, size)
+
+    def forward_with_aux(self, rgb: Tensor | None, dsm: Tensor | None) -> MoBaNetOutput:
+        """As `forward`, with the auxiliary logits of each modality's own first stage."""
+        stages, size = self._encode(rgb, dsm)
+        aux: dict[Modality, Tensor] = {m: self.aux[m](stages[0].modality_BChw[m], size) for m in self.aux}  # type: ignore[misc,index]
+        return MoBaNetOutput(self._decode(stages, size), aux.get("rgb"), aux.get("dsm"))
+
+    def gates(self, rgb: Tensor | None, dsm: Tensor | None) -> list[Tensor]:
+        """Gate of every stage, `[B, C, h, w]` at patch resolution, 1 = image only; empty without DGFM."""
+        stages, _ = self._encode(rgb, dsm)
+        return [stage.gate_BChw for stage in stages if stage.gate_BChw is not None]
+
+    def _encode(self, rgb: Tensor | None, dsm: Tensor | None) -> tuple[list[Stage], tuple[int, int]]:
+        given = rgb if rgb is not None else dsm
+        if given is None:
+            raise ValueError("rgb and dsm are both missing; give at least one")
+        batch, _, height, width = given.shape
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(f"input is {height} x {width} px (h x w); pad both to multiples of {self.patch_size}")
+        if rgb is None:
+            rgb = given.new_zeros(batch, 3, height, width)
+        if dsm is None:
+            dsm = given.new_zeros(batch, 1, height, width)
+        return self.encoder(rgb, dsm), (height, width)
+
+    def _decode(self, stages: list[Stage], size: tuple[int, int]) -> Tensor:
+        logits: Tensor = self.decoder([stage.fused_BChw for stage in stages], size)
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterCount:
+    """Number of weights."""
+
+    total: int
+    trainable: int
+
+
+def count_parameters(network: MoBaNet) -> dict[str, ParameterCount]:
+    """Weights of the whole network ("network") and of each part of it."""
+    encoder = network.encoder
+    parts: dict[str, nn.Module | None] = {
+        "network": network,
+        "backbone": encoder.backbone,
+        "dsm_patch_embedding": encoder.dsm_patch_embedding,
+        "cpia": encoder.cpia,
+        "dgfm": encoder.dgfm,
+        "norms": encoder.norms,
+        "projections": encoder.projections,
+        "decoder": network.decoder,
+        "aux_heads": network.aux,
+    }
+    return {name: _count(part) for name, part in parts.items() if part is not None}
+
+
+def _count(module: nn.Module) -> ParameterCount:
+    sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
+    return ParameterCount(sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained))
+
+
+def on_meta(config: MoBaNetConfig) -> MoBaNet:
+    """The network without memory for its weights: enough to count them and to name them."""
+    with torch.device("meta"):
+        return MoBaNet(config)

@@ -1,0 +1,85 @@
+"""UPerNet decoder for four maps of equal size, and the auxiliary head. No convolution has a bias.
+
+In: four maps `[B, 256, h, w]`. Out: logits `[B, K, H, W]`, resized bilinearly (`align_corners=False`).
+"block" = convolution, BatchNorm, ReLU6. Source: arXiv 2603.17705; agreement is proven in tests/model/test_reference.py.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+POOL_SIDES = (1, 2, 3, 6)
+
+
+def conv_norm(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    """Convolution without bias that keeps the size, and BatchNorm."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs))
+
+
+def block(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    """Convolution, BatchNorm, ReLU6."""
+    return conv_norm(inputs, outputs, kernel).append(nn.ReLU6())
+
+
+def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resizing to `size` rows and columns."""
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+class PyramidPooling(nn.Module):
+    """The map beside its own averages over 1, 2, 3 and 6 cells a side, mixed by a 3x3 block."""
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        """Pool maps of `inputs` channels into `channels`."""
+        super().__init__()
+        self.branches = nn.ModuleList(block(inputs, channels, 1) for _ in POOL_SIDES)
+        self.bottleneck = block(inputs + len(POOL_SIDES) * channels, channels, 3)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """`[B, inputs, h, w]` -> `[B, channels, h, w]`."""
+        size = (maps.shape[-2], maps.shape[-1])
+        pooled = [
+            resize(branch(F.adaptive_avg_pool2d(maps, side)), size)
+            for side, branch in zip(POOL_SIDES, self.branches, strict=True)
+        ]
+        mixed: Tensor = self.bottleneck(torch.cat([maps, *pooled], dim=1))
+        return mixed
+
+
+class UPerNet(nn.Module):
+    """Pyramid pooling on the last stage, laterals on the others, sums from the top down, one classifier."""
+
+    def __init__(self, inputs: int, channels: int, num_classes: int) -> None:
+        """Decode four maps of `inputs` channels with `channels` inside."""
+        super().__init__()
+        self.pyramid = PyramidPooling(inputs, channels)
+        self.laterals = nn.ModuleList(conv_norm(inputs, channels, 1) for _ in range(3))
+        self.smooths = nn.ModuleList(block(channels, channels, 3) for _ in range(3))
+        self.bottleneck = block(4 * channels, channels, 3)
+        self.classifier = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(channels, num_classes, 1, bias=False))
+
+    def forward(self, stages: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Logits `[B, K, *size]` of four maps of equal size."""
+        top = self.pyramid(stages[3])
+        sums = [top]
+        for index in (2, 1, 0):
+            sums.insert(0, self.laterals[index](stages[index]) + sums[0])
+        maps = [smooth(total) for smooth, total in zip(self.smooths, sums[:3], strict=True)] + [top]
+        return resize(self.classifier(self.bottleneck(torch.cat(maps, dim=1))), size)
+
+
+class AuxiliaryHead(nn.Module):
+    """Logits of one modality alone, from its first stage; used in training only."""
+
+    def __init__(self, inputs: int, num_classes: int) -> None:
+        """Classify maps of `inputs` channels."""
+        super().__init__()
+        self.block = block(inputs, inputs, 3)
+        self.dropout = nn.Dropout(0.1)
+        self.classifier = nn.Conv2d(inputs, num_classes, 1, bias=False)
+
+    def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits `[B, K, *size]`."""
+        return resize(self.classifier(self.dropout(self.block(maps))), size)
