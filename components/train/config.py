@@ -45,7 +45,7 @@ class TrainConfig:
 
     seed: int  # of everything random: weights, crops, flips, masks, dropout; >= 0
     steps: int  # optimiser steps, >= 1
-    batch_size: int  # crops per step, >= 1
+    batch_size: int  # crops per step, >= 2: BatchNorm sees a single value per crop in the coarsest pooling
     crop_px: int  # side of a crop, pixels; padded to a multiple of the patch size
     flips: bool  # horizontal and vertical, each with probability 0.5
     labels: Literal["full", "eroded"]  # ground truth to learn from
@@ -61,7 +61,8 @@ class TrainConfig:
     validation: ValidationConfig
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "steps", "batch_size", "crop_px")
+        _at_least(self, 2, "batch_size")
+        _at_least(self, 1, "steps", "crop_px")
         _at_least(self, 0, "seed", "min_learning_rate", "warmup_steps", "weight_decay", "aux_weight")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected a number above 0")

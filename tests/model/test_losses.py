@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import math
+
+import torch
+
+from model import MoBaNetOutput, segmentation_loss
+from model.losses import cross_entropy, hard_pixels
+
+
+def test_mean_is_over_valid_pixels_only():
+    logits = torch.zeros(1, 2, 1, 3)
+    target = torch.tensor([[[0, 1, 255]]])
+    torch.testing.assert_close(cross_entropy(logits, target), torch.tensor(math.log(2)))
+
+
+def test_no_valid_pixel_gives_zero_and_a_zero_gradient():
+    logits = torch.randn(1, 2, 2, 2, requires_grad=True)
+    loss = cross_entropy(logits, torch.full((1, 2, 2), 255))
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_hard_pixels_are_the_wrong_ones():
+    logits = torch.tensor([[[[5.0, 0.0, 5.0]], [[0.0, 5.0, 0.0]]]])
+    assert hard_pixels(logits, torch.tensor([[[0, 0, 255]]])).tolist() == [[[255, 0, 255]]]
+
+
+def test_auxiliary_terms_see_hard_pixels_only_and_are_weighted():
+    fused = torch.tensor([[[[9.0, 9.0]], [[0.0, 0.0]]]])  # says class 0 twice
+    target = torch.tensor([[[0, 1]]])  # the second is wrong
+    aux = torch.tensor([[[[3.0, 0.0]], [[0.0, 0.0]]]])  # the second pixel: log 2
+    output = MoBaNetOutput(fused, aux, None)
+    expected = cross_entropy(fused, target) + 0.01 * math.log(2)
+    torch.testing.assert_close(segmentation_loss(output, target, 0.01), expected)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model import segmentation_loss
+from model.reference import PAIRED, from_reference, reference_name_to_ours
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+SIZES = {"num_heads": 4, "tap_indices": (1, 3, 5, 7)}
+
+
+def part(tensors, prefix):
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def reference_weights():
+    return part(load_file(FIXTURES / "reference_native.safetensors"), "weights/")
+
+
+@pytest.fixture(params=["reference_native", "reference_resampled"])
+def reference(request):
+    tensors = load_file(FIXTURES / f"{request.param}.safetensors")
+    network = from_reference(reference_weights(), **SIZES).eval()
+    output = network.forward_with_aux(tensors["input/rgb"], tensors["input/dsm"][:, None])
+    return network, tensors, output
+
+
+def test_logits_match_the_released_network(reference):
+    _, tensors, output = reference
+    torch.testing.assert_close(output.logits, tensors["output/logits"], atol=2e-5, rtol=0)
+    torch.testing.assert_close(output.aux_rgb, tensors["output/aux_rgb"], atol=2e-5, rtol=0)
+    torch.testing.assert_close(output.aux_dsm, tensors["output/aux_dsm"], atol=2e-5, rtol=0)
+
+
+def test_plain_forward_gives_the_same_logits(reference):
+    network, tensors, output = reference
+    torch.testing.assert_close(network(tensors["input/rgb"], tensors["input/dsm"][:, None]), output.logits)
+
+
+def test_loss_and_every_given_gradient_match_the_released_network(reference):
+    network, tensors, output = reference
+    loss = segmentation_loss(output, tensors["input/target"].long(), aux_weight=0.01)
+    torch.testing.assert_close(loss, tensors["output/loss"][0], atol=2e-5, rtol=0)
+    loss.backward()
+    ours = dict(network.named_parameters())
+    given = part(tensors, "grad/")
+    assert len(given) > 20
+    for name, gradient in given.items():
+        if match := PAIRED.fullmatch(name):
+            stage, kind, modality = match.groups()
+            mine = ours[f"encoder.cpia.{stage}.{kind}_MC"].grad[("rgb", "dsm").index(modality)]
+        else:
+            mine = ours[reference_name_to_ours(name)].grad
+        assert (mine - gradient).norm() <= 1e-4 * gradient.norm(), name
+
+
+def test_frozen_weights_get_no_gradient(reference):
+    network, tensors, output = reference
+    segmentation_loss(output, tensors["input/target"].long(), aux_weight=0.01).backward()
+    assert all(p.grad is None for p in network.encoder.backbone.parameters())
+
+
+def test_sizes_are_read_off_the_tensors():
+    state = reference_weights()
+    for head in ("rgb", "dsm"):
+        state[f"aux_head_{head}.conv_out.0.weight"] = state[f"aux_head_{head}.conv_out.0.weight"][:4]
+    state["decoder.classifier.1.0.weight"] = state["decoder.classifier.1.0.weight"][:4]
+    state["image_encoder.backbone.register_tokens"] = torch.randn(1, 3, 64)
+    network = from_reference(state, **SIZES).eval()
+    assert network.config.num_classes == 4
+    assert network.encoder.backbone.num_prefix_tokens == 1 + 3
+    assert network(torch.randn(1, 3, 56, 84), torch.randn(1, 1, 56, 84)).shape == (1, 4, 56, 84)
+
+
+def test_registers_stand_between_the_class_token_and_the_patches():
+    state = reference_weights()
+    state["image_encoder.backbone.register_tokens"] = torch.randn(1, 2, 64)
+    backbone = from_reference(state, **SIZES).encoder.backbone
+    tokens = backbone.tokens(torch.zeros(1, 64, 4, 4))
+    torch.testing.assert_close(tokens[:, 1:3], state["image_encoder.backbone.register_tokens"])
+    positions = state["image_encoder.backbone.pos_embed"]
+    torch.testing.assert_close(tokens[:, 3:], positions[:, 1:])
+    torch.testing.assert_close(tokens[:, :1], state["image_encoder.backbone.cls_token"] + positions[:, :1])
+
+
+def test_a_missing_tensor_is_named():
+    state = reference_weights()
+    del state["image_encoder.peft_dgfm_blocks.2.rgb_reduce.weight"]
+    with pytest.raises(ValueError, match=r"encoder\.dgfm\.2\.reduce_rgb\.weight"):
+        from_reference(state, **SIZES)
+
+
+def test_a_tensor_too_many_is_named():
+    with pytest.raises(ValueError, match=r"surprise\.weight"):
+        from_reference(reference_weights() | {"surprise.weight": torch.zeros(1)}, **SIZES)
