@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from components.common.params import from_mapping
+from components.train.config import ModelParams, RuntimeConfig, TrainConfig
+
+TRAIN = {
+    "seed": 1,
+    "steps": 8,
+    "batch_size": 2,
+    "crop_px": 64,
+    "flips": True,
+    "labels": "full",
+    "learning_rate": 2e-3,
+    "min_learning_rate": 1e-6,
+    "warmup_steps": 2,
+    "weight_decay": 0.05,
+    "betas": [0.9, 0.999],
+    "aux_weight": 0.01,
+    "masking": {"share": 0.5, "full_share": 0.5, "area": [0.1, 0.3], "aspect": [0.5, 2.0]},
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+    "validation": {
+        "every_steps": 4,
+        "stride_px": 64,
+        "batch_size": 4,
+        "failure_probability": 0.1,
+        "guard": 0.5,
+        "pictures": 1,
+    },
+}
+
+
+@pytest.fixture
+def train_config():
+    def make(**changes) -> TrainConfig:
+        return from_mapping(TrainConfig, TRAIN | changes, "train")
+
+    return make
+
+
+@pytest.fixture
+def runtime():
+    def make(**changes) -> RuntimeConfig:
+        given = {
+            "device": "cpu",
+            "workers": 0,
+            "checkpoint_every_steps": 2,
+            "keep_checkpoints": 2,
+            "log_every_steps": 2,
+        }
+        return RuntimeConfig(**given | {"tracking": "none", "experiment": "test"} | changes)
+
+    return make
+
+
+@pytest.fixture
+def model_params(toy_config):
+    def make(**changes) -> ModelParams:
+        return ModelParams(**{"weights": "none"} | dataclasses.asdict(toy_config(**changes)))
+
+    return make

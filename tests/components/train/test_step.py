@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+
+from components.common.errors import ParamsError, StoreError
+from components.common.modelfile import load_model
+from components.common.store import Store
+from components.train import loop
+from components.train.step import run
+
+VALIDATION = {
+    "every_steps": 4,
+    "stride_px": 64,
+    "batch_size": 4,
+    "failure_probability": 0.1,
+    "guard": 0.5,
+    "pictures": 0,
+}
+
+
+class Killed(Exception):
+    """Stands for kill -9: nothing gets to tidy up."""
+
+
+@pytest.fixture
+def train(tmp_path, toy_store, train_config, model_params, runtime):
+    def call(name="a", store=toy_store, model=None, **changes):
+        folder = tmp_path / name
+        return run(
+            train_config(**changes),
+            model or model_params(),
+            runtime(),
+            store,
+            folder / "models",
+            folder / "checkpoints",
+        )
+
+    return call
+
+
+def weights(tmp_path, name):
+    network, _ = load_model(tmp_path / name / "models" / "best.safetensors")
+    return network.state_dict()
+
+
+def test_a_run_leaves_a_model_its_facts_and_its_history(train, tmp_path, toy_store):
+    result = train()
+    _, facts = load_model(tmp_path / "a/models/best.safetensors")
+    assert facts.step == result.step and facts.step in (4, 8)
+    assert facts.data_md5 == Store(toy_store).data_md5
+    assert facts.window_px == 64 and facts.bands == ("red", "green", "blue")
+    assert facts.validation == result.validation
+    rows = list(csv.DictReader((tmp_path / "a/models/validation.csv").open()))
+    assert [row["step"] for row in rows] == ["4", "8"]
+    assert [r["step"] for r in csv.DictReader((tmp_path / "a/models/training.csv").open())] == ["2", "4", "6", "8"]
+    assert json.loads((tmp_path / "a/models/run.json").read_text()) == {"mlflow_run_id": None}
+
+
+def test_training_lowers_the_loss(train, tmp_path):
+    train(steps=40, warmup_steps=4, validation=VALIDATION | {"every_steps": 40}, learning_rate=5e-3)
+    losses = [float(r["loss"]) for r in csv.DictReader((tmp_path / "a/models/training.csv").open())]
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+
+
+@pytest.mark.parametrize("killed_at", [1, 5, 8])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(train, tmp_path, monkeypatch, killed_at):
+    train("whole")
+    step = loop._step
+
+    def dying(session, batch, number):
+        if number == killed_at:
+            raise Killed
+        return step(session, batch, number)
+
+    monkeypatch.setattr(loop, "_step", dying)
+    with pytest.raises(Killed):
+        train("killed")
+    seen = []
+    monkeypatch.setattr(
+        loop, "_step", lambda session, batch, number: seen.append(number) or step(session, batch, number)
+    )
+    train("killed")
+    assert seen[0] == max(1, (killed_at - 1) // 2 * 2 + 1)  # a checkpoint every second step
+    whole, resumed = weights(tmp_path, "whole"), weights(tmp_path, "killed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    for file in ("training.csv", "validation.csv"):
+        assert (tmp_path / "whole/models" / file).read_text() == (tmp_path / "killed/models" / file).read_text()
+
+
+def test_other_parameters_do_not_go_on_from_the_checkpoints_of_the_first(train, monkeypatch, tmp_path):
+    step = loop._step
+
+    def dying(session, batch, number):
+        if number == 6:
+            raise Killed
+        return step(session, batch, number)
+
+    monkeypatch.setattr(loop, "_step", dying)
+    with pytest.raises(Killed):
+        train()
+    seen = []
+    monkeypatch.setattr(
+        loop, "_step", lambda session, batch, number: seen.append(number) or step(session, batch, number)
+    )
+    train(learning_rate=1e-3)
+    assert seen[0] == 1
+    train()
+    assert seen[8] == 5  # the first run's own checkpoints are still there
+
+
+def test_a_finished_run_that_is_run_again_starts_anew_with_the_same_result(train, tmp_path):
+    train()
+    first = weights(tmp_path, "a")
+    train()
+    assert all(torch.equal(first[name], again) for name, again in weights(tmp_path, "a").items())
+
+
+def test_test_tiles_are_never_opened(train, toy_store, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(toy_store, store)
+    for entry in Store(store).manifest.subset("test"):
+        (store / entry.file).unlink()
+    assert train(store=store).step in (4, 8)
+
+
+def test_a_wrong_network_is_a_parameter_error(train, model_params):
+    with pytest.raises(ParamsError, match=r"model\.backbone is 'vit_nonsense'"):
+        train(model=model_params(backbone="vit_nonsense"))
+
+
+def test_a_missing_store_says_which_step_to_run(train, tmp_path):
+    with pytest.raises(StoreError, match="run the preprocess step first"):
+        train(store=tmp_path / "nowhere")
+
+
+def test_a_failed_run_leaves_the_earlier_model(train, tmp_path, monkeypatch):
+    train()
+    before = (tmp_path / "a/models/best.safetensors").read_bytes()
+    monkeypatch.setattr(loop, "_step", lambda *_: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        train()
+    assert (tmp_path / "a/models/best.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("modalities", [("rgb",), ("dsm",)])
+def test_a_single_modality_baseline_trains(train, model_params, modalities):
+    assert train(model=model_params(modalities=modalities)).step in (4, 8)

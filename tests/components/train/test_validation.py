@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from components.common.store import Store
+from components.common.windows import Windows
+from components.train.validation import pictures, selected_step, steps_in_play, validate
+
+WINDOWS = Windows(64, 64, 4, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+CPU = torch.device("cpu")
+
+
+def test_figures_name_every_condition_and_the_balance(toy_network, toy_store, train_config):
+    figures = validate(toy_network(), Store(toy_store), WINDOWS, train_config().validation, CPU)
+    assert {"miou_fused", "miou_rgb", "miou_dsm", "expected_miou", "shapley_rgb", "shapley_dsm", "oa"} <= figures.keys()
+    fused, rgb, dsm = (figures[f"miou_{name}"] for name in ("fused", "rgb", "dsm"))
+    assert figures["expected_miou"] == pytest.approx((0.81 * fused + 0.09 * (rgb + dsm)) / 0.99)
+    assert figures["shapley_rgb"] + figures["shapley_dsm"] == pytest.approx(fused - figures["majority"])
+
+
+def test_a_single_modality_network_is_selected_by_its_own_miou(toy_network, toy_store, train_config):
+    network = toy_network(modalities=("dsm",))
+    figures = validate(network, Store(toy_store), WINDOWS, train_config().validation, CPU)
+    assert figures["expected_miou"] == figures["miou_dsm"]
+    assert "miou_fused" not in figures and "shapley_rgb" not in figures
+    assert selected_step([{"step": 4, **figures}], guard=0.5) == 4
+
+
+def test_selection_can_fall_back_on_an_earlier_step_that_is_still_in_play():
+    rows = [
+        {"step": 1, "miou_fused": 80.0, "expected_miou": 70.0},
+        {"step": 2, "miou_fused": 80.3, "expected_miou": 69.0},
+        {"step": 3, "miou_fused": 80.7, "expected_miou": 68.0},
+    ]
+    assert [selected_step(rows[:n], guard=0.5) for n in (1, 2, 3)] == [1, 1, 2]
+    assert steps_in_play(rows[:2], guard=0.5) == {1, 2}
+    assert steps_in_play(rows, guard=0.5) == {2, 3}
+
+
+def test_pictures_show_image_dsm_label_and_a_prediction_per_condition(toy_network, toy_store):
+    shown = dict(pictures(toy_network(), Store(toy_store), WINDOWS, 1, CPU))
+    assert list(shown) == ["4_10"]
+    height, width, channels = shown["4_10"].shape
+    assert (height, channels) == (96, 3)
+    assert width > 6 * 96

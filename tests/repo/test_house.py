@@ -1,0 +1,96 @@
+"""What newcomers and users see is one truth told in several files; here the files are compared."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.common.params import section
+from tests.repo.import_graph import closure
+
+ROOT = Path(__file__).parents[2]
+STEPS = ("acquire", "preprocess", "train", "evaluate", "export", "register")
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+SECTIONS = {
+    "data": "components.acquire.step.DataConfig",
+    "sample": "components.acquire.step.SampleConfig",
+    "preprocess": "components.preprocess.step.PreprocessConfig",
+    "model": "components.train.config.ModelParams",
+    "train": "components.train.config.TrainConfig",
+    "runtime": "components.train.config.RuntimeConfig",
+    "evaluate": "components.evaluate.step.EvaluateConfig",
+    "export": "components.export.step.ExportConfig",
+    "register": "components.register.step.RegisterConfig",
+}
+PLUMBING = {"__init__", "door", "errors", "files", "params", "progress", "provenance", "tracking"}
+"""Modules of components/common that move, name and report results but do not shape them."""
+
+
+def config_class(name):
+    module, cls = SECTIONS[name].rsplit(".", 1)
+    return getattr(importlib.import_module(module), cls)
+
+
+def test_steps_packages_and_stages_are_the_same_words():
+    packages = {path.parent.name for path in (ROOT / "components").glob("*/step.py")}
+    assert packages == set(DVC["stages"]) == set(STEPS)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_step_has_the_same_files(step):
+    names = {path.name for path in (ROOT / "components" / step).iterdir()}
+    assert {"__init__.py", "__main__.py", "step.py"} <= names
+
+
+def test_every_section_of_the_params_is_read_by_one_class():
+    assert PARAMS.keys() == SECTIONS.keys()
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_the_params_file_names_every_key(name):
+    config = section(ROOT / "params.yaml", name, config_class(name))
+    derived = {"num_classes"} if name == "model" else set()
+    assert PARAMS[name].keys() == {f.name for f in dataclasses.fields(config)} - derived
+
+
+def test_every_line_of_the_params_file_has_a_comment():
+    lines = (ROOT / "params.yaml").read_text().splitlines()
+    bare = [
+        line for line in lines if re.match(r"\s*\w+:", line) and "# " not in line and not line.rstrip().endswith(":")
+    ]
+    assert not bare
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_stage_depends_on_exactly_the_code_that_its_step_imports(step):
+    reached = closure(Path(f"components/{step}/__main__.py"))
+    common = {p.stem for p in reached if p.parts[:2] == ("components", "common")} - PLUMBING
+    expected = {f"components/{step}"} | {f"components/common/{name}.py" for name in common}
+    if "isprs" in common:
+        expected.add("components/common/isprs.yaml")
+    if any(p.parts[0] == "model" for p in reached):
+        expected.add("model")
+    assert {d for d in DVC["stages"][step]["deps"] if d.split("/")[0] in ("components", "model")} == expected
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "components").rglob("*.py")) + sorted((ROOT / "model").glob("*.py")), ids=str
+)
+def test_a_module_says_what_it_is_for(path):
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
+
+
+def test_the_lock_has_hashes_and_names_no_host():
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock and "index-url" not in lock
+    pinned = re.findall(r"^[\w.\[\]-]+==", lock, flags=re.M)
+    assert len(pinned) > 100
+    for block in re.split(r"^(?=[\w.\[\]-]+==)", lock, flags=re.M)[1:]:
+        assert "--hash=sha256:" in block, block.splitlines()[0]
