@@ -34,9 +34,13 @@ def _umask() -> int:
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
-    """Empty folder to fill; it takes the target's place when the block ends well, and vanishes when it does not."""
+    """Empty folder to fill; it takes the target's place when the block ends well, and vanishes when it does not.
+
+    What a killed run left behind is put right first. Two runs must not write the same target at a time.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft, old = (target.with_name(f".{target.name}.{os.getpid()}.{suffix}") for suffix in ("part", "old"))
+    draft, old = (target.with_name(f".{target.name}.{suffix}") for suffix in ("part", "old"))
+    _put_right(target, draft, old)
     draft.mkdir()
     try:
         yield draft
@@ -44,10 +48,14 @@ def replacing_folder(target: Path) -> Iterator[Path]:
             target.rename(old)
         draft.rename(target)
     finally:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        for left_over in (draft, old):
-            shutil.rmtree(left_over, ignore_errors=True)
+        _put_right(target, draft, old)
+
+
+def _put_right(target: Path, draft: Path, old: Path) -> None:
+    if old.exists() and not target.exists():  # stopped between the two renames
+        old.rename(target)
+    for left_over in (draft, old):
+        shutil.rmtree(left_over, ignore_errors=True)
 
 
 def write_json(target: Path, content: Any) -> None:

@@ -16,6 +16,9 @@ import numpy.typing as npt
 
 from components.common.isprs import IGNORE
 
+CHUNK_PX = 1 << 20
+"""Pixels that are counted at once: counting takes some 40 bytes each, and a tile may have 36 million."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
@@ -59,6 +62,16 @@ def confusion(
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"truth is {truth.shape}, prediction {predicted.shape}")
+    total_KK = np.zeros((num_classes, num_classes), np.int64)
+    for start in range(0, truth.size, CHUNK_PX):
+        part = slice(start, start + CHUNK_PX)
+        total_KK += _count(truth.reshape(-1)[part], predicted.reshape(-1)[part], num_classes)
+    return total_KK
+
+
+def _count(
+    truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.integer[Any]], num_classes: int
+) -> npt.NDArray[np.int64]:
     counted = truth != IGNORE
     rows, columns = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
     if rows.size and (max(rows.max(), columns.max()) >= num_classes or columns.min() < 0):

@@ -7,6 +7,7 @@ Letters: H rows, W columns, C channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +81,7 @@ def shrink_classes(classes_HW: npt.NDArray[np.uint8], max_side_px: int) -> npt.N
     return classes_HW[rows[:, None], columns]
 
 
-def shrink_mean(values: npt.NDArray, max_side_px: int) -> npt.NDArray[np.float32]:
+def shrink_mean(values: npt.NDArray[Any], max_side_px: int) -> npt.NDArray[np.float32]:
     """Average blocks of n x n pixels, so that the longer side is at most `max_side_px`.
 
     Args:

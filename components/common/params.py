@@ -32,13 +32,14 @@ def section(params: Path, name: str, cls: type[C]) -> C:
         ParamsError: the file, the section, a key or a value is not as `cls` says.
     """
     try:
-        document = yaml.safe_load(params.read_text())
+        document = yaml.safe_load(params.read_bytes())
     except FileNotFoundError:
         raise ParamsError(f"{params}: no such file; run from the project's folder or pass --params FILE") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{params}:{mark.line + 1}" if mark else str(params)
-        raise ParamsError(f"{place}: not valid YAML ({getattr(error, 'problem', error)}); mend that line") from None
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ParamsError(f"{place}: not valid YAML ({reason}); mend that line") from None
     if not isinstance(document, Mapping) or name not in document:
         raise ParamsError(f"{params}: the section {name} is missing; compare with the params.yaml of the project")
     try:

@@ -1,7 +1,7 @@
 """GeoTIFFs, read with rasterio: pixels in the file's band order, where they lie, and which of them hold no measurement.
 
-A file that is missing, cut short, no TIFF, or not of the expected layout is one `DataError` that names it and says what to do.
-The georeference is the file's own or that of a world file (`.tfw`) beside it. GDAL itself prints nothing.
+A file that is missing, cut short, no TIFF, or not of the expected layout is one `DataError` that names it and says what
+to do. The georeference is the file's own or that of a world file (`.tfw`) beside it. GDAL itself prints nothing.
 """
 
 from __future__ import annotations

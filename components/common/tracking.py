@@ -128,7 +128,7 @@ class _MlflowRun(Run):
         try:
             send()
         except Exception as error:  # whatever MLflow, requests or the database raise: hours of training weigh more
-            log.warning("MLflow did not take %s (%s); the run goes on", what, _reason(error))
+            log.warning("MLflow did not take %s (%s); the run goes on", what, reason(error))
             return False
         return True
 
@@ -181,7 +181,7 @@ def connect() -> MlflowClient:
         return _first_contact(uri)
     except Exception as error:  # requests, SQLAlchemy, a missing database driver, MLflow: all mean the same to the user
         raise TrackingError(
-            f"MLflow's store {_without_password(uri)} cannot be used ({_reason(_root(error))}); "
+            f"MLflow's store {_without_password(uri)} cannot be used ({reason(_root(error))}); "
             "start the server, correct MLFLOW_TRACKING_URI, or set runtime.tracking: none"
         ) from None
 
@@ -209,25 +209,28 @@ def _start(client: MlflowClient, experiment: str, run_id: str | None) -> _Mlflow
 
     named = os.environ.get(RUN_ID)
     joined = run_id if run_id is not None else named
-    if joined is not None and not _is_known(client, joined):
+    if joined is not None and not is_known(client, joined):
         if run_id is None:
-            raise TrackingError(f"run {joined} of {RUN_ID} is not in {_here()}; unset {RUN_ID} or correct the address")
-        log.warning("run %s is not in %s: a new run goes on from it", joined, _here())
+            raise TrackingError(
+                f"run {joined} of {RUN_ID} is not in {address()}; unset {RUN_ID} or correct the address"
+            )
+        log.warning("run %s is not in %s: a new run goes on from it", joined, address())
         joined = None
     with _environment(**{RUN_ID: None}):
         system_metrics = importlib.util.find_spec("psutil") is not None
         try:
-            place = None if joined else _experiment_id(client, experiment)
+            place = None if joined else experiment_id(client, experiment)
             started = mlflow.start_run(joined, place, log_system_metrics=system_metrics)
         except Exception as error:
-            raise TrackingError(f"no run could be opened in {_here()}: {_reason(error)}") from None
+            raise TrackingError(f"no run could be opened in {address()}: {reason(error)}") from None
     run = _MlflowRun(client, started.info.run_id)
     if run_id is not None and joined is None:
         run.tags({"continues": run_id})
     return run
 
 
-def _is_known(client: MlflowClient, run_id: str) -> bool:
+def is_known(client: MlflowClient, run_id: str) -> bool:
+    """Whether the store has this run, and it is not deleted."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -236,12 +239,13 @@ def _is_known(client: MlflowClient, run_id: str) -> bool:
         return False
 
 
-def _experiment_id(client: MlflowClient, name: str) -> str:
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The experiment of this name; made if it is not there."""
     found = client.get_experiment_by_name(name)
     return found.experiment_id if found else client.create_experiment(name)
 
 
-def _here() -> str:
+def address() -> str:
     """Address of the store, fit for a message."""
     import mlflow
 
@@ -260,7 +264,8 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """The first line of an error, cut to a length that fits into a sentence."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 

@@ -1,6 +1,7 @@
 """The files of an evaluation: written to a draft folder first, then moved, so that earlier reports survive a failure.
 
-In: an `Evaluation`, thumbnails. Out: the files named in `OWNED` below the reports folder, and the same in the training's MLflow run.
+In: an `Evaluation`, thumbnails. Out: the files named in `OWNED` below the reports folder, and the same in the MLflow
+run of the training.
 """
 
 from __future__ import annotations

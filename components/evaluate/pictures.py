@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from components.common.metrics import percent
@@ -101,15 +102,9 @@ def _sample(confusion_KK: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def write_confusion_png(path: Path, matrices: Mapping[str, npt.ArrayLike], classes: Sequence[str]) -> None:
     """Draw the confusion matrices of all conditions side by side; each row is 100 % of a true class."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     names = [spoken(name) for name in classes]
-    figure, axes = pyplot.subplots(
-        1, len(matrices), figsize=(4.6 * len(matrices) + 0.8, 5.0), layout="constrained", sharey=True, squeeze=False
-    )
+    figure = Figure(figsize=(4.6 * len(matrices) + 0.8, 5.0), layout="constrained")
+    axes = figure.subplots(1, len(matrices), sharey=True, squeeze=False)
     for axis, (condition, counts) in zip(axes[0], matrices.items(), strict=True):
         counts_KK = np.asarray(counts)
         share_KK = percent(counts_KK, np.broadcast_to(counts_KK.sum(axis=1, keepdims=True), counts_KK.shape))
@@ -124,4 +119,3 @@ def write_confusion_png(path: Path, matrices: Mapping[str, npt.ArrayLike], class
         axis.spines[:].set_visible(False)
     axes[0][0].set_ylabel("true class (each row is 100 %)")
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)

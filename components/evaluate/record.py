@@ -1,6 +1,7 @@
-"""The record of one evaluation: what `reports/evaluation.json` holds. Its schema is `evaluation.schema.json` beside this file.
+"""The record of one evaluation: what `reports/evaluation.json` holds, described by `evaluation.schema.json`.
 
-In: confusion matrices, the model's facts, the store's manifest. Out: `Evaluation`, and the few numbers that DVC and MLflow compare.
+In: confusion matrices, the model's facts, the protocol. Out: `Evaluation`, and the few numbers that DVC and MLflow
+compare.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def evaluation(
 def comparable_metrics(record: Evaluation) -> dict[str, float]:
     """The numbers worth a column in a table of runs, flat; what is not defined is left out.
 
-    `miou`, `oa`... are of the network's own condition on the protocol's ground truth; `miou_full_truth` is on the full one.
+    `miou`, `oa`... are of the network's own condition on the protocol's ground truth, `miou_full_truth` on full labels.
     """
     best = record.headline
     condition = record.conditions[0]

@@ -1,6 +1,6 @@
 """The record as one self-contained HTML page, for people: no scripts, no address of another file, a few MB at most.
 
-In: an `Evaluation`, the pictures of every test tile, the manifest. Out: the text of the page, made from `report.html.j2`.
+In: an `Evaluation`, the pictures of every test tile, the manifest. Out: the page, made from `report.html.j2`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PICTURE_BUDGET = 3_500_000
 LEAST_SIDE_PX = 96
 """Pictures are not made smaller than this; beyond it, the last tiles are left to the folder of panels."""
 
-TRUTH_TITLES = {"eroded": "Eroded (the protocol)", "full": "Full"}
+TRUTH_TITLES = {"eroded": "Eroded ground truth (the protocol)", "full": "Full ground truth"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,11 @@ def _definitions(b: Balance) -> tuple[tuple[str, str, str], ...]:
 
     p = f"{b.failure_probability:g}"
     return (
-        (f"Expected mIoU, E({p})", points(b.expected_miou), f"each sensor fails with probability {p}, at least one is left"),
+        (
+            f"Expected mIoU, E({p})",
+            points(b.expected_miou),
+            f"each sensor fails with probability {p}, at least one is left",
+        ),
         ("Average", points(b.average), "mean of both sensors, image only and DSM only"),
         ("Last-1", points(b.last_1), "the worse of the two single sensors"),
         ("Retention without the DSM", ratio(b.retention_rgb), "share of the fused mIoU that the image alone keeps"),

@@ -1,7 +1,8 @@
 """One tile through the network under every condition: confusion matrices to add up, and thumbnails to look at.
 
-In: a network, a tile of the store. Out: counts per condition and ground truth, and layers shrunk to a picture's size; the full
-maps of a tile are dropped before the next one is read. Letters: H W pixels of the tile, h w of a thumbnail, K classes.
+In: a network, a tile of the store. Out: counts per condition and ground truth, and layers shrunk to a picture's size;
+the full maps of a tile are dropped before the next one is read.
+Letters: H W pixels of the tile, h w of a thumbnail, K classes.
 """
 
 from __future__ import annotations
@@ -60,7 +61,10 @@ def look_at(
     predicted_hw = {}
     for condition, predict in conditions(network).items():
         map_HW = class_map(tile, predict, windows, device)
-        counts[condition] = {"eroded": confusion(tile.eroded_HW, map_HW, k), "full": confusion(tile.label_HW, map_HW, k)}
+        counts[condition] = {
+            "eroded": confusion(tile.eroded_HW, map_HW, k),
+            "full": confusion(tile.label_HW, map_HW, k),
+        }
         predicted_hw[condition] = shrink_classes(map_HW, thumbnail_px)
     gate_HW = gate_map(network, tile, windows, device)
     thumbnails = Thumbnails(
@@ -74,9 +78,7 @@ def look_at(
     return Scene(counts, thumbnails)
 
 
-def gate_map(
-    network: MoBaNet, tile: Tile, windows: Windows, device: torch.device
-) -> npt.NDArray[np.float32] | None:
+def gate_map(network: MoBaNet, tile: Tile, windows: Windows, device: torch.device) -> npt.NDArray[np.float32] | None:
     """Mean gate over stages and channels, `[H, W]`, from windows side by side; None: the network has no gates."""
     if not network.config.dgfm or len(network.config.modalities) < 2:
         return None

@@ -1,7 +1,7 @@
 """Evaluate: score the selected checkpoint on the test tiles, with both sensors and with either one missing.
 
-In: `data/store` (test tiles only), `models/best.safetensors`. Out, below `reports`, all of it or nothing: `evaluation.json`,
-`metrics.json`, `confusion.csv`, `confusion.png`, `panels/TILE.png`, `report.html`; described in docs/evaluation.md.
+In: `data/store` (test tiles only), `models/best.safetensors`. Out, below `reports`: `evaluation.json`, `metrics.json`,
+`confusion.csv`, `confusion.png`, `panels/TILE.png`, `report.html`; docs/evaluation.md describes them.
 The same figures and pictures join the MLflow run of the training.
 """
 
@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from components.common import provenance, tracking
 from components.common.errors import ParamsError, StoreError
 from components.common.files import digest
+from components.common.isprs import Subset
 from components.common.metrics import scores
 from components.common.modelfile import ModelFacts, load_model
 from components.common.progress import track
@@ -32,7 +34,7 @@ from model import MoBaNet
 log = logging.getLogger(__name__)
 
 GROUND_TRUTH = "eroded"
-SUBSET = "test"
+SUBSET: Subset = "test"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +102,8 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
     if math.isnan(evaluation.headline.miou):
         raise StoreError(f"{store}: no labelled pixel in the test tiles; check the raw labels and run preprocess again")
     outputs.put_down(reports, evaluation, [scene.thumbnails for scene in scenes], manifest)
+    for warning in evaluation.warnings:
+        log.warning("%s", warning)
     log.info("%s", words.headline(evaluation))
     if facts.mlflow_run_id is not None:
         outputs.send(facts.mlflow_run_id, reports, evaluation)
@@ -119,9 +123,9 @@ def _check_match(data: Store, facts: ModelFacts, weights: Path) -> None:
                 "evaluate on the data set that the model was trained for"
             )
     if not manifest.subset(SUBSET):
-        raise StoreError(f"{data.path}: the split {manifest.split} has no test tile here; run acquire and preprocess again")
-    if data.data_md5 != facts.data_md5:
-        log.warning("the model was trained on data version %s, the store is %s", facts.data_md5, data.data_md5)
+        raise StoreError(
+            f"{data.path}: the split {manifest.split} has no test tile here; run acquire and preprocess again"
+        )
 
 
 def _windows(config: EvaluateConfig, network: MoBaNet, facts: ModelFacts) -> Windows:
@@ -152,14 +156,12 @@ def _scenes(
 
 def _total(parts: list[Confusions]) -> Confusions:
     return {
-        condition: {truth: sum(part[condition][truth] for part in parts) for truth in GROUND_TRUTHS}
+        condition: {truth: np.sum([part[condition][truth] for part in parts], axis=0) for truth in GROUND_TRUTHS}
         for condition in parts[0]
     }
 
 
-def _protocol(
-    data: Store, facts: ModelFacts, weights: Path, windows: Windows, device: torch.device
-) -> record.Protocol:
+def _protocol(data: Store, facts: ModelFacts, weights: Path, windows: Windows, device: torch.device) -> record.Protocol:
     manifest = data.manifest
     return record.Protocol(
         dataset=manifest.dataset,

@@ -1,7 +1,7 @@
 """The findings in plain words: a headline, a verdict on the balance of the sensors, warnings about the data.
 
-In: an `Evaluation`, a `Manifest`. Out: sentences. The limits that choose the words are the constants below; docs/evaluation.md
-states them too.
+In: an `Evaluation`, a `Manifest`. Out: sentences. The limits that choose the words are the constants below, and in
+docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -52,15 +52,17 @@ def headline(record: Evaluation) -> str:
 
 def expectation(figures: Balance) -> str:
     """What to expect where sensors fail."""
-    p = figures.failure_probability
-    return f"Where each sensor fails with a probability of {100 * p:g}\N{NO-BREAK SPACE}%, expect {figures.expected_miou:.1f} mIoU."
+    p = f"{100 * figures.failure_probability:g}\N{NO-BREAK SPACE}%"
+    return f"Where each sensor fails with a probability of {p}, expect {figures.expected_miou:.1f} mIoU."
 
 
 def verdict(record: Evaluation) -> Verdict:
-    """Whether both sensors are used, what fusing them brings, how the network fares without one, and its weakest class."""
+    """Whether both sensors are used, what fusing brings, how the network fares without one, and where it is weak."""
     weakest = _weakest(record)
     if record.balance is None:
-        return Verdict("One sensor by design", (f"There is no balance to judge in a single-modality network. {weakest}",))
+        return Verdict(
+            "One sensor by design", (f"There is no balance to judge in a single-modality network. {weakest}",)
+        )
     figures = record.balance
     sentences = (_earned(figures), _gain(figures), _robustness(figures), weakest, *_harmed(record))
     return Verdict(_title(figures), sentences)
@@ -99,7 +101,9 @@ def _gain(figures: Balance) -> str:
 
 def _robustness(figures: Balance) -> str:
     kept = {"DSM": figures.retention_rgb, "image": figures.retention_dsm}
-    shares = " and ".join(f"{100 * share:.0f}\N{NO-BREAK SPACE}% without the {sensor}" for sensor, share in kept.items())
+    shares = " and ".join(
+        f"{100 * share:.0f}\N{NO-BREAK SPACE}% without the {sensor}" for sensor, share in kept.items()
+    )
     collapsed = [sensor for sensor, share in kept.items() if share < COLLAPSE]
     advice = f"; do not trust its maps where the {' or the '.join(collapsed)} is missing" if collapsed else ""
     return f"Of its mIoU it keeps {shares}{advice}."
@@ -109,7 +113,9 @@ def _weakest(record: Evaluation) -> str:
     best = record.headline
     if best.worst_class is None:
         return "No class that counts occurs in the test tiles."
-    return f"The weakest class is {spoken(best.worst_class)}, with an IoU of {best.per_class[best.worst_class].iou:.1f}."
+    return (
+        f"The weakest class is {spoken(best.worst_class)}, with an IoU of {best.per_class[best.worst_class].iou:.1f}."
+    )
 
 
 def _harmed(record: Evaluation) -> list[str]:
@@ -119,7 +125,9 @@ def _harmed(record: Evaluation) -> list[str]:
     for name, scores in both.per_class.items():
         alone, sensor = max((s.per_class[name].iou, sensor) for s, sensor in zip(single, ("image", "DSM"), strict=True))
         if alone > scores.iou + NOISE_POINTS:
-            found.append(f"Fusing harms {spoken(name)}: {scores.iou:.1f} with both, {alone:.1f} with the {sensor} alone.")
+            found.append(
+                f"Fusing harms {spoken(name)}: {scores.iou:.1f} with both, {alone:.1f} with the {sensor} alone."
+            )
     return found
 
 

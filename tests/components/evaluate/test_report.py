@@ -1,0 +1,81 @@
+"""components/evaluate/report.py: one page that stands alone."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from components.common.store import Store
+from components.evaluate import report
+from components.evaluate.step import EvaluateConfig, run
+
+CONFIG = EvaluateConfig(window_px=16, stride_px=16, batch_size=8, failure_probability=0.1, panel_px=64)
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Addresses, tags, and whether every tag is closed where it should be."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def evaluated(make_store, use_network, by_rule, tmp_path):
+    store = make_store()
+    return run(CONFIG, store, use_network(by_rule(), store), tmp_path / "reports"), Store(store).manifest
+
+
+def test_the_page_needs_nothing_but_itself(evaluated) -> None:
+    text = evaluated[0].report.read_text()
+    page = Page(text)
+    assert page.open == []
+    assert len(page.addresses) == 2 * 7 and all(a.startswith("data:image/") for a in page.addresses)
+    assert not {"script", "iframe", "link", "object"} & set(page.tags)
+    assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_the_page_says_what_was_found(evaluated) -> None:
+    result, _ = evaluated
+    text = re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", result.report.read_text(), flags=re.S))
+    assert "100.0 mIoU with both sensors, 25.0 when the DSM is missing, 25.0 when the image is missing." in text
+    assert "Balanced: both sensors carry weight" in text
+    assert "Expected mIoU, E(0.1) 86.4" in text  # (0.81 * 100 + 0.09 * 50) / 0.99
+    assert "Impervious surface 100.0 100.0 100.0 100.0" in text and "Car – – – –" in text
+    for part in (result.evaluation.protocol.data_md5, result.evaluation.protocol.model.sha256, "Generated scenes."):
+        assert part in text
+
+
+def test_text_of_the_data_cannot_break_the_page(evaluated) -> None:
+    result, manifest = evaluated
+    picture = {"5_10": {"Image": np.zeros((8, 8, 3), np.uint8)}}
+    text = report.render(result.evaluation, picture, replace(manifest, acknowledgement="<script>x</script>"), 0.5)
+    assert "<script>" not in text and "&lt;script&gt;" in text
+
+
+def test_many_tiles_stay_within_the_budget_by_shrinking_then_by_leaving_out(evaluated, monkeypatch) -> None:
+    result, manifest = evaluated
+    noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    tiles = {f"5_{n}": {"Image": noise} for n in range(10)}
+    monkeypatch.setattr(report, "PICTURE_BUDGET", 200_000)
+    text = report.render(result.evaluation, tiles, manifest, 0.5)
+    assert text.count("<img") == 10 and len(text) < 230_000
+    monkeypatch.setattr(report, "PICTURE_BUDGET", 40_000)
+    text = report.render(result.evaluation, tiles, manifest, 0.5)
+    shown = text.count("<img")
+    assert 0 < shown < 10 and f"{10 - shown} more tiles are in the folder panels" in text

@@ -1,0 +1,50 @@
+"""components/evaluate/scene.py: what is kept of one tile."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from components.common.metrics import confusion
+from components.common.store import Store
+from components.common.windows import Windows
+from components.evaluate.scene import gate_map, look_at
+
+CPU = torch.device("cpu")
+WINDOWS = Windows(16, 12, 4, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+@pytest.fixture
+def tile(make_store):
+    store = Store(make_store(test=("5_10",)))
+    return store[store.manifest.subset("test")[0]]
+
+
+def test_windows_give_the_same_counts_as_the_whole_tile_at_once(tile, by_rule) -> None:
+    whole = look_at(by_rule(), "5_10", tile, replace(WINDOWS, window_px=40, stride_px=40), CPU, 64)
+    strips = look_at(by_rule(), "5_10", tile, WINDOWS, CPU, 64)
+    for condition in ("rgb+dsm", "rgb", "dsm"):
+        for truth in ("eroded", "full"):
+            np.testing.assert_array_equal(strips.confusions[condition][truth], whole.confusions[condition][truth])
+    expected_KK = confusion(tile.label_HW, tile.label_HW // 2 * 2, 6)  # the image alone: never high
+    np.testing.assert_array_equal(strips.confusions["rgb"]["full"], expected_KK)
+
+
+def test_thumbnails_are_layers_of_one_size(tile, by_rule) -> None:
+    thumbnails = look_at(by_rule(), "5_10", tile, WINDOWS, CPU, 20).thumbnails
+    np.testing.assert_array_equal(thumbnails.label_hw, tile.label_HW[1::2, 1::2])
+    np.testing.assert_array_equal(thumbnails.predicted_hw["rgb+dsm"], thumbnails.label_hw)
+    assert thumbnails.image_hw3.shape == (20, 20, 3) and thumbnails.dsm_hw.shape == thumbnails.gate_hw.shape == (20, 20)
+
+
+def test_the_gate_lies_where_the_network_says_even_with_padded_windows(tile, by_rule) -> None:
+    gate_HW = gate_map(by_rule(), tile, replace(WINDOWS, window_px=28), CPU)  # padded to 32
+    assert gate_HW.shape == (40, 40)
+    np.testing.assert_allclose(gate_HW[:, :16], 0.5)
+    np.testing.assert_allclose(gate_HW[:, 24:], 0.25)
+
+
+def test_a_network_without_gates_has_no_gate_picture(tile, by_rule) -> None:
+    network = by_rule(modalities=("rgb",))
+    assert look_at(network, "5_10", tile, WINDOWS, CPU, 64).thumbnails.gate_hw is None

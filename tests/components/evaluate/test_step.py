@@ -1,0 +1,179 @@
+"""components/evaluate/step.py: from a store and a network to reports."""
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+from PIL import Image
+
+from components.common.errors import ParamsError, StoreError, WeightsError
+from components.common.modelfile import save_model
+from components.evaluate import outputs, step
+from components.evaluate.step import EvaluateConfig, run
+from model import MoBaNet, MoBaNetConfig
+
+CONFIG = EvaluateConfig(window_px=None, stride_px=12, batch_size=3, failure_probability=0.1, panel_px=64)
+SCHEMA = json.loads((Path(step.__file__).with_name("evaluation.schema.json")).read_text())
+
+
+def check_schema(content: object) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.Draft202012Validator(SCHEMA).validate(content)
+
+
+def test_a_network_that_needs_both_sensors_scores_as_worked_by_hand(make_store, use_network, by_rule, tmp_path) -> None:
+    store = make_store()
+    result = run(CONFIG, store, use_network(by_rule(), store), tmp_path / "reports")
+    eroded = result.evaluation.scores["eroded"]
+    # Without one sensor two of the four classes are answered twice as often as they occur: IoU 1/2, the other two 0.
+    assert {name: found.miou for name, found in eroded.items()} == {"rgb+dsm": 100.0, "rgb": 25.0, "dsm": 25.0}
+    assert eroded["rgb"].oa == 50.0
+    figures = result.evaluation.balance
+    assert figures.majority == pytest.approx(100 / 4 / 4)
+    assert figures.expected_miou == pytest.approx((0.81 * 100 + 0.09 * 50) / 0.99)
+    assert figures.shapley_rgb == figures.shapley_dsm == pytest.approx((100 - 6.25) / 2)
+    assert sum(map(sum, result.evaluation.confusion["full"]["rgb"])) == 2 * 40 * 40
+    assert sum(map(sum, result.evaluation.confusion["eroded"]["rgb"])) == 2 * 40 * 36
+
+
+def test_a_network_that_ignores_the_dsm_gets_no_credit_for_it(make_store, use_network, by_rule, tmp_path) -> None:
+    store = make_store()
+    result = run(CONFIG, store, use_network(by_rule(uses_dsm=False), store), tmp_path / "reports")
+    figures = result.evaluation.balance
+    # Without the image it answers class 0 everywhere; all four are equally common, so that is the commonest one.
+    assert figures.shapley_dsm == pytest.approx(0.0, abs=1e-9)
+    assert figures.fusion_gain == 0.0 and figures.imbalance == pytest.approx(1.0)
+    assert "It does not use the DSM" in result.report.read_text()
+
+
+def test_every_output_is_there_and_agrees_with_the_schema(make_store, use_network, by_rule, tmp_path) -> None:
+    store, reports = make_store(), tmp_path / "reports"
+    run(CONFIG, store, use_network(by_rule(), store), reports)
+    assert {path.name for path in reports.iterdir()} == set(outputs.OWNED)
+    assert {path.name for path in (reports / "panels").iterdir()} == {"5_10.png", "5_11.png"}
+    content = json.loads((reports / "evaluation.json").read_text())
+    check_schema(content)
+    assert content["protocol"]["tiles"] == ["5_10", "5_11"]
+    assert content["protocol"]["model"]["validation"]["miou_fused"] == 80.1235
+    metrics = json.loads((reports / "metrics.json").read_text())
+    assert (metrics["miou"], metrics["miou_rgb"], metrics["fusion_gain"]) == (100.0, 25.0, 75.0)
+    assert all(isinstance(value, float) for value in metrics.values())
+    with Image.open(reports / "confusion.png") as picture:
+        assert picture.size[0] > 2 * picture.size[1]  # three matrices side by side
+
+
+def test_the_schema_refuses_what_it_does_not_know(make_store, use_network, by_rule, tmp_path) -> None:
+    store, reports = make_store(), tmp_path / "reports"
+    run(CONFIG, store, use_network(by_rule(), store), reports)
+    content = json.loads((reports / "evaluation.json").read_text())
+    for damage in ({"surprise": 1}, {"balance": {}}, {"warnings": "none"}):
+        with pytest.raises(jsonschema.ValidationError):
+            check_schema(content | damage)
+
+
+@pytest.mark.parametrize("modality", ["rgb", "dsm"])
+def test_a_single_modality_network_has_one_condition_and_no_balance(
+    modality, make_store, use_network, by_rule, tmp_path
+) -> None:
+    store, reports = make_store(), tmp_path / "reports"
+    result = run(CONFIG, store, use_network(by_rule(modalities=(modality,)), store), reports)
+    content = json.loads((reports / "evaluation.json").read_text())
+    check_schema(content)
+    assert content["balance"] is None and list(content["scores"]["eroded"]) == [modality]
+    assert result.evaluation.headline.miou == 25.0
+    assert "expected_miou" not in json.loads((reports / "metrics.json").read_text())
+
+
+def test_only_test_tiles_are_read(make_store, use_network, by_rule, tmp_path) -> None:
+    store = make_store()
+    weights = use_network(by_rule(), store)
+    for tile in ("2_10", "4_10"):
+        (store / f"{tile}.arrow").unlink()
+    assert run(CONFIG, store, weights, tmp_path / "reports").evaluation.headline.miou == 100.0
+
+
+def test_a_real_model_file_goes_through(make_store, facts_for, tmp_path) -> None:
+    tiny = {"patch_size": 8, "embed_dim": 32, "depth": 4, "num_heads": 2, "img_size": 16}
+    config = MoBaNetConfig(backbone="vit_tiny_patch16_224", backbone_args=tiny, aux_heads=False, decoder_channels=8)
+    store, weights, reports = make_store(test=("5_10",)), tmp_path / "best.safetensors", tmp_path / "reports"
+    save_model(weights, MoBaNet(config), facts_for(store, config))
+    result = run(CONFIG, store, weights, reports)
+    content = json.loads((reports / "evaluation.json").read_text())
+    check_schema(content)
+    assert re.fullmatch("[0-9a-f]{64}", content["protocol"]["model"]["sha256"])
+    assert content["protocol"]["window_px"] == 16
+    assert ">Gate<" in result.report.read_text()
+
+
+def test_another_data_version_is_said_not_refused(make_store, use_network, by_rule, tmp_path, caplog) -> None:
+    store = make_store()
+    weights = use_network(by_rule(), store, data_md5="0" * 32)
+    result = run(CONFIG, store, weights, tmp_path / "reports")
+    assert any("another version of the data" in warning for warning in result.evaluation.warnings)
+    assert "another version of the data" in caplog.text
+    assert result.evaluation.protocol.model.data_md5 == "0" * 32 != result.evaluation.protocol.data_md5
+
+
+def test_other_bands_or_classes_are_refused_by_name(make_store, use_network, by_rule, tmp_path) -> None:
+    store = make_store()
+    weights = use_network(by_rule(), store, bands=("near infrared", "red", "green"))
+    with pytest.raises(StoreError, match="image bands are red, green, blue, those of .* are near infrared"):
+        run(CONFIG, store, weights, tmp_path / "reports")
+
+
+def test_a_store_without_test_tiles_or_labels_is_refused(make_store, use_network, by_rule, tmp_path) -> None:
+    store = make_store(test=())
+    with pytest.raises(StoreError, match="no test tile"):
+        run(CONFIG, store, use_network(by_rule(), store), tmp_path / "reports")
+
+
+def test_a_stride_beyond_the_models_window_is_refused(make_store, use_network, by_rule, tmp_path) -> None:
+    store = make_store()
+    config = EvaluateConfig(window_px=None, stride_px=17, batch_size=1, failure_probability=0.1, panel_px=64)
+    with pytest.raises(ParamsError, match="evaluate.stride_px is 17, the window of the model is 16 px"):
+        run(config, store, use_network(by_rule(), store), tmp_path / "reports")
+
+
+def test_missing_weights_are_one_sentence(make_store, tmp_path) -> None:
+    with pytest.raises(WeightsError, match="no such model"):
+        run(CONFIG, make_store(), tmp_path / "nowhere.safetensors", tmp_path / "reports")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("window_px", 0),
+        ("stride_px", 0),
+        ("stride_px", 33),
+        ("batch_size", 0),
+        ("failure_probability", 1.0),
+        ("panel_px", 63),
+    ],
+)
+def test_a_value_out_of_range_is_named(key: str, value: float) -> None:
+    known = {"window_px": 32, "stride_px": 16, "batch_size": 1, "failure_probability": 0.1, "panel_px": 64}
+    with pytest.raises(ValueError, match=f"^{key} is {value}"):
+        EvaluateConfig(**(known | {key: value}))
+
+
+def test_figures_pictures_and_page_join_the_run_of_the_training(
+    make_store, use_network, by_rule, tmp_path, monkeypatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
+    training = client.create_run(client.create_experiment("training", artifact_location=str(tmp_path / "artifacts")))
+    store = make_store(test=("5_10",))
+    run(CONFIG, store, use_network(by_rule(), store, mlflow_run_id=training.info.run_id), tmp_path / "reports")
+    data = client.get_run(training.info.run_id).data
+    assert (data.metrics["test/miou"], data.metrics["test/iou/building"]) == (100.0, 100.0)
+    assert "test/iou/car" not in data.metrics  # does not occur
+    assert client.get_metric_history(training.info.run_id, "test/miou")[0].step == 300
+    kept = {item.path for item in client.list_artifacts(training.info.run_id, "evaluation")}
+    assert {"evaluation/report.html", "evaluation/evaluation.json", "evaluation/panels"} <= kept
+    mlflow.set_tracking_uri(None)
