@@ -45,7 +45,7 @@ class PlainViT(nn.Module):
         height, width = patches_BChw.shape[-2:]
         patches_BNC = vit.patch_embed.norm(patches_BChw.flatten(2).transpose(1, 2))
         prefix_1PC = [token for token in (vit.cls_token, vit.reg_token) if token is not None]
-        prefix_BPC = [token.expand(len(patches_BNC), -1, -1) for token in prefix_1PC]
+        prefix_BPC = [token.expand(patches_BNC.shape[0], -1, -1) for token in prefix_1PC]
         embedded_prefix = 0 if vit.no_embed_class else self.num_prefix_tokens
         prefix_positions, patch_positions = positions.tensor_split([embedded_prefix], dim=1)
         patches_BNC = patches_BNC + resample_positions(patch_positions, self._grid, (height, width))

@@ -85,7 +85,10 @@ class Encoder(nn.Module):
         return stages
 
     def _stage(self, index: int, features: Tensor) -> Stage:
-        by_modality = dict(zip(self.modalities, features.chunk(len(self.modalities)), strict=True))
+        streams = features.unflatten(0, (len(self.modalities), -1)).unbind(
+            0
+        )  # not chunk: it would fix the batch in exports
+        by_modality = dict(zip(self.modalities, streams, strict=True))
         gate = None
         if self.dgfm:
             fused, gate = self.dgfm[index](by_modality["rgb"], by_modality["dsm"])

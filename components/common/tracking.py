@@ -121,7 +121,8 @@ class _MlflowRun(Run):
         import mlflow
 
         self.flush()
-        self._attempt("the end of the run", lambda: mlflow.end_run(status))
+        with _environment(**{RUN_ID: os.environ.get(RUN_ID)}):  # MLflow removes it
+            self._attempt("the end of the run", lambda: mlflow.end_run(status))
 
     def _attempt(self, what: str, send: Callable[[], object]) -> bool:
         """Call `send`; say so when the store does not take it, and go on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,9 @@ from model.losses import IGNORE
 
 log = logging.getLogger(__name__)
 
+WATCHED = ("train/loss", "val/expected_miou")
+"""One metric of each kind that the run gets."""
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -36,6 +40,12 @@ class Session:
     device: torch.device
     checkpoints: Checkpoints
     run: Run
+    sent: Mapping[str, int]  # of WATCHED: the last step that the run has
+
+    def send(self, values: Mapping[str, float], step: int) -> None:
+        """Metrics to the run, unless it has this step already: an interrupted run got further than its checkpoint."""
+        if step > max(self.sent[name] for name in values if name in self.sent):
+            self.run.metrics(values, step)
 
 
 def fit(session: Session, progress: Progress) -> None:
@@ -85,7 +95,7 @@ def _log(session: Session, progress: Progress, loss: float, steps_per_s: float) 
     config, step = session.config, progress.step
     row = {"step": step, "loss": loss, "learning_rate": learning_rate(step, config)}
     progress.losses.append(row)
-    session.run.metrics({"train/loss": loss, "train/learning_rate": row["learning_rate"]}, step)
+    session.send({"train/loss": loss, "train/learning_rate": row["learning_rate"]}, step)
     left_min = (config.steps - step) / steps_per_s / 60
     images_per_s = steps_per_s * config.batch_size
     line = "step %5d/%d  loss %.4f  lr %.2e  %.1f images/s  %.1f min left"
@@ -98,7 +108,7 @@ def _validate(session: Session, progress: Progress) -> None:
     progress.validations.append({"step": step, **figures})
     session.checkpoints.save_candidate(session.network, step)
     session.checkpoints.drop_candidates_except(steps_in_play(progress.validations, config.guard))
-    session.run.metrics({f"val/{name}": value for name, value in figures.items()}, step)
+    session.send({f"val/{name}": value for name, value in figures.items()}, step)
     for tile, picture in pictures(session.network, session.store, session.windows, config.pictures, session.device):
         session.run.image(f"validation {tile}", picture, step)
     mious = "  ".join(f"{name.removeprefix('miou_')} {value:.2f}" for name, value in figures.items() if "miou_" in name)

@@ -24,7 +24,7 @@ from components.common.windows import Windows
 from components.train.backbone_weights import load_backbone_weights
 from components.train.checkpoint import Checkpoints, Progress, run_key
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
-from components.train.loop import Session, fit
+from components.train.loop import WATCHED, Session, fit
 from components.train.optim import make_optimizer
 from components.train.validation import selected_step
 from model import MoBaNet
@@ -79,7 +79,8 @@ def run(
         tracked.params({"train": asdict(config), "model": asdict(model), "parameters": _counts(network)})
         tracked.tags({"git_commit": commit, "data_md5": data.data_md5, "dataset": data.manifest.dataset})
         kept.save(network, optimizer, progress)  # from here on the MLflow run is known to a resumed one
-        fit(Session(network, optimizer, config, runtime, data, windows, device, kept, tracked), progress)
+        sent = {name: tracked.last_step(name) for name in WATCHED}
+        fit(Session(network, optimizer, config, runtime, data, windows, device, kept, tracked, sent), progress)
         step = selected_step(progress.validations, config.validation.guard)
         kept.load_candidate(network, step)
         chosen = next(row for row in progress.validations if row["step"] == step)

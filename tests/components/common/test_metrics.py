@@ -25,6 +25,14 @@ def test_matrices_of_strips_add_up_to_the_matrix_of_the_whole() -> None:
     np.testing.assert_array_equal(sum(strips), confusion(truth, predicted, 3))
 
 
+def test_a_map_of_many_chunks_is_counted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    truth, predicted = (rng.integers(0, 3, (40, 9)).astype(np.uint8) for _ in range(2))
+    at_once = confusion(truth, predicted, 3)
+    monkeypatch.setattr("components.common.metrics.CHUNK_PX", 7)
+    np.testing.assert_array_equal(confusion(truth, predicted, 3), at_once)
+
+
 def test_nothing_but_ignored_pixels_counts_nothing() -> None:
     ignored = np.full((4, 4), 255, np.uint8)
     result = scores(confusion(ignored, np.zeros((4, 4), np.uint8), 3), CLASSES, IN_MEANS)

@@ -1,0 +1,23 @@
+"""`python -m components.export`: the door for DVC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.common.door import open_door
+from components.common.params import section
+from components.export.step import ExportConfig, run
+
+
+def main(params: Path, weights: Path, evaluation: Path, package: Path) -> None:
+    """Read the parameters and call the step."""
+    run(section(params, "export", ExportConfig), weights, evaluation, package)
+
+
+if __name__ == "__main__":
+    open_door(
+        "export",
+        "Package a model as safetensors and ONNX, checked against each other, with a model card.",
+        {"weights": "models/best.safetensors", "evaluation": "reports/evaluation.json", "package": "package"},
+        main,
+    )

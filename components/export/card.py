@@ -1,0 +1,87 @@
+"""The model card: what a stranger must know before using the model. In: facts, evaluation, parity. Out: Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from components.common.modelfile import ModelFacts
+from components.common.store import Heights
+from components.export.parity import Parity
+
+CONDITIONS = {"rgb+dsm": "image and DSM", "rgb": "image only, DSM missing", "dsm": "DSM only, image missing"}
+GROUND_TRUTHS = {"eroded": "object boundaries ignored", "full": "every labelled pixel"}
+
+BALANCE = {
+    "expected_miou": "expected mIoU E({p}): each sensor fails with probability {p}",
+    "average": "mean of the three mIoU",
+    "last_1": "the worse single sensor",
+    "retention_rgb": "retention without the DSM (ratio)",
+    "retention_dsm": "retention without the image (ratio)",
+    "shapley_rgb": "Shapley contribution of the image",
+    "shapley_dsm": "Shapley contribution of the DSM",
+    "imbalance": "imbalance (0: both contribute alike, 1: one alone)",
+    "fusion_gain": "fusion gain over the better single sensor",
+    "majority": "mIoU of always answering the commonest class",
+}
+"""Figures of the record's balance, in the order of the card."""
+
+RATIOS = ("retention_rgb", "retention_dsm", "imbalance")
+
+
+def render(facts: ModelFacts, evaluation: Mapping[str, Any], parity: Parity) -> str:
+    """Write the card.
+
+    Args:
+        facts: of the packaged model.
+        evaluation: content of its `evaluation.json`.
+        parity: how well ONNX and network agree.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # Markdown, not HTML
+    )
+    environment.filters["points"] = lambda value: "-" if value is None else f"{value:.1f}"
+    return environment.get_template("card.md.j2").render(
+        facts=facts,
+        heights=describe_heights(facts.heights),
+        missing_image=[round(255 * mean, 3) for mean in facts.image_mean],
+        protocol=evaluation["protocol"],
+        scores=evaluation["scores"],
+        balance=balance_rows(evaluation["balance"]),
+        warnings=evaluation["warnings"],
+        parity=parity,
+        conditions=CONDITIONS,
+        ground_truths=GROUND_TRUTHS,
+    )
+
+
+def balance_rows(balance: Mapping[str, float | None] | None) -> list[tuple[str, str]]:
+    """Title and value of every balance figure, in words; none for a network of one sensor."""
+    if balance is None:
+        return []
+    return [(title.format(p=balance["failure_probability"]), _figure(key, balance)) for key, title in BALANCE.items()]
+
+
+def _figure(key: str, balance: Mapping[str, float | None]) -> str:
+    value = balance[key]
+    return "-" if value is None else f"{value:.2f}" if key in RATIOS else f"{value:.1f}"
+
+
+def describe_heights(heights: Heights) -> str:
+    """How metres become the values of the input `dsm`, in one sentence."""
+    low, high = heights.clip
+    limits = f"then limited to {low:g}..{high:g}"
+    if heights.method == "above-ground":
+        ground = f"height above the local ground (lowest surface within about {heights.ground_radius_m:g} m)"
+        return f"{ground} in metres, divided by {heights.scale_m:g}, {limits}"
+    if heights.scale_m is None:
+        return f"each tile's own low and high percentiles of height become 0 and 1, {limits}"
+    return f"absolute height in metres, minus {heights.offset_m:g}, divided by {heights.scale_m:g}, {limits}"

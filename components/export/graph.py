@@ -1,0 +1,92 @@
+"""A network as an ONNX graph that takes pixels as they come from a file: normalisation and missing values are inside.
+
+In: a network and its facts. Out: `model.onnx`, float32, with the inputs `image` `[N, bands, H, W]`, 0..255, and `dsm`
+`[N, 1, H, W]`, scaled heights, and the output `logits` `[N, K, H, W]`. N is free; H and W are the side of a training
+input. NaN in either input means "not measured"; an input that is NaN everywhere is a missing sensor.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from components.common.modelfile import ModelFacts
+from model import MoBaNet
+from model.inputs import normalise
+
+if TYPE_CHECKING:
+    from onnx_ir import Model
+
+INPUTS = ("image", "dsm")
+OUTPUT = "logits"
+
+
+class Servable(nn.Module):
+    """The network behind its own normalisation."""
+
+    def __init__(self, network: MoBaNet, facts: ModelFacts) -> None:
+        """Wrap a network; `facts` say how its inputs are normalised."""
+        super().__init__()
+        self.network = network
+        self.image_mean, self.image_std = facts.image_mean, facts.image_std
+
+    def forward(self, image: Tensor, dsm: Tensor) -> Tensor:
+        """Logits of an image of 0..255 and scaled heights; NaN becomes 0 after normalisation, as a missing one."""
+        rgb, heights = normalise(image, dsm, self.image_mean, self.image_std)
+        logits: Tensor = self.network(torch.where(torch.isnan(rgb), 0.0, rgb), heights)
+        return logits
+
+
+def input_shapes(facts: ModelFacts) -> dict[str, tuple[int, int, int]]:
+    """Shape of one sample of each input: channels, rows, columns."""
+    side = facts.window_px
+    return {"image": (len(facts.bands), side, side), "dsm": (1, side, side)}
+
+
+def metadata(facts: ModelFacts) -> dict[str, str]:
+    """Facts of a model as ONNX metadata: one entry per field, its value as JSON."""
+    return {name: json.dumps(value) for name, value in asdict(facts).items()}
+
+
+def write_onnx(path: Path, network: MoBaNet, facts: ModelFacts, opset: int) -> None:
+    """Write the graph; weights beyond 2 GB, the limit of an ONNX file, go to a second file beside it."""
+    import onnx
+    import onnx_ir
+
+    samples = torch.export.Dim("N")
+    examples = tuple(torch.zeros(2, *shape) for shape in input_shapes(facts).values())
+    for library in ("onnxscript", "onnx_ir"):
+        logging.getLogger(library).setLevel(logging.WARNING)  # they tell of every node they touch
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="# The axis name")  # both inputs have the same N, as they should
+        program = torch.onnx.export(
+            Servable(network, facts).eval(),
+            examples,
+            dynamo=True,
+            opset_version=opset,
+            input_names=INPUTS,
+            output_names=[OUTPUT],
+            dynamic_shapes={name: {0: samples} for name in INPUTS},
+            verbose=False,
+        )
+    assert program is not None
+    _forget_source(program.model)
+    logits = program.model.graph.outputs[0]
+    logits.shape = onnx_ir.Shape(["N", len(facts.classes), facts.window_px, facts.window_px])
+    program.model.metadata_props.update(metadata(facts))
+    program.save(str(path))
+    onnx.checker.check_model(str(path))
+
+
+def _forget_source(model: Model) -> None:
+    """Remove where in the source code each node came from: paths of the exporting machine are nobody's business."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None

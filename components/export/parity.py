@@ -1,0 +1,97 @@
+"""Does the ONNX graph answer as the network does? Both get the same inputs; the logits may differ by rounding alone.
+
+In: a network, its facts, an ONNX file. Out: `Parity`, the largest difference of every case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from components.common.errors import MobanetError
+from components.common.modelfile import ModelFacts
+from components.export.graph import INPUTS, OUTPUT, Servable, input_shapes
+from model import MoBaNet
+
+Inputs = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""image `[N, bands, H, W]`, 0..255, and scaled heights `[N, 1, H, W]`; NaN = not measured."""
+
+
+class ParityError(MobanetError):
+    """The exported graph answers otherwise than the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """One case."""
+
+    name: str
+    samples: int
+    largest_difference: float  # of logits, absolute
+    changed_px: int  # pixels whose class is another
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """All cases."""
+
+    tolerance: float  # of logits, absolute
+    largest_difference: float
+    cases: tuple[CaseResult, ...]
+
+
+def check(network: MoBaNet, facts: ModelFacts, onnx_file: Path, tolerance: float) -> Parity:
+    """Compare the logits of both on every case.
+
+    Raises:
+        ParityError: a case differs by more than the tolerance, or by NaN.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
+    servable = Servable(network, facts).eval()
+    results = []
+    for name, inputs in cases(facts):
+        with torch.inference_mode():
+            expected = servable(*(torch.from_numpy(array) for array in inputs)).numpy()
+        answered = session.run([OUTPUT], dict(zip(INPUTS, inputs, strict=True)))[0]
+        results.append(_compare(name, expected, answered))
+    worst = max(results, key=lambda result: np.nan_to_num(result.largest_difference, nan=np.inf))
+    if not worst.largest_difference <= tolerance:
+        raise ParityError(
+            f"{onnx_file.name}: logits differ from the network's by {worst.largest_difference:.3g} ({worst.name}), "
+            f"more than export.tolerance {tolerance:.3g}; try another export.opset, or raise the tolerance if "
+            f"{worst.changed_px} changed pixels of {worst.samples * facts.window_px**2} are acceptable"
+        )
+    return Parity(tolerance, worst.largest_difference, tuple(results))
+
+
+def cases(facts: ModelFacts) -> Iterator[tuple[str, Inputs]]:
+    """Inputs worth comparing: noise in two batch sizes, and the ends of what either sensor can say."""
+    rng = np.random.default_rng(0)
+    image_shape, dsm_shape = input_shapes(facts).values()
+
+    def noise(samples: int) -> Inputs:
+        image = rng.integers(0, 256, (samples, *image_shape)).astype(np.float32)
+        return image, rng.uniform(*facts.heights.clip, (samples, *dsm_shape)).astype(np.float32)
+
+    yield "noise", noise(1)
+    yield "noise, batch of 3", noise(3)
+    image, dsm = noise(1)
+    holes = np.where(rng.random(dsm.shape) < 0.3, np.float32(np.nan), dsm)
+    yield "black image", (np.zeros_like(image), dsm)
+    yield "white image", (np.full_like(image, 255), dsm)
+    yield "flat ground", (image, np.zeros_like(dsm))
+    yield "heights with holes", (image, holes)
+    yield "DSM missing", (image, np.full_like(dsm, np.nan))
+    yield "image missing", (np.full_like(image, np.nan), dsm)
+
+
+def _compare(name: str, expected: npt.NDArray[np.float32], answered: npt.NDArray[np.float32]) -> CaseResult:
+    changed = int((expected.argmax(1) != answered.argmax(1)).sum())
+    return CaseResult(name, len(expected), float(np.abs(expected - answered).max()), changed)

@@ -1,0 +1,123 @@
+"""Package the selected model: safetensors, ONNX and a model card, whole or not at all.
+
+In: `models/best.safetensors`, and `reports/evaluation.json` of the same model. Out, in the package folder:
+`model.safetensors` (a file of `save_model` without the auxiliary heads, which only training needs), `model.onnx`,
+`model_card.md`, and `export.json`, which says what is in it and how well both forms agree.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from components.common.errors import DataError
+from components.common.files import digest, replacing_folder, write_json
+from components.common.modelfile import ModelFacts, load_model, save_model
+from components.export import card, graph, parity
+from components.export.parity import Parity
+from model import MoBaNet
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Raised whenever a reader of this version could misread an `export.json` of an earlier one."""
+
+WEIGHTS, ONNX, CARD, RECORD = "model.safetensors", "model.onnx", "model_card.md", "export.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportConfig:
+    """Section `export` of params.yaml."""
+
+    opset: int  # ONNX operator set, 18..23; an older runtime may need a lower one
+    tolerance: float  # largest absolute difference of logits between the network and its ONNX graph, > 0
+
+    def __post_init__(self) -> None:
+        if not 18 <= self.opset <= 23:
+            raise ValueError(f"opset is {self.opset}; expected 18 to 23")
+        if not self.tolerance > 0:
+            raise ValueError(f"tolerance is {self.tolerance}; expected a difference above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What was packaged."""
+
+    package: Path
+    sha256: str  # of model.safetensors: the identity of the model
+    parity: Parity
+
+
+def run(config: ExportConfig, weights: Path, evaluation: Path, package: Path) -> ExportResult:
+    """Package a model.
+
+    Args:
+        config: section `export`.
+        weights: a file of `save_model`.
+        evaluation: `evaluation.json` of these weights; its scores go to the card.
+        package: folder to make; an earlier one is replaced when everything is done and agrees.
+
+    Raises:
+        WeightsError: the weights are unreadable.
+        DataError: the evaluation is unreadable or of another model.
+        ParityError: ONNX and network differ by more than the tolerance.
+    """
+    network, facts = load_model(weights)
+    scores = read_evaluation(evaluation, weights)
+    with replacing_folder(package) as draft:
+        lean = _without_auxiliary_heads(network, facts)
+        save_model(draft / WEIGHTS, *lean)
+        start = time.monotonic()
+        log.info("writing %s: operator set %d, inputs of %d px", ONNX, config.opset, facts.window_px)
+        graph.write_onnx(draft / ONNX, *lean, config.opset)
+        log.info("%s: %.1f MB, %.0f s", ONNX, (draft / ONNX).stat().st_size / 1e6, time.monotonic() - start)
+        agreement = parity.check(network, facts, draft / ONNX, config.tolerance)
+        log.info("largest difference of logits %.1e (limit %.1e)", agreement.largest_difference, config.tolerance)
+        (draft / CARD).write_text(card.render(lean[1], scores, agreement))
+        record = _record(draft, lean[1], digest(weights), config, agreement)
+        write_json(draft / RECORD, record)
+    return ExportResult(package, record["sha256"][WEIGHTS], agreement)
+
+
+def read_evaluation(evaluation: Path, weights: Path) -> dict[str, Any]:
+    """The content of an `evaluation.json` that was made with these weights.
+
+    Raises:
+        DataError: it is missing, damaged, or of another model.
+    """
+    try:
+        content: dict[str, Any] = json.loads(evaluation.read_text())
+        evaluated = content["protocol"]["model"]["sha256"]
+    except FileNotFoundError:
+        raise DataError(f"{evaluation}: no such file; run the evaluate step first") from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{evaluation}: damaged; run the evaluate step again") from None
+    if evaluated != digest(weights):
+        raise DataError(f"{evaluation}: made with another model than {weights}; run the evaluate step again")
+    return content
+
+
+def _without_auxiliary_heads(network: MoBaNet, facts: ModelFacts) -> tuple[MoBaNet, ModelFacts]:
+    config = replace(network.config, aux_heads=False)
+    lean = MoBaNet(config)
+    lean.load_state_dict({name: value for name, value in network.state_dict().items() if not name.startswith("aux.")})
+    return lean.eval(), replace(facts, network=config)
+
+
+def _record(
+    draft: Path, facts: ModelFacts, source_sha256: str, config: ExportConfig, agreement: Parity
+) -> Mapping[str, Any]:
+    files = (file for file in sorted(draft.iterdir()) if not file.name.startswith("."))
+    return {
+        "format": FORMAT,
+        "sha256": {file.name: digest(file) for file in files},
+        "source_sha256": source_sha256,  # of the weights that were trained and evaluated
+        "onnx": {"opset": config.opset, "inputs": graph.input_shapes(facts), "classes": len(facts.classes)},
+        "parity": asdict(agreement),
+        "facts": asdict(facts),
+    }

@@ -1,0 +1,124 @@
+"""A package as an MLflow model: the ONNX graph behind `mlflow.pyfunc`, the other files of the package beside it.
+
+`mlflow.pyfunc.load_model(uri).predict({"image": image, "dsm": dsm})` gives `{"logits": logits}`; shapes as in the card.
+Nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from components.common.errors import TrackingError
+from components.common.tracking import address, reason
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import Model, ModelSignature
+
+ONNX = "model.onnx"
+BESIDE = ("model.safetensors", "model_card.md", "export.json")
+LARGEST_FILE = 2_000_000_000
+"""Bytes; ONNX files hold no more, so larger weights go to a second file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where in MLflow a model belongs."""
+
+    experiment_id: str
+    run_id: str | None  # that trained it; None: not tracked, or in another store
+
+
+def upload(client: MlflowClient, package: Path, evaluation: Path, record: Mapping[str, Any], origin: Origin) -> str:
+    """Log a package as a model of the experiment and run; the id of the logged model.
+
+    Args:
+        client: of the store.
+        package: folder of the export step.
+        evaluation: `evaluation.json` of the same model.
+        record: content of the package's `export.json`.
+        origin: experiment and run.
+
+    Raises:
+        TrackingError: the artifact store does not take the files.
+    """
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    logged = client.create_logged_model(origin.experiment_id, name="mobanet", source_run_id=origin.run_id)
+    status: Literal["READY", "FAILED"] = "FAILED"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "model"
+            identity = Model(
+                artifact_path=logged.artifact_location,
+                run_id=origin.run_id,
+                model_uuid=logged.model_id,
+                model_id=logged.model_id,
+            )
+            _save(package, record, made, identity)
+            for file in (*(package / name for name in BESIDE), evaluation):
+                shutil.copy2(file, made)
+            _send(client, logged.model_id, made)
+        status = "READY"
+    finally:
+        client.finalize_logged_model(logged.model_id, status)
+    if origin.run_id is not None:  # the page of the run shows the model
+        client.log_outputs(origin.run_id, [LoggedModelOutput(logged.model_id, record["facts"]["step"])])
+    return str(logged.model_id)
+
+
+def _send(client: MlflowClient, model_id: str, folder: Path) -> None:
+    try:
+        client.log_model_artifacts(model_id, str(folder))
+    except Exception as error:  # whatever the library of a disk, a bucket or a server raises
+        raise TrackingError(
+            f"the artifact store of {address()} did not take the model ({reason(error)}); "
+            "check its address, space and credentials, then run register again"
+        ) from error
+
+
+def _save(package: Path, record: Mapping[str, Any], target: Path, identity: Model) -> None:
+    import mlflow.onnx
+    import onnx
+
+    graph = onnx.load(package / ONNX)
+    mlflow.onnx.save_model(
+        graph,
+        str(target),
+        mlflow_model=identity,
+        signature=signature(record),
+        input_example=_example(record),
+        pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "onnx", "onnxruntime", "numpy")],
+        save_as_external_data=graph.ByteSize() > LARGEST_FILE,
+        metadata={"classes": record["facts"]["classes"], "bands": record["facts"]["bands"]},
+    )
+
+
+def signature(record: Mapping[str, Any]) -> ModelSignature:
+    """Names, types and shapes of inputs and output; the number of samples is free."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    inputs: dict[str, list[int]] = record["onnx"]["inputs"]
+    sides = inputs["image"][1:]
+    float32 = np.dtype(np.float32)
+    return ModelSignature(
+        Schema([TensorSpec(float32, (-1, *shape), name) for name, shape in inputs.items()]),
+        Schema([TensorSpec(float32, (-1, record["onnx"]["classes"], *sides), "logits")]),
+    )
+
+
+def _example(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Grey, flat ground: an input that stays small as text."""
+    shapes: dict[str, list[int]] = record["onnx"]["inputs"]
+    values = {"image": 128, "dsm": 0}
+    return {name: np.full((1, *shape), values[name], np.float32) for name, shape in shapes.items()}

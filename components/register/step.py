@@ -1,0 +1,214 @@
+"""Register a package in MLflow: a version with its figures as tags, and the alias `champion` if it passes the gates.
+
+In: the package folder, `reports/evaluation.json` and `models/run.json` of the same model. Out: a model version (or the
+one that this model has already), its aliases, and `reports/registration.json`. docs/registry.md tells the whole story.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.common import tracking
+from components.common.errors import DataError, TrackingError
+from components.common.files import write_json
+from components.register import gates
+from components.register.gates import Gate, Standing, Tolerances
+from components.register.registry import SHA256, STANDING, Registry
+from components.register.serving import Origin, upload
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Raised whenever a reader of this version could misread a `registration.json` of an earlier one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegisterConfig:
+    """Section `register` of params.yaml. Where the registry is, `MLFLOW_TRACKING_URI` says."""
+
+    model_name: str  # of the registered model; letters, digits, dot, dash and underscore
+    max_fused_drop: float  # how far the mIoU with both sensors may lie under the champion's, percent points, >= 0
+    max_worst_class_drop: float  # the same for the IoU of the worst class, percent points, >= 0
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", self.model_name):
+            raise ValueError(f"model_name is {self.model_name!r}; expected letters, digits, dots, dashes, underscores")
+        for name in ("max_fused_drop", "max_worst_class_drop"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected percent points of 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterResult:
+    """What became of the candidate."""
+
+    model_name: str
+    version: str
+    created: bool  # False: this model was registered before
+    promoted: bool  # it became the champion now
+    champion: str | None  # version that is the champion now
+    outcome: str  # one sentence
+    gates: tuple[Gate, ...]
+    run_id: str | None  # MLflow run of the training, if the registry's store has it
+
+    def as_table(self) -> str:
+        """The gates and the outcome, for a terminal."""
+        heads = ("gate", "candidate", "champion", "must be", "")
+        rows = [
+            heads,
+            *((g.name, g.candidate, g.champion, g.limit, "ok" if g.passed else "FAILED") for g in self.gates),
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([*(lines if self.gates else []), self.outcome])
+
+
+def run(config: RegisterConfig, package: Path, evaluation: Path, training_run: Path, out: Path) -> RegisterResult:
+    """Register a package, and promote it if it passes the gates.
+
+    Args:
+        config: section `register`.
+        package: folder of the export step.
+        evaluation: `evaluation.json` of the same model.
+        training_run: `run.json` of the training: its MLflow run, or null.
+        out: `registration.json` to write.
+
+    Raises:
+        DataError: a file is missing, damaged, or of another model than the package.
+        TrackingError: MLflow is not installed, cannot be reached, or refuses.
+    """
+    record, scores = _read(package / "export.json"), _read(evaluation)
+    run_id = _read(training_run).get("mlflow_run_id")
+    try:
+        same = record["source_sha256"] == scores["protocol"]["model"]["sha256"]
+        candidate, tags = Standing.of(scores), _tags(record, scores)
+    except (KeyError, TypeError, AttributeError):
+        raise DataError(f"{package / 'export.json'} or {evaluation}: damaged; run export and evaluate again") from None
+    if not same:
+        raise DataError(f"{evaluation}: made with another model than {package}; run the export step again")
+    client = tracking.connect()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        registry = Registry(client, config.model_name)
+        origin = _origin(client, run_id, config.model_name)
+        version, created = _version(registry, client, (package, evaluation), record, tags, origin)
+        registry.describe(version, tags, _sentence(record, candidate))
+        result = _decide(registry, version, created, candidate, config, origin.run_id)
+    except MlflowException as error:
+        raise TrackingError(f"the registry in {tracking.address()} refused: {tracking.reason(error)}") from None
+    write_json(out, {"format": FORMAT, SHA256: tags[SHA256]} | asdict(result))
+    return result
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; run the steps before register first") from None
+    except ValueError:
+        raise DataError(f"{path}: damaged; run the step that made it again") from None
+    return content
+
+
+def _tags(record: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, str]:
+    """Everything worth finding a version by: figures, data, code."""
+    facts, protocol, headline = record["facts"], scores["protocol"], gates.headline_scores(scores)
+    tags = {
+        SHA256: record["sha256"]["model.safetensors"],
+        STANDING: Standing.of(scores).to_json(),
+        "git_commit": facts["git_commit"],
+        "data_md5": protocol["data_md5"],
+        "trained_on_data_md5": facts["data_md5"],
+        "dataset": protocol["dataset"],
+        "source": protocol["source"],
+        "split": protocol["split"],
+        "ground_truth": protocol["ground_truth"],
+        "backbone": facts["network"]["backbone"],
+        "step": facts["step"],
+        "tool_version": facts["tool_version"],
+    }
+    tags |= {f"balance.{name}": value for name, value in (scores["balance"] or {}).items()}
+    tags |= {f"scores.{name}": value for name, value in headline.items() if name != "per_class"}
+    tags |= {f"scores.iou.{name}": found["iou"] for name, found in headline["per_class"].items()}
+    return {name: str(value) for name, value in tags.items() if value is not None}
+
+
+def _sentence(record: Mapping[str, Any], standing: Standing) -> str:
+    balanced = "" if standing.expected_miou is None else f", expected mIoU {standing.expected_miou:.1f}"
+    facts, protocol = record["facts"], standing.protocol
+    return (
+        f"{facts['network']['backbone']} on {protocol['source']} {protocol['dataset']}, split {protocol['split']}: "
+        f"mIoU {standing.miou:.1f}{balanced}, worst class {standing.worst_class} {standing.worst_class_iou:.1f}."
+    )
+
+
+def _origin(client: MlflowClient, run_id: str | None, experiment: str) -> Origin:
+    """Experiment and run of the training; an experiment named after the model where the store does not have the run."""
+    if run_id is not None and tracking.is_known(client, run_id):
+        return Origin(client.get_run(run_id).info.experiment_id, run_id)
+    if run_id is not None:
+        log.warning("run %s is not in %s: the version is linked to no run", run_id, tracking.address())
+    return Origin(tracking.experiment_id(client, experiment), None)
+
+
+def _version(
+    registry: Registry,
+    client: MlflowClient,
+    files: tuple[Path, Path],
+    record: Mapping[str, Any],
+    tags: Mapping[str, str],
+    origin: Origin,
+) -> tuple[str, bool]:
+    """The version of this model, and whether it was made now."""
+    known = registry.find(tags[SHA256])
+    if known is not None:
+        log.info("this model is version %s of %s already", known, registry.name)
+        return known, False
+    package, evaluation = files
+    version = registry.add(upload(client, package, evaluation, record, origin), origin.run_id, tags)
+    log.info("registered as version %s of %s", version, registry.name)
+    return version, True
+
+
+def _decide(
+    registry: Registry, version: str, created: bool, candidate: Standing, config: RegisterConfig, run_id: str | None
+) -> RegisterResult:
+    """Judge a version and move the aliases."""
+    champion = registry.champion()
+    if champion == version:
+        outcome = f"version {version} of {config.model_name} is the champion already; its figures are up to date"
+        return RegisterResult(config.model_name, version, created, False, champion, outcome, (), run_id)
+    registry.challenge(version)
+    tolerances = Tolerances(config.max_fused_drop, config.max_worst_class_drop)
+    theirs = None if champion is None else registry.standing(champion)
+    if champion is not None and theirs is None:
+        verdicts: tuple[Gate, ...] = (gates.UNKNOWN_CHAMPION,)
+    else:
+        verdicts = gates.judge(candidate, theirs, tolerances)
+    promoted = all(gate.passed for gate in verdicts)
+    if promoted:
+        registry.promote(version, verdicts)
+    outcome = _outcome(config.model_name, version, champion, verdicts, promoted)
+    now = version if promoted else champion
+    return RegisterResult(config.model_name, version, created, promoted, now, outcome, verdicts, run_id)
+
+
+def _outcome(name: str, version: str, champion: str | None, verdicts: tuple[Gate, ...], promoted: bool) -> str:
+    if promoted:
+        return f"version {version} of {name} is the champion now; before: {champion or 'none'}"
+    failed = {gate.name for gate in verdicts if not gate.passed}
+    stays = f"version {champion} stays champion" if champion else "there is no champion"
+    outcome = f"version {version} of {name} is not promoted ({', '.join(sorted(failed))}); {stays}"
+    if failed & {"data version", "protocol"}:
+        outcome += "; re-evaluate the champion on this data with these parameters, see docs/registry.md"
+    return outcome

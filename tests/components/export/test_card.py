@@ -1,0 +1,72 @@
+"""components/export/card.py: a stranger finds classes, inputs, scores with their protocol, balance and licence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from components.common.store import Heights
+from components.export import card
+from components.export.parity import CaseResult, Parity
+
+PARITY = Parity(1e-3, 2e-7, (CaseResult("noise", 1, 2e-7, 0),))
+
+
+@pytest.fixture
+def evaluation(trained):
+    return json.loads(trained.evaluation.read_text())
+
+
+def test_the_card_says_what_a_user_must_know(trained, evaluation) -> None:
+    text = card.render(trained.facts, evaluation, PARITY)
+    miou = evaluation["scores"]["eroded"]["rgb+dsm"]["miou"]
+    expected = evaluation["balance"]["expected_miou"]
+    for line in (
+        "| 3 | tree | yes | 0, 255, 0 |",
+        "| 5 | clutter | no | 255, 0, 0 |",
+        "| `image` | N x 3 x 32 x 32 | float32, 0..255, bands red, green, blue, 0.05 m per pixel |",
+        "within about 12 m) in metres, divided by 10, then limited to -0.5..2",
+        "the constant 102.0, 127.5, 153.0 (image, by band) or 0 (DSM)",
+        "split `sample`, test tiles 5_10, 5_11; windows of 32 px, step 16 px",
+        f"| eroded (object boundaries ignored) | image and DSM | 90.2 | {miou:.1f} |",
+        f"| expected mIoU E(0.1): each sensor fails with probability 0.1 | {expected:.1f} |",
+        "data version `" + "d" * 32,
+        "Generated scenes; no real place, no ISPRS pixel.",
+        "it is of no use on real images",
+    ):
+        assert line in text
+
+
+def test_tables_have_as_many_cells_in_every_row(trained, evaluation) -> None:
+    blocks = card.render(trained.facts, evaluation, PARITY).split("\n\n")
+    tables = [block.splitlines() for block in blocks if block.startswith("|")]
+    assert len(tables) == 6
+    for table in tables:
+        assert len({line.count("|") for line in table if line.startswith("|")}) == 1, table
+
+
+def test_a_network_of_one_sensor_has_no_balance(trained, evaluation) -> None:
+    evaluation["balance"] = None
+    evaluation["scores"] = {truth: {"rgb": found["rgb"]} for truth, found in evaluation["scores"].items()}
+    text = card.render(trained.facts, evaluation, PARITY)
+    assert "None: this network was built for one sensor." in text and "Shapley" not in text
+
+
+def test_warnings_of_the_evaluation_reach_the_reader(trained, evaluation) -> None:
+    evaluation["warnings"] = ["Tile 5_10 has no car."]
+    assert "- Tile 5_10 has no car." in card.render(trained.facts, evaluation, PARITY)
+
+
+@pytest.mark.parametrize(
+    ("heights", "words"),
+    [
+        (
+            Heights("training-range", 30.0, 25.0, None, (0.0, 1.0)),
+            "minus 30, divided by 25, then limited to 0..1",
+        ),
+        (Heights("per-tile", None, None, None, (-0.5, 2.0)), "each tile's own low and high percentiles"),
+    ],
+)
+def test_every_way_of_scaling_heights_has_its_words(heights, words) -> None:
+    assert words in card.describe_heights(heights)

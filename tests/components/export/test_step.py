@@ -1,0 +1,154 @@
+"""components/export/step.py: the package is complete, agrees with the network, and appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from safetensors import safe_open
+
+from components.common.errors import DataError
+from components.common.files import digest
+from components.common.metrics import as_json
+from components.common.modelfile import load_model
+from components.export import graph
+from components.export.parity import ParityError
+from components.export.step import ExportConfig, read_evaluation, run
+from model.inputs import normalise
+
+
+def logits_of(package, image, dsm):
+    session = onnxruntime.InferenceSession(str(package / "model.onnx"), providers=["CPUExecutionProvider"])
+    return session.run(["logits"], {"image": image, "dsm": dsm})[0]
+
+
+def test_the_package_holds_what_its_record_says(package, trained) -> None:
+    record = json.loads((package / "export.json").read_text())
+    assert {f.name for f in package.iterdir()} == {"model.safetensors", "model.onnx", "model_card.md", "export.json"}
+    assert record["sha256"] == {name: digest(package / name) for name in record["sha256"]}
+    assert record["source_sha256"] == digest(trained.weights)
+    assert record["parity"]["largest_difference"] <= record["parity"]["tolerance"] == 1e-4
+    assert record["onnx"]["inputs"] == {"image": [3, 32, 32], "dsm": [1, 32, 32]}
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_onnx_answers_as_the_trained_network_does(package, trained, samples) -> None:
+    rng = np.random.default_rng(samples)
+    image = rng.uniform(0, 255, (samples, 3, 32, 32)).astype(np.float32)
+    dsm = rng.normal(size=(samples, 1, 32, 32)).astype(np.float32)
+    facts = trained.facts
+    inputs = normalise(torch.from_numpy(image), torch.from_numpy(dsm), facts.image_mean, facts.image_std)
+    with torch.inference_mode():
+        expected = trained.network(*inputs).numpy()
+    assert expected.std() > 0.01  # else anything would agree
+    np.testing.assert_allclose(logits_of(package, image, dsm), expected, atol=1e-4)
+
+
+def test_an_input_of_nan_is_a_missing_sensor(package, trained) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0, 255, (1, 3, 32, 32)).astype(np.float32)
+    dsm = rng.normal(size=(1, 1, 32, 32)).astype(np.float32)
+    facts = trained.facts
+    rgb, heights = normalise(torch.from_numpy(image), torch.from_numpy(dsm), facts.image_mean, facts.image_std)
+    with torch.inference_mode():
+        image_only, dsm_only = trained.network(rgb, None).numpy(), trained.network(None, heights).numpy()
+    np.testing.assert_allclose(logits_of(package, image, np.full_like(dsm, np.nan)), image_only, atol=1e-4)
+    np.testing.assert_allclose(logits_of(package, np.full_like(image, np.nan), dsm), dsm_only, atol=1e-4)
+
+
+def test_the_packaged_weights_are_the_trained_ones_without_auxiliary_heads(package, trained) -> None:
+    network, facts = load_model(package / "model.safetensors")
+    trained_weights = trained.network.state_dict()
+    assert {n for n in trained_weights if not n.startswith("aux.")} == set(network.state_dict()) < set(trained_weights)
+    rgb, dsm = torch.randn(1, 3, 32, 32), torch.randn(1, 1, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(network(rgb, dsm), trained.network(rgb, dsm))
+    assert facts.classes == trained.facts.classes and facts.data_md5 == trained.facts.data_md5
+
+
+def test_both_files_carry_every_fact(package) -> None:
+    with safe_open(package / "model.safetensors", "pt") as file:
+        in_safetensors = json.loads(file.metadata()["mobanet"])
+    in_onnx = {p.key: json.loads(p.value) for p in onnx.load(package / "model.onnx").metadata_props}
+    assert in_onnx == in_safetensors
+    asked_for = {"classes", "bands", "heights", "image_mean", "image_std", "window_px", "git_commit", "data_md5"}
+    assert asked_for | {"tool_version"} <= in_onnx.keys()
+
+
+def test_the_graph_has_the_promised_inputs_and_a_free_batch(package) -> None:
+    model = onnx.load(package / "model.onnx")
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes == {"image": ["N", 3, 32, 32], "dsm": ["N", 1, 32, 32], "logits": ["N", 6, 32, 32]}
+    assert model.opset_import[0].version == 20
+
+
+def test_the_graph_does_not_tell_where_it_was_made(package) -> None:
+    content = (package / "model.onnx").read_bytes()
+    assert not re.search(rb"\.py\W|site-packages|stack_trace", content)
+
+
+def test_packaging_a_package_again_gives_the_same_model(package, trained, tmp_path) -> None:
+    network, facts = load_model(package / "model.safetensors")
+    from components.common.modelfile import save_model
+
+    save_model(tmp_path / "again.safetensors", network, facts)
+    assert digest(tmp_path / "again.safetensors") == digest(package / "model.safetensors")
+
+
+def test_a_graph_that_differs_is_refused_in_one_line_and_the_old_package_stays(trained, tmp_path, monkeypatch) -> None:
+    target = tmp_path / "package"
+    target.mkdir()
+    (target / "old.txt").write_text("kept")
+
+    def write_another_network(path, network, facts, opset) -> None:
+        image, dsm = (onnx.helper.make_tensor_value_info(n, 1, ["N", *s]) for n, s in graph.input_shapes(facts).items())
+        logits = onnx.helper.make_tensor_value_info("logits", 1, ["N", 6, 32, 32])
+        six = onnx.helper.make_node("Concat", ["image", "image"], ["logits"], axis=1)
+        made = onnx.helper.make_graph([six], "wrong", [image, dsm], [logits])
+        onnx.save(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), path)
+
+    monkeypatch.setattr(graph, "write_onnx", write_another_network)
+    with pytest.raises(ParityError) as caught:
+        run(ExportConfig(opset=20, tolerance=1e-3), trained.weights, trained.evaluation, target)
+    assert "more than export.tolerance 0.001" in str(caught.value) and "\n" not in str(caught.value)
+    assert [f.name for f in target.iterdir()] == ["old.txt"]
+    assert [f.name for f in tmp_path.iterdir()] == ["package"]
+
+
+def test_an_evaluation_of_another_model_is_refused(trained, tmp_path) -> None:
+    content = json.loads(trained.evaluation.read_text())
+    content["protocol"]["model"]["sha256"] = "0" * 64
+    other = tmp_path / "evaluation.json"
+    other.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="made with another model"):
+        read_evaluation(other, trained.weights)
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "no such file"), ("{", "damaged"), ("[]", "damaged")])
+def test_an_unreadable_evaluation_is_refused(trained, tmp_path, content, message) -> None:
+    path = tmp_path / "evaluation.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_evaluation(path, trained.weights)
+
+
+@pytest.mark.parametrize("wrong", [{"opset": 17}, {"opset": 24}, {"tolerance": 0.0}, {"tolerance": float("nan")}])
+def test_a_parameter_out_of_range_names_itself(wrong) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} is"):
+        ExportConfig(**{"opset": 20, "tolerance": 1e-3} | wrong)
+
+
+def test_the_record_repeats_the_facts(package) -> None:
+    record = json.loads((package / "export.json").read_text())
+    _, facts = load_model(package / "model.safetensors")
+    assert record["facts"] == json.loads(json.dumps(asdict(facts))) == as_json(facts, digits=17)
