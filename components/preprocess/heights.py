@@ -1,6 +1,6 @@
 """DSM -> scaled heights: above the local ground, or over a range of heights; outliers tamed, holes left as NaN.
 
-In: absolute heights `[H, W]`, metres, NaN = not measured. Out: `(metres - offset_m) / scale_m` limited to `clip`, NaN kept.
+In: absolute heights `[H, W]`, metres, NaN = not measured. Out: `(metres - offset_m) / scale_m` limited to `clip`.
 The raw minimum and maximum of a tile are never used: one bad pixel would set the scale.
 """
 
@@ -20,7 +20,7 @@ from components.common.store import Heights
 Array = npt.NDArray[np.float32]
 
 PLAUSIBLE_M = (-500.0, 9000.0)
-"""Lowest and highest land, roughly. Beyond it a value means "not measured", whatever the file says: -9999, -32768, 3.4e38."""
+"""Lowest and highest land, roughly. A value beyond means "not measured", whatever the file says: -9999, 3.4e38."""
 
 BIN_M = 0.01
 """Resolution of the histogram of heights, metres."""
@@ -120,6 +120,7 @@ def scaled(dsm_HW: Array, heights: Heights, percentiles: tuple[float, float], gs
         heights: how.
         percentiles: for a tile that has its own offset and scale.
         gsd_m: ground size of a pixel, metres.
+
     Returns:
         float32 within `heights.clip`, NaN where nothing was measured.
     """
@@ -128,19 +129,21 @@ def scaled(dsm_HW: Array, heights: Heights, percentiles: tuple[float, float], gs
         offset_m, scale_m = _offset_and_scale(histogram(dsm_HW), percentiles)
     if heights.ground_radius_m is not None:
         dsm_HW = above_ground(dsm_HW, gsd_m=gsd_m, radius_m=heights.ground_radius_m)
-    return np.clip((dsm_HW - np.float32(offset_m)) / np.float32(scale_m), *map(np.float32, heights.clip))
+    low, high = heights.clip
+    return np.clip((dsm_HW - np.float32(offset_m)) / np.float32(scale_m), low, high, dtype=np.float32)
 
 
 def above_ground(dsm_HW: Array, *, gsd_m: float, radius_m: float) -> Array:
     """Height of each pixel above the local ground.
 
-    Ground is what remains of coarse cells when everything narrower than `2 * radius_m` is taken away (a grey opening). At the
-    tile's edge an object is cut, so its other side is assumed to be ground.
+    Ground is what remains of coarse cells when everything narrower than `2 * radius_m` is taken away (a grey opening).
+    An object that the tile's edge cuts is assumed to have ground on its other side.
 
     Args:
         dsm_HW: absolute heights, metres; NaN = not measured.
         gsd_m: ground size of a pixel, metres.
         radius_m: how far to look for ground, metres.
+
     Returns:
         float32 metres; a little below 0 where the ground dips, NaN where nothing was measured.
     """

@@ -1,7 +1,8 @@
 """Label pictures -> class numbers, tolerant of colours that a lossy re-encoding has moved.
 
-In: `[H, W, 3]` uint8 RGB. Out: `[H, W]` uint8 with classes 0..K-1 and 255 = ignore. Each channel is cut at 127, which leaves the eight
-corners of the colour cube: the palette's, black (an eroded boundary: ignored), and corners that no class has (unknown: ignored).
+In: `[H, W, 3]` uint8 RGB. Out: `[H, W]` uint8 with classes 0..K-1 and 255 = ignore. Each channel is cut at 127, which
+leaves the eight corners of the colour cube: those of the palette, black (an eroded boundary: ignored), and those of
+no class (unknown: ignored).
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def require_known(path: Path, rgb_HW3: npt.NDArray[np.uint8], decoded: Decoded, 
         rgb_HW3: its colours.
         decoded: what `decode` made of them.
         max_share: share of unknown pixels that is tolerated, 0..1.
+
     Raises:
         DataError: there are more; the sentence shows one of them.
     """
@@ -62,18 +64,18 @@ def require_known(path: Path, rgb_HW3: npt.NDArray[np.uint8], decoded: Decoded, 
     row, column = np.unravel_index(int(unknown_HW.argmax()), unknown_HW.shape)
     red, green, blue = (int(value) for value in rgb_HW3[row, column])
     raise DataError(
-        f"{path}: {100 * share:.3g} % of the pixels have a colour of no class, for example RGB {red}, {green}, {blue} at row "
-        f"{row}, column {column}; at most {100 * max_share:.3g} % are ignored: mend the file's colours or raise "
+        f"{path}: {100 * share:.3g} % of the pixels have a colour of no class, for example RGB {red}, {green}, {blue} "
+        f"at row {row}, column {column}; at most {100 * max_share:.3g} % are ignored: mend the file's colours or raise "
         "preprocess.max_unknown_share"
     )
 
 
 def _corners(rgb_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Corner 0..7 of the colour cube as three bits, red first, and a multiple of `INEXACT` where a channel was in between."""
+    """Corner 0..7 of the colour cube as three bits, red first; plus a multiple of `INEXACT` if a channel is between."""
     values = np.arange(256)
-    bit = ((values > THRESHOLD) + INEXACT * ((values > 0) & (values < 255))).astype(np.uint8)
+    bit: npt.NDArray[np.uint8] = ((values > THRESHOLD) + INEXACT * ((values > 0) & (values < 255))).astype(np.uint8)
     red, green, blue = (bit[rgb_HW3[..., channel]] for channel in range(3))
-    return red << 2 | green << 1 | blue
+    return (red << 2 | green << 1 | blue).astype(np.uint8, copy=False)
 
 
 def _class_of_corner() -> npt.NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """The four files of one tile: whether they are there, and how each layer lies on the image's grid.
 
-All layers of a tile share the grid of its image. A layer may lack a few rows or columns at an edge (the DSM of Potsdam's 3_13 is
-one column narrower); it may not lie elsewhere, be larger, or have another resolution or reference system.
+All layers of a tile share the grid of its image. A layer may lack a few rows or columns at an edge (the DSM of Potsdam
+3_13 is one column narrower); it may not lie elsewhere, be larger, or have another resolution or reference system.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Padding:
 
     def __bool__(self) -> bool:
         """Whether anything is lacking."""
-        return any(max(sides) for sides in self.of_rows_and_columns())
+        return any(max(sides) for sides in self.sides())
 
-    def of_rows_and_columns(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """As `numpy.pad` wants it."""
+    def sides(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Of the rows and of the columns, as `numpy.pad` wants it."""
         return (self.top, self.bottom), (self.left, self.right)
 
 
@@ -84,6 +84,7 @@ def padding(path: Path, layer: Raster, grid: Grid, max_px: int) -> Padding:
         layer: what is in it.
         grid: of the image.
         max_px: how much may be added at each edge.
+
     Raises:
         DataError: the layer has another reference system, resolution or place, or lacks more than that.
     """
@@ -92,10 +93,10 @@ def padding(path: Path, layer: Raster, grid: Grid, max_px: int) -> Padding:
     height, width = layer.pixels_BHW.shape[1:]
     row, column = _offset(path, layer, grid)
     lacks = Padding(row, grid.height_px - height - row, column, grid.width_px - width - column)
-    if not all(0 <= px <= max_px for sides in lacks.of_rows_and_columns() for px in sides):
+    if not all(0 <= px <= max_px for sides in lacks.sides() for px in sides):
         place = f" {column} px right of and {row} px below the image's corner" if (row, column) != (0, 0) else ""
         raise DataError(
-            f"{path}: is {width} x {height} px (w x h){place}, the image is {grid.width_px} x {grid.height_px} px; up to "
+            f"{path}: is {width} x {height} px (w x h){place}, the image {grid.width_px} x {grid.height_px}; up to "
             f"{max_px} px missing at an edge are padded (preprocess.max_pad_px): check that both files are of one tile"
         )
     return lacks
@@ -113,8 +114,8 @@ def _offset(path: Path, layer: Raster, grid: Grid) -> tuple[int, int]:
     worst_px = float(np.abs(shifts).max())
     if round(worst_px, 3) > MAX_SHIFT_PX:
         raise DataError(
-            f"{path}: lies {worst_px:.2f} px off the image's grid, at most {MAX_SHIFT_PX} is allowed; check the world file "
-            "or warp the layer onto the image"
+            f"{path}: lies {worst_px:.2f} px off the image's grid, at most {MAX_SHIFT_PX} is allowed; check the world "
+            "file or warp the layer onto the image"
         )
     return row, column
 

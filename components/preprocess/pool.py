@@ -1,14 +1,16 @@
-"""A function over many jobs, in processes: results in the order of the jobs, errors as they were raised, Ctrl-C obeyed at once."""
+"""A function over many jobs, in processes: results in order, errors as they were raised, Ctrl-C obeyed at once."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from components.common.errors import DataError
@@ -24,6 +26,7 @@ def pooled(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Itera
         function: importable by name; so are the classes of jobs and results.
         jobs: what to do.
         workers: processes; 0 means one per core; 1 means this very process.
+
     Raises:
         DataError: a worker was killed. Whatever `function` raises comes as it is and ends the other workers.
     """
@@ -32,20 +35,33 @@ def pooled(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Itera
         yield from map(function, jobs)
         return
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:  # spawn: GDAL must not be forked
+    context = multiprocessing.get_context("spawn")  # GDAL must not be forked
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
         with _children_deaf_to_interrupts():
             futures = [pool.submit(function, job) for job in jobs]
         try:
             for future in futures:
                 yield future.result()
-        except BrokenProcessPool:
-            raise DataError(
-                f"a process was killed, most likely for want of memory; set preprocess.workers below {workers}"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException as error:  # a bad tile, Ctrl-C, or nobody wants the rest: end the work under way
             for process in set(multiprocessing.active_children()) - others:
-                process.terminate()  # after the last result they idle; after an error their work is of no use
+                process.terminate()
+            pool.shutdown(cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise DataError(
+                    f"a process was killed, most likely for want of memory; set preprocess.workers below {workers}"
+                ) from None
+            raise
+
+
+def _end_with_parent() -> None:
+    """Start a watch in a worker: if its parent is killed, nobody else would tell it that no job will come."""
+
+    def watch(parent: BaseProcess) -> None:
+        parent.join()
+        os._exit(1)
+
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=watch, args=(parent,), daemon=True).start()
 
 
 @contextmanager

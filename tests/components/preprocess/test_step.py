@@ -1,0 +1,218 @@
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from components.common import isprs
+from components.common.errors import DataError, ParamsError
+from components.common.params import from_mapping, section
+from components.common.store import MANIFEST, Store
+from components.preprocess.step import PreprocessConfig, run
+
+DATASET = isprs.dataset("potsdam")
+SPLIT = isprs.split("potsdam", "sample")
+
+
+def contents(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_the_store_holds_every_tile_of_the_split_in_its_order_with_its_subset(potsdam, config, tmp_path):
+    result = run(config(), potsdam(), tmp_path / "data" / "store")
+    store = Store(tmp_path / "data" / "store")
+    assert store.manifest == result.manifest
+    assert store.data_md5 == result.data_md5
+    assert tuple(entry.id for entry in store.manifest.tiles) == SPLIT.tiles
+    assert [len(store.manifest.subset(subset)) for subset in ("train", "val", "test")] == [6, 2, 2]
+    for entry in store.manifest.tiles:
+        assert store[entry].image_HWC.shape == (64, 64, 3)
+
+
+def test_the_manifest_says_what_the_store_is_made_of(potsdam, config, tmp_path):
+    manifest = run(config(), potsdam(), tmp_path / "store").manifest
+    assert (manifest.dataset, manifest.source, manifest.split) == ("potsdam", "sample", "sample")
+    assert manifest.bands == ("red", "green", "blue")
+    assert manifest.gsd_m == 0.05
+    assert manifest.classes == ("impervious", "building", "low_vegetation", "tree", "car", "clutter")
+    assert manifest.in_means == (True,) * 5 + (False,)
+    assert manifest.palette[4] == (255, 255, 0)
+    assert manifest.heights.method == "above-ground"
+    assert manifest.acknowledgement == isprs.acknowledgement("sample")
+
+
+@pytest.mark.parametrize("method", ["above-ground", "training-range"])
+def test_one_worker_and_two_write_the_same_bytes(potsdam, config, tmp_path, method):
+    raw = potsdam()
+    for workers in (1, 2):
+        run(config(method, workers=workers), raw, tmp_path / str(workers))
+    one, two = contents(tmp_path / "1"), contents(tmp_path / "2")
+    assert len(one) == 11
+    assert one == two
+
+
+def test_the_store_does_not_depend_on_where_it_and_the_tiles_lie(potsdam, config, tmp_path, monkeypatch):
+    raw = potsdam()
+    run(config(), raw, tmp_path / "here")
+    monkeypatch.chdir(tmp_path)
+    run(config(), Path("raw"), Path("there"))
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+
+
+def test_training_range_looks_at_training_tiles_alone(potsdam, rewrite, config, tmp_path):
+    raw = potsdam()
+    before = run(config("training-range"), raw, tmp_path / "store").manifest.heights
+    assert before.offset_m == pytest.approx(40, abs=0.2)
+    assert 0.5 < before.scale_m < 1.5
+    for tile in (*SPLIT.val, *SPLIT.test):
+        rewrite(raw / DATASET.path("dsm", tile), lambda pixels_BHW: pixels_BHW + 1000)
+    result = run(config("training-range"), raw, tmp_path / "store")
+    assert result.manifest.heights == before
+    store = Store(tmp_path / "store")
+    assert all((store[entry].dsm_HW == 2.0).all() for entry in result.manifest.subset("test"))
+    for tile in SPLIT.train:
+        rewrite(raw / DATASET.path("dsm", tile), lambda pixels_BHW: pixels_BHW + 1000)
+    moved = run(config("training-range"), raw, tmp_path / "store").manifest.heights
+    assert moved.offset_m == pytest.approx(before.offset_m + 1000, abs=0.02)
+    assert moved.scale_m == pytest.approx(before.scale_m, abs=0.02)
+
+
+def test_another_setting_or_another_source_is_another_data_version(potsdam, rewrite, config, tmp_path):
+    raw = potsdam()
+    versions = [run(config(method), raw, tmp_path / "store").data_md5 for method in ("above-ground", "per-tile")]
+    rewrite(raw / DATASET.path("image", "5_11"), lambda pixels_BHW: 255 - pixels_BHW)
+    versions.append(run(config("per-tile"), raw, tmp_path / "store").data_md5)
+    assert len(set(versions)) == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failed_run_leaves_the_earlier_store_as_it_was(potsdam, config, tmp_path, workers):
+    raw = potsdam()
+    run(config(), raw, tmp_path / "store")
+    before = contents(tmp_path / "store")
+    broken = raw / DATASET.path("label", "5_11")  # the last tile
+    os.truncate(broken, broken.stat().st_size // 2)
+    with pytest.raises(DataError, match="top_potsdam_5_11_label.tif: not a readable TIFF"):
+        run(config("per-tile", workers=workers), raw, tmp_path / "store")
+    assert contents(tmp_path / "store") == before
+    assert sorted(os.listdir(tmp_path)) == ["raw", "store"]
+
+
+def test_missing_tiles_are_found_before_any_work(potsdam, config, tmp_path):
+    raw = potsdam()
+    (raw / DATASET.path("dsm", "5_10")).unlink()
+    (raw / DATASET.path("image", "2_10")).write_text("unreadable too, but looked at later")
+    with pytest.raises(DataError, match="dsm_potsdam_05_10.tif: no such file, needed for tile 5_10.* 1 are missing"):
+        run(config(), raw, tmp_path / "store")
+
+
+def test_a_split_that_the_data_set_has_not_is_refused(potsdam, config, tmp_path):
+    with pytest.raises(ParamsError, match="preprocess.split is 'mine'; potsdam has the splits official, "):
+        run(config(split="mine"), potsdam(), tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "no such file; run the acquire step first"),
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ('{"source": "sample", "dataset": "potsdam"}', "damaged"),
+        ('{"source": "sample", "dataset": "berlin", "crs": "EPSG:32633"}', "damaged .*berlin"),
+        ('{"source": "sample", "dataset": "potsdam", "crs": "EPSG:1"}', "no coordinate reference system"),
+    ],
+)
+def test_a_missing_or_damaged_source_file_is_an_error(potsdam, config, tmp_path, text, sentence):
+    raw = potsdam()
+    (raw / "source.json").unlink() if text is None else (raw / "source.json").write_text(text)
+    with pytest.raises(DataError, match=sentence):
+        run(config(), raw, tmp_path / "store")
+
+
+def test_a_table_and_the_notes_of_the_workers_are_logged(potsdam, config, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    run(config(workers=2), potsdam(magenta_px=3, dsm_short_by=2, hole_px=8), tmp_path / "store")
+    assert [message.split(".tif: ")[1] for message in caplog.messages if ".tif: " in message] == [
+        "smaller than the image; padded 2 px at the right by repeating the edge",
+        "3 px have a colour of no class; ignored",
+    ]
+    row = next(message for message in caplog.messages if message.startswith("2_10 "))
+    assert row.split()[1:5] == ["train", "64", "x", "64"]
+    assert row.split()[-4:] == ["0", "3", f"{100 * 64 / 64**2:.2f}", "%"]
+
+
+@pytest.fixture
+def door(tmp_path):
+    def door(raw, store, **changes):
+        params = yaml.safe_load(Path("params.yaml").read_text())
+        params["preprocess"] |= changes
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+        paths = ["--params", tmp_path / "params.yaml", "--raw", raw, "--store", store]
+        return subprocess.run([sys.executable, "-m", "components.preprocess", *paths], capture_output=True, text=True)
+
+    return door
+
+
+def test_the_door_makes_a_store_with_the_settings_of_the_project(potsdam, door, tmp_path):
+    done = door(potsdam(), tmp_path / "store")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert (tmp_path / "store" / MANIFEST).exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_door_answers_bad_data_with_one_line_and_exit_code_2(potsdam, door, tmp_path, workers):
+    done = door(potsdam(magenta_px=64), tmp_path / "store", workers=workers)
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if "error" in line.lower()] == done.stderr.splitlines()[-1:]
+    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/raw/5_Labels_all/top_potsdam_2_10_label.tif: ")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_params_of_the_project_fit_the_config():
+    assert section(Path("params.yaml"), "preprocess", PreprocessConfig).split == "sample"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("max_unknown_share", 1.5, "max_unknown_share is 1.5; expected a share in 0..1"),
+        ("max_pad_px", -1, "max_pad_px is -1; expected a whole number >= 0"),
+        ("workers", -1, "workers is -1; expected a whole number >= 0"),
+        ("workers", True, "workers is True"),
+        ("heights", {"method": "none"}, "heights.ground_radius_m is missing"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(key, value, sentence):
+    given = yaml.safe_load(Path("params.yaml").read_text())["preprocess"] | {key: value}
+    with pytest.raises(ParamsError) as caught:
+        from_mapping(PreprocessConfig, given, "preprocess")
+    assert str(caught.value).startswith(f"preprocess.{sentence}")
+
+
+def test_a_vaihingen_folder_becomes_a_store_of_its_own_bands(tmp_path, config, pixels_of):
+    from PIL import Image
+
+    vaihingen, raw = isprs.dataset("vaihingen"), tmp_path / "raw"
+    split = isprs.split("vaihingen", "ssrs")
+    for tile in split.tiles:
+        image_BHW, dsm_HW, label_BHW, eroded_BHW = pixels_of(f"0_{tile}", 40)
+        layers = {"image": image_BHW, "label": label_BHW, "eroded": eroded_BHW, "dsm": dsm_HW[None]}
+        for kind, pixels_BHW in layers.items():
+            path = raw / vaihingen.path(kind, tile)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.moveaxis(pixels_BHW, 0, -1) if kind != "dsm" else dsm_HW).save(path)
+    (raw / "source.json").write_text(json.dumps({"source": "isprs", "dataset": "vaihingen", "crs": "EPSG:32632"}))
+    manifest = run(config(split="ssrs"), raw, tmp_path / "store").manifest
+    assert manifest.bands == ("near infrared", "red", "green")
+    assert manifest.acknowledgement == isprs.acknowledgement("vaihingen")
+    first = manifest.tiles[0]
+    assert (first.id, first.crs, first.transform) == ("1", "EPSG:32632", (0.09, 0.0, 0.0, 0.0, -0.09, 0.0))
+    stored = Store(tmp_path / "store")[first]
+    np.testing.assert_array_equal(stored.image_HWC, np.moveaxis(pixels_of("0_1", 40)[0], 0, -1))
