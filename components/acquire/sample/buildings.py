@@ -1,4 +1,4 @@
-"""Buildings: pitched roofs with tiles, ridges, chimneys and windows; flat roofs in the materials of streets and yards."""
+"""Buildings: pitched roofs with tiles, chimneys and windows; flat roofs in the materials of streets and yards."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.acquire.sample.canvas import Frame, Mask, Patch, Plane
+from components.acquire.sample.canvas import Frame, Patch, Plane
 from components.acquire.sample.materials import PAVED, PITCHED, Site, surface
 
-_FLAT_WEIGHTS = (0.16, 0.24, 0.14, 0.10, 0.06, 0.06, 0.24)  # of PAVED, on roofs
+_FLAT_WEIGHTS = (0.12, 0.30, 0.12, 0.08, 0.04, 0.04, 0.30)  # of PAVED, on roofs
 _METAL = (0.62, 0.63, 0.63)
 _GLASS = (0.24, 0.29, 0.34)
 
@@ -92,37 +92,31 @@ def _roof_windows(site: Site, body: Body, rise: float) -> None:
         site.canvas.lay(patch, inside & ~frame, (0.19, 0.21, 0.29), label="building", height=height)
 
 
-def flat_building(site: Site, body: Body, material: str | None = None) -> None:
-    """A flat roof: tar, gravel, slabs, concrete or any other paving, sometimes green; little stands on it.
-
-    Args:
-        site: where to paint.
-        body: footprint and height of the roof.
-        material: key of `MATERIALS`; None draws one.
-    """
+def flat_building(site: Site, body: Body) -> None:
+    """A flat roof: tar, gravel, slabs, concrete or any other paving, sometimes green; little stands on it."""
     rng = site.rng
     patch = site.canvas.patch(body.frame, body.half_u_m + 0.2, body.half_v_m + 0.2)
     if patch is None:
         return
-    drawn = "sedum" if rng.random() < 0.05 else str(rng.choice(PAVED, p=_FLAT_WEIGHTS))
-    colour = surface(site, patch, material or drawn)
+    material = "sedum" if rng.random() < 0.05 else str(rng.choice(PAVED, p=_FLAT_WEIGHTS))
+    colour = surface(site, patch, material)
     edge = np.minimum(body.half_u_m - np.abs(patch.u_HW), body.half_v_m - np.abs(patch.v_HW))
     height = np.full(edge.shape, body.eaves_m, np.float32)
-    if rng.random() < 0.45:  # parapet with a metal cover
+    if rng.random() < 0.55:  # parapet with a metal cover
         rim = edge < 0.25
         colour[rim] = np.array(_METAL) * rng.uniform(0.7, 1.1)
         site.canvas.lay(patch, (edge > 0) & rim, colour, label="building", height=body.eaves_m + rng.uniform(0.15, 0.4))
     site.canvas.lay(patch, edge > 0, colour, label="building", height=height)
-    _on_the_roof(site, body, edge > 0.6, patch)
+    if material != "sedum" and body.half_u_m * body.half_v_m > 30 and rng.random() < 0.3:  # a parking deck's bays
+        bays = (edge > 0.6) & (patch.u_HW % 2.5 < 0.1) & (np.abs(patch.v_HW) > 0.3 * body.half_v_m)
+        site.canvas.lay(patch, bays, (0.74, 0.74, 0.72), label="building", height=body.eaves_m + 0.01)
+    _on_the_roof(site, body)
 
 
-def _on_the_roof(site: Site, body: Body, inside: Mask, patch: Patch) -> None:
-    """Vents, hatches, skylights, and at times the markings of a parking deck."""
+def _on_the_roof(site: Site, body: Body) -> None:
+    """Vents, hatches, at times a row of skylights."""
     rng, area = site.rng, 4 * body.half_u_m * body.half_v_m
     top = body.eaves_m
-    if area > 120 and rng.random() < 0.3:
-        lines = (np.abs(patch.u_HW) % 2.5 < 0.1) & (np.abs(patch.v_HW) > 0.3 * body.half_v_m)
-        site.canvas.lay(patch, lines & inside, (0.74, 0.74, 0.72), label="building", height=top + 0.01)
     if area > 90 and rng.random() < 0.35:
         for u in np.arange(-0.6, 0.7, 0.4) * body.half_u_m:
             box(site, body.frame.at(float(u), 0.0), 0.6, 0.6, top + 0.35, (0.68, 0.72, 0.74))

@@ -1,13 +1,15 @@
 """The canvas that a tile is painted on: what is on top at every pixel, its colour, height, slope and class.
 
 Objects are painted in any order; at each pixel the highest stays, as in a photograph taken from straight above.
-Axes: x metres to the right (columns), y metres down (rows), 0, 0 at the centre of the tile. Heights are metres above the ground.
+Axes: x metres to the right (columns), y metres down (rows), origin at the centre of the tile. Heights are metres above
+the ground.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ from components.common import isprs
 GSD_M = isprs.dataset("potsdam").gsd_m
 LABELS = {info.name: value for value, info in enumerate(isprs.classes())}
 
-Plane = npt.NDArray[np.float32]
+Plane = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
 Colour = tuple[float, float, float]
 """sRGB, 0..1."""
@@ -53,7 +55,7 @@ class Patch:
 
 
 class Canvas:
-    """Arrays `[H, W]` of a tile with a margin around it, so that what stands outside reaches in with crown and shadow."""
+    """Arrays `[H, W]` of a tile and a margin, so that what stands outside reaches in with its crown and shadow."""
 
     def __init__(self, side_px: int, margin_px: int) -> None:
         """An empty canvas: height 0, no class yet.
@@ -113,9 +115,9 @@ class Canvas:
         colour_HW3 = np.broadcast_to(np.asarray(colour, np.float32), (*mask_HW.shape, 3))
         self.colour_HW3[patch.window][shows] = colour_HW3[shows]
         self.height_HW[patch.window][shows] = height_HW[shows]
-        slope_2HW = np.gradient(height_HW, GSD_M) if isinstance(height, np.ndarray) else np.zeros((2, *mask_HW.shape))
         for axis in (0, 1):
-            self.slope_2HW[axis][patch.window][shows] = slope_2HW[axis][shows]
+            slope = np.gradient(height_HW, GSD_M, axis=axis)[shows] if isinstance(height, np.ndarray) else 0.0
+            self.slope_2HW[axis][patch.window][shows] = slope
         if label is not None:
             self.label_HW[patch.window][shows] = LABELS[label]
 
@@ -131,5 +133,7 @@ class Canvas:
         if patch is None:
             return False
         inside = (np.abs(patch.u_HW) <= half_u_m) & (np.abs(patch.v_HW) <= half_v_m)
-        good = np.isin(self.label_HW[patch.window], [LABELS[name] for name in on]) & (self.height_HW[patch.window] < 0.5)
+        good = np.isin(self.label_HW[patch.window], [LABELS[name] for name in on]) & (
+            self.height_HW[patch.window] < 0.5
+        )
         return bool(good[inside].all())

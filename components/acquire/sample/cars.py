@@ -12,12 +12,14 @@ PAINTS: tuple[Colour, ...] = (
     (0.66, 0.67, 0.68),
     (0.52, 0.53, 0.54),
     (0.30, 0.31, 0.33),
-    (0.14, 0.14, 0.15),
-    (0.12, 0.13, 0.17),
-    (0.60, 0.13, 0.12),
-    (0.16, 0.27, 0.50),
+    (0.13, 0.13, 0.15),
+    (0.52, 0.15, 0.14),
+    (0.40, 0.11, 0.12),
+    (0.18, 0.26, 0.43),
+    (0.26, 0.36, 0.50),
+    (0.90, 0.90, 0.90),
     (0.45, 0.47, 0.40),
-    (0.70, 0.62, 0.48),
+    (0.61, 0.57, 0.49),
 )
 LENGTH_M, WIDTH_M = 4.5, 1.8
 _GLASS = (0.13, 0.15, 0.17)
@@ -45,5 +47,7 @@ def car(site: Site, frame: Frame) -> None:
     colour = np.broadcast_to(paint, (*u.shape, 3)).copy()
     colour += 0.05 * np.exp(-((v - 0.35) ** 2) / 0.02)[..., None]  # sky in the paint
     colour[glass] = _GLASS
-    colour[(np.abs(u) > 0.93) & (v > 0.45) & (v < 0.85)] = (0.75, 0.72, 0.70) if rng.random() < 0.7 else (0.5, 0.2, 0.18)
+    colour[(np.abs(u) > 0.93) & (v > 0.45) & (v < 0.85)] = (
+        (0.75, 0.72, 0.70) if rng.random() < 0.7 else (0.5, 0.2, 0.18)
+    )
     site.canvas.lay(patch, inside, colour, label="car", height=height.astype(np.float32))

@@ -1,6 +1,9 @@
-"""Clutter: containers, skips, piles, pools, trampolines, bins, stacks: what fits no other class, in any colour and height."""
+"""Clutter: containers, skips, piles, pools, ponds, bins, stacks: what fits no other class, of any colour and height."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,7 +12,8 @@ from components.acquire.sample.canvas import Colour, Frame, Patch
 from components.acquire.sample.materials import Site, surface
 
 CONTAINERS: tuple[Colour, ...] = (
-    (0.22, 0.36, 0.50), (0.55, 0.22, 0.17), (0.30, 0.42, 0.30), (0.66, 0.66, 0.64), (0.62, 0.44, 0.20), (0.42, 0.43, 0.44),
+    (0.22, 0.36, 0.50), (0.55, 0.22, 0.17), (0.30, 0.42, 0.30),
+    (0.66, 0.66, 0.64), (0.62, 0.44, 0.20), (0.42, 0.43, 0.44),
 )  # fmt: skip
 
 
@@ -92,7 +96,7 @@ def bins(site: Site, frame: Frame) -> None:
     wide = site.rng.random() < 0.5  # large ones on wheels
     half_u, half_v = (0.68, 0.54) if wide else (0.3, 0.36)
     for i in range(site.rng.integers(2, 5)):
-        place = frame.at(i * (2 * half_u + 0.12), site.rng.normal(0, 0.05), site.rng.normal(0, 0.05))
+        place = frame.at((i - 1) * (2 * half_u + 0.12), site.rng.normal(0, 0.05), site.rng.normal(0, 0.05))
         box(site, place, half_u, half_v, 1.2, lids[site.rng.integers(len(lids))], label="clutter")
 
 
@@ -113,3 +117,24 @@ def _rounded(patch: Patch, half_u: float, half_v: float, corner: float) -> np.nd
     """Distance to the outline of a rounded rectangle, metres, negative inside."""
     out_u, out_v = np.abs(patch.u_HW) - half_u + corner, np.abs(patch.v_HW) - half_v + corner
     return np.hypot(np.maximum(out_u, 0), np.maximum(out_v, 0)) + np.minimum(np.maximum(out_u, out_v), 0) - corner
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A kind of clutter, and the free room that it needs: half its length along `u`, half its width along `v`."""
+
+    paint: Callable[[Site, Frame], None]
+    half_u_m: float
+    half_v_m: float
+
+
+THINGS = {
+    "container": Thing(container, 3.1, 1.3),
+    "skip": Thing(skip, 1.8, 1.0),
+    "pile": Thing(pile, 2.2, 1.6),
+    "pool": Thing(pool, 3.3, 2.0),
+    "pond": Thing(pond, 3.6, 2.9),
+    "trampoline": Thing(trampoline, 1.8, 1.8),
+    "bins": Thing(bins, 1.8, 0.6),
+    "stack": Thing(stack, 1.9, 1.0),
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from components.acquire.sample.canvas import GSD_M, LABELS, Canvas, Plane
@@ -39,28 +40,31 @@ def matched(site: Site) -> Plane:
     smooth, smoother = ndimage.gaussian_filter(height, 1.6), ndimage.gaussian_filter(height, 4.0)
     height = smooth + leafy * (smoother - smooth)
     height += 0.025 * site.textures.cut("stain", whole) + (0.02 + 0.10 * leafy) * site.textures.cut("mottle", whole)
-    height += rng.normal(0.0, 0.012, height.shape).astype(np.float32)
+    height += 0.012 * rng.standard_normal(height.shape, np.float32)
     _blunders(canvas, rng, height)
     inner = slice(canvas.margin_px, canvas.full_px - canvas.margin_px)
     return height[inner, inner].astype(np.float32)
 
 
 def _blunders(canvas: Canvas, rng: np.random.Generator, height_HW: Plane) -> None:
-    """Spikes and pits a few decimetres wide anywhere, and holes beside high edges, where the cameras saw nothing twice."""
+    """Spikes and pits a few decimetres wide anywhere, and holes at high edges, where no two cameras saw the same."""
     area_m2 = (canvas.full_px * GSD_M) ** 2
     for _ in range(rng.poisson(area_m2 / 60)):
-        disc = _disc(rng, canvas.full_px, *rng.uniform(0, canvas.full_px, 2), rng.uniform(2, 6))
+        disc = _disc(rng, canvas.full_px, rng.uniform(0, canvas.full_px, 2), rng.uniform(2, 6))
         height_HW[disc] += rng.normal(0.0, 0.8)
     steep = np.abs(ndimage.uniform_filter(canvas.height_HW, 15) - canvas.height_HW) > 2.0
     edges = np.argwhere(steep)
     for _ in range(rng.poisson(area_m2 / 70)):
         if len(edges):
-            disc = _disc(rng, canvas.full_px, *edges[rng.integers(len(edges))], rng.uniform(2, 8))
+            disc = _disc(rng, canvas.full_px, edges[rng.integers(len(edges))], rng.uniform(2, 8))
             height_HW[disc] = np.nan
 
 
-def _disc(rng: np.random.Generator, end: int, row: float, col: float, radius: float) -> tuple[np.ndarray, np.ndarray]:
+def _disc(
+    rng: np.random.Generator, end: int, centre: npt.NDArray[np.generic], radius: float
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Pixels of a disc, some of its rim frayed away."""
+    row, col = (float(part) for part in centre)
     rows, cols = np.mgrid[int(row - radius) : int(row + radius) + 1, int(col - radius) : int(col + radius) + 1]
     near = np.hypot(rows - row, cols - col) <= radius * rng.uniform(0.7, 1.0, rows.shape)
     near &= (rows >= 0) & (rows < end) & (cols >= 0) & (cols < end)

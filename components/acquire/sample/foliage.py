@@ -1,12 +1,13 @@
 """Everything that has leaves: crowns, conifers, shrubs, hedges.
 
-All are heaps of lumps (half spheres, each its own tone) on a base, so light and shadow fall on them as on leaves. Crowns and
-shrubs are made alike and differ in size: the height decides whether a heap is a tree or low vegetation.
+All are heaps of lumps (half spheres, each its own tone) on a base, so light and shadow fall on them as on leaves.
+Crowns and shrubs are made alike and differ in size: the height decides whether a heap is a tree or low vegetation.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +15,17 @@ import numpy.typing as npt
 from components.acquire.sample.canvas import GSD_M, Frame, Patch, Plane
 from components.acquire.sample.materials import GREENS, Site, blend
 
+Row = npt.NDArray[np.floating[Any]]
+
 
 @dataclass(frozen=True, slots=True)
 class Lumps:
     """Half spheres: centres `[N]` in the axes of a patch, radii and heights of their centres, metres."""
 
-    u_N: npt.NDArray[np.float64]
-    v_N: npt.NDArray[np.float64]
-    radius_N: npt.NDArray[np.float64]
-    base_N: npt.NDArray[np.float64]
+    u_N: Row
+    v_N: Row
+    radius_N: Row
+    base_N: Row
 
 
 def crown(site: Site, frame: Frame, radius_m: float, height_m: float) -> None:
@@ -84,7 +87,7 @@ def hedge(site: Site, frame: Frame, length_m: float, width_m: float, height_m: f
 
 
 def _heap(site: Site, patch: Patch, floor_HW: Plane, lumps: Lumps, label: str, green: int | None = None) -> None:
-    """Pile the lumps onto a floor (0: nothing there), colour every lump in its own tone, and lay the heap on the canvas."""
+    """Pile the lumps onto a floor (0: nothing there), give every lump its own tone, lay the heap on the canvas."""
     height_HW = floor_HW.astype(np.float32)
     tone_HW = np.full(height_HW.shape, 0.85, np.float32)
     tones_N = np.exp(site.rng.normal(0.0, 0.10, len(lumps.u_N)))
@@ -104,13 +107,13 @@ def _heap(site: Site, patch: Patch, floor_HW: Plane, lumps: Lumps, label: str, g
     covered = height_HW > 0
     leaves = 0.05 * site.textures.cut("grain", patch)
     dark, light = GREENS[site.rng.integers(len(GREENS)) if green is None else green]
-    value = tone_HW * np.exp(site.rng.normal(0.0, 0.08)) * (1.0 + 0.12 * site.textures.cut("grain", patch))
+    value = tone_HW * float(np.exp(site.rng.normal(0.0, 0.08))) * (1.0 + 0.12 * site.textures.cut("grain", patch))
     colour = blend(site, patch, dark, light) * value[..., None]
     site.canvas.lay(patch, covered, colour, label=label, height=height_HW + leaves * covered)
 
 
-def _pixels(site: Site, patch: Patch, lumps: Lumps) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Rows and columns of the lumps in the window: the patch's axes are straight, so three of its pixels define them."""
+def _pixels(site: Site, patch: Patch, lumps: Lumps) -> tuple[Row, Row]:
+    """Rows and columns of the lumps in the window; the patch's axes are straight, so three pixels define them."""
     u, v = patch.u_HW, patch.v_HW
     cos, sin = (u[0, 1] - u[0, 0]) / GSD_M, (u[1, 0] - u[0, 0]) / GSD_M
     du, dv = lumps.u_N - u[0, 0], lumps.v_N - v[0, 0]

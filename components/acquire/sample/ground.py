@@ -11,6 +11,7 @@ from components.acquire.sample.layout import Streets
 from components.acquire.sample.materials import PAVED, Site, surface
 
 _MARKING = (0.78, 0.78, 0.76)
+_YARD_WEIGHTS = (0.22, 0.06, 0.18, 0.18, 0.14, 0.14, 0.08)  # of PAVED, on the ground
 
 
 def paint_streets(site: Site, streets: Streets) -> None:
@@ -30,11 +31,13 @@ def paint_streets(site: Site, streets: Streets) -> None:
     roadway = surface(site, bent, str(rng.choice(("asphalt", "asphalt", "asphalt", "tar", "setts", "concrete"))))
     site.canvas.lay(patch, kerb < 0, roadway, label="impervious")
     lane = (main > -2.1) & (main < 0) & (bent.v_HW > streets.main_q) & (cross > 6.0)
-    site.canvas.lay(patch, lane, surface(site, bent, str(rng.choice(("setts", "clinker", "asphalt")))), label="impervious")
+    site.canvas.lay(
+        patch, lane, surface(site, bent, str(rng.choice(("setts", "clinker", "asphalt")))), label="impervious"
+    )
     site.canvas.lay(patch, (kerb > 0) & (kerb < 0.15), (0.64, 0.63, 0.60), label="impervious")
     if rng.random() < 0.6:
         dashed = (np.abs(main + streets.main_half + 1.05) < 0.07) & (patch.u_HW % 6 < 3) & (cross > 5.0)
-        site.canvas.lay(patch, dashed & (bent.v_HW < streets.main_q + 0.0), _MARKING, label="impervious")
+        site.canvas.lay(patch, dashed & (bent.v_HW < streets.main_q), _MARKING, label="impervious")
     if rng.random() < 0.35:
         zebra = (cross > 2.0) & (cross < 5.0) & (main < -0.2) & (bent.v_HW % 1.0 < 0.5)
         site.canvas.lay(patch, zebra, _MARKING, label="impervious")
@@ -86,8 +89,8 @@ def _parked(site: Site, streets: Streets) -> None:
     while p < 1.5 * reach:
         p += LENGTH_M + rng.uniform(0.6, 1.6)
         if rng.random() < 0.42:
-            place = streets.place(p, streets.main_q + streets.main_half - 1.05 + rng.normal(0, 0.08), rng.normal(0, 0.02))
-            park(site, place)
+            q = streets.main_q + streets.main_half - 1.05 + rng.normal(0, 0.08)
+            park(site, streets.place(p, q, rng.normal(0, 0.02)))
         if rng.random() < 0.05:
             park(site, streets.place(p, streets.main_q - 0.45 * streets.main_half))
     for _ in range(2):
@@ -122,16 +125,19 @@ def stripe(site: Site, frame: Frame, half_u_m: float, half_v_m: float) -> None:
 
 def pave(site: Site, frame: Frame, half_u_m: float, half_v_m: float, material: str | None = None) -> None:
     """A paved rectangle on the ground, in any material that roofs are made of too."""
-    patch = site.canvas.patch(frame, half_u_m, half_v_m)
-    if patch is not None:
-        inside = (np.abs(patch.u_HW) <= half_u_m) & (np.abs(patch.v_HW) <= half_v_m)
-        name = material or str(site.rng.choice(PAVED))
-        site.canvas.lay(patch, inside, surface(site, patch, name), label="impervious")
+    name = material or str(site.rng.choice(PAVED, p=_YARD_WEIGHTS))
+    _ground(site, frame, half_u_m, half_v_m, name, "impervious")
 
 
 def grass(site: Site, frame: Frame, half_u_m: float, half_v_m: float, material: str) -> None:
     """A rectangle of lawn, meadow or soil: low vegetation."""
+    _ground(site, frame, half_u_m, half_v_m, material, "low_vegetation")
+
+
+def _ground(site: Site, frame: Frame, half_u_m: float, half_v_m: float, material: str, label: str) -> None:
+    """A rectangle of one material; water that reaches in from next door stays."""
     patch = site.canvas.patch(frame, half_u_m, half_v_m)
     if patch is not None:
+        dry = site.canvas.label_HW[patch.window] != LABELS["clutter"]
         inside = (np.abs(patch.u_HW) <= half_u_m) & (np.abs(patch.v_HW) <= half_v_m)
-        site.canvas.lay(patch, inside, surface(site, patch, material), label="low_vegetation")
+        site.canvas.lay(patch, inside & dry, surface(site, patch, material), label=label)

@@ -1,25 +1,26 @@
 """The plan of a tile: gently bent streets, the blocks between them, and each block's lots.
 
-In: random numbers and the reach of the canvas. Out: a street grid that says for every pixel how far the next kerb is, and lots, each a
-frame (`u` along its street, `v` away from it) with a use. Distances in metres.
+In: random numbers and the reach of the canvas. Out: a street grid that says for every pixel how far the next kerb is,
+and lots, each a frame (`u` along its street, `v` away from it) with a use. Distances in metres.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from components.acquire.sample.canvas import Frame, Patch, Plane
 
-USES = {"house": 11, "block": 9, "works": 4, "parking": 1, "court": 3, "park": 5}
+USES = {"house": 13, "block": 8, "works": 4, "parking": 1, "court": 2, "park": 4}
 """What stands on a lot, and how often."""
 
 
 @dataclass(frozen=True, slots=True)
 class Streets:
-    """Two families of streets. Town axes: `p` along the main streets, `q` across; main streets bend, so `q` follows them."""
+    """Two families of streets. Town axes: `p` along the main streets, `q` across them, following their bends."""
 
     town: Frame
     bend_m: float
@@ -109,8 +110,8 @@ def _cuts(rng: np.random.Generator, streets: Streets, far: float) -> list[tuple[
     return cuts
 
 
-def _deck(rng: np.random.Generator):
+def _deck(rng: np.random.Generator) -> Iterator[str]:
     """Uses drawn like cards, so that even the few lots of one tile are a mixture."""
     cards = [use for use, count in USES.items() for _ in range(count)]
     while True:
-        yield from rng.permutation(cards)
+        yield from (cards[i] for i in rng.permutation(len(cards)))

@@ -1,6 +1,7 @@
 """From a painted canvas to a photograph: sun, cast shadows, sky light, haze, lens and sensor.
 
-Light is added up in linear intensity and turned into sRGB at the end, so shadows are as deep and as blue as in a photograph.
+Light is added up in linear intensity and turned into sRGB at the end, so shadows are as deep and as blue as in a
+photograph.
 """
 
 from __future__ import annotations
@@ -39,15 +40,16 @@ def photograph(canvas: Canvas, sun: Sun, rng: np.random.Generator) -> npt.NDArra
     seen = ndimage.gaussian_filter(seen, (0.65, 0.65, 0.0))  # lens
     seen = 1.22 * seen * rng.uniform(0.95, 1.06) + np.array((0.010, 0.013, 0.018), np.float32)  # exposure, haze
     picture = 255.0 * np.clip(seen, 0.0, 1.0) ** (1.0 / _GAMMA)
-    picture += rng.normal(0.0, 1.6, picture.shape[:2])[..., None] + rng.normal(0.0, 1.3, picture.shape)  # sensor
+    noise = rng.standard_normal
+    picture += 1.6 * noise(picture.shape[:2], np.float32)[..., None] + 1.3 * noise(picture.shape, np.float32)  # sensor
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
 
 
 def cast_shadow(height_HW: Plane, sun: Sun) -> Plane:
     """Share of the sun that is hidden by something nearer to it, 0..1.
 
-    A ray towards the sun rises by tan(elevation) per metre. The highest thing above each ray is found by doubling: the first 2 pixels,
-    then the 2 after them, then 4, 8, ... up to the longest shadow.
+    A ray towards the sun rises by tan(elevation) per metre. What reaches highest above each ray is found by doubling:
+    among the first 2 pixels, then 4, 8, ... up to the longest shadow.
     """
     rise_per_px = math.tan(sun.elevation) * GSD_M
     over = height_HW.copy()

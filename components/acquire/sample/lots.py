@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,7 +20,7 @@ GREEN, HARD, ANY = ("low_vegetation",), ("impervious",), ("low_vegetation", "imp
 
 def paint_lot(site: Site, lot: Lot) -> None:
     """Paint one lot: its ground, then what its use puts on it."""
-    {"house": _house, "block": _block, "works": _works, "parking": _parking, "court": _court, "park": _park}[lot.use](
+    {"house": _house, "block": _block, "works": _works, "parking": _parking, "court": _court, "park": _common}[lot.use](
         site, lot
     )
 
@@ -45,34 +46,45 @@ def _house(site: Site, lot: Lot) -> None:
         flat_building(site, Body(drive.at(0, 5.5), 1.65, 3.1, rng.uniform(2.5, 3.0)))
     if rng.random() < 0.6:
         park(site, drive.at(0, rng.uniform(-2.0, 0.5), math.pi / 2))
+    if rng.random() < 0.35:
+        grass(site, lot.frame.at(rng.uniform(-0.5, 0.5) * half_w, 0.72 * half_d), 1.9, 1.4, "soil")
     _hedges(site, lot)
-    _scatter(site, lot, [_garden_clutter] * rng.integers(3, 7), 1.5, GREEN)
+    garden = ("pool", "trampoline", "bins", "stack", "pile", "stack", "trampoline", "pile")
+    _scatter(site, lot, _some(site, garden, 3, 7), GREEN)
     _trees(site, lot, 18, (2.0, 3.8), GREEN)
     _shrubs(site, lot, 9)
 
 
 def _block(site: Site, lot: Lot) -> None:
-    """A large flat roof with a wing, a paved yard with bins, strips of green."""
+    """A large building, mostly with a flat roof, in green with a paved yard."""
     rng, half_w, half_d = site.rng, lot.width / 2, lot.depth / 2
     grass(site, lot.frame, half_w + 0.1, half_d + 0.1, str(rng.choice(("lawn", "meadow"))))
-    yard = rng.uniform(0.15, 0.75) * half_w
-    side = float(rng.choice((-1.0, 1.0)))
+    yard, side = rng.uniform(0.15, 0.75) * half_w, float(rng.choice((-1.0, 1.0)))
     pave(site, lot.frame.at(side * (half_w - yard), 0), yard, half_d * rng.uniform(0.8, 1.0))
-    height = rng.uniform(4.5, 10.0)
     half_u, half_v = half_w * rng.uniform(0.86, 1.0), half_d * rng.uniform(0.42, 0.56)
-    turn = rng.normal(0, 0.015)
-    main = lot.frame.at(0, -half_d + half_v + rng.uniform(0.3, 1.6), turn)
-    flat_building(site, Body(main, half_u, half_v, height))
-    if rng.random() < 0.55:
-        wing = main.at(-side * 0.55 * half_u, 1.5 * half_v)
-        flat_building(site, Body(wing, 0.42 * half_u, half_v, height * rng.uniform(0.45, 1.0)))
-    if rng.random() < 0.3:  # a set-back top floor
-        flat_building(site, Body(main.at(0, 0), 0.6 * half_u, 0.6 * half_v, height + 2.8))
+    front = lot.frame.at(0, -half_d + half_v + rng.uniform(0.3, 1.6), rng.normal(0, 0.015))
+    body = Body(front, half_u, half_v, rng.uniform(4.5, 10.0))
+    if rng.random() < 0.35:
+        pitched_house(site, body)
+    else:
+        _flat_block(site, body, -side)
     for _ in range(3):
-        park(site, lot.frame.at(rng.uniform(-1, 1) * half_w, rng.uniform(0.2, 0.8) * half_d, rng.choice((0, math.pi / 2))))
-    _scatter(site, lot, [clutter.bins, clutter.skip, clutter.stack, clutter.container][: rng.integers(1, 5)], 1.4, HARD)
+        u, v = rng.uniform(-1, 1) * half_w, rng.uniform(0.2, 0.8) * half_d
+        park(site, lot.frame.at(u, v, rng.choice((0, math.pi / 2))))
+    _scatter(site, lot, _some(site, ("bins", "skip", "stack", "container"), 1, 5), HARD)
     _trees(site, lot, 12, (2.0, 3.6), ANY)
     _shrubs(site, lot, 8)
+
+
+def _flat_block(site: Site, body: Body, side: float) -> None:
+    """A flat roof, at times with a lower wing behind it on one side, or with a top floor set back from the edges."""
+    rng, half_u, half_v = site.rng, body.half_u_m, body.half_v_m
+    flat_building(site, body)
+    if rng.random() < 0.55:
+        wing = body.frame.at(side * 0.55 * half_u, 1.5 * half_v)
+        flat_building(site, Body(wing, 0.42 * half_u, half_v, body.eaves_m * rng.uniform(0.45, 1.0)))
+    if rng.random() < 0.3:
+        flat_building(site, Body(body.frame, 0.6 * half_u, 0.6 * half_v, body.eaves_m + 2.8))
 
 
 def _works(site: Site, lot: Lot) -> None:
@@ -84,10 +96,12 @@ def _works(site: Site, lot: Lot) -> None:
     end = float(rng.choice((-1.0, 1.0)))
     hall = lot.frame.at(0, end * (half_d - half_v - 0.5), rng.normal(0, 0.03))
     flat_building(site, Body(hall, half_w * rng.uniform(0.85, 0.97), half_v, rng.uniform(2.9, 5.5)))
-    kinds = [clutter.container] * 4 + [clutter.pile] * 4 + [clutter.stack, clutter.stack, clutter.skip, clutter.bins]
-    _scatter(site, lot, [kinds[i] for i in rng.permutation(len(kinds))[: rng.integers(6, 11)]], 1.5, HARD)
+    _scatter(
+        site, lot, _some(site, ("container", "pile", "container", "stack", "skip", "pile", "bins") * 2, 7, 12), HARD
+    )
     for _ in range(4):
-        park(site, lot.frame.at(*(rng.uniform(-0.85, 0.85, 2) * (half_w, half_d)), rng.choice((0, math.pi / 2))))
+        u, v = rng.uniform(-0.85, 0.85, 2) * (half_w, half_d)
+        park(site, lot.frame.at(u, v, rng.choice((0, math.pi / 2))))
     _trees(site, lot, 8, (1.9, 3.2), ANY)
 
 
@@ -116,18 +130,18 @@ def _court(site: Site, lot: Lot) -> None:
         paved_patch(site, lot.frame.at(*(rng.uniform(-0.4, 0.4, 2) * (half_w, half_d))), *rng.uniform(0.5, 1.8, 2))
     if rng.random() < 0.5:
         flat_building(site, Body(lot.frame.at(0, half_d - 3.2), half_w * 0.8, 2.7, rng.uniform(2.5, 3.4)))
-    _scatter(site, lot, [clutter.bins, clutter.stack, clutter.pile][: rng.integers(0, 4)], 1.4, HARD)
+    _scatter(site, lot, _some(site, ("bins", "stack", "pile"), 0, 4), HARD)
     _trees(site, lot, 12, (1.9, 3.6), GREEN)
     _shrubs(site, lot, 8)
 
 
-def _park(site: Site, lot: Lot) -> None:
+def _common(site: Site, lot: Lot) -> None:
     """Grass with a path, thickets and trees."""
     rng, half_w, half_d = site.rng, lot.width / 2, lot.depth / 2
     grass(site, lot.frame, half_w + 0.1, half_d + 0.1, str(rng.choice(("lawn", "meadow"))))
     if rng.random() < 0.6:
         pave(site, lot.frame.at(rng.uniform(-0.6, 0.6) * half_w, 0, rng.uniform(-0.2, 0.2)), 0.9, half_d, "gravel")
-    _scatter(site, lot, [clutter.pond] * int(rng.random() < 0.35), 3.0, GREEN)
+    _scatter(site, lot, _some(site, ("pond",), 0, 2), GREEN)
     _trees(site, lot, 26, (2.2, 4.4), GREEN)
     _shrubs(site, lot, 22)
 
@@ -162,18 +176,19 @@ def _shrubs(site: Site, lot: Lot, tries: int) -> None:
             crown(site, place, radius, radius * rng.uniform(0.7, 1.3))
 
 
-def _garden_clutter(site: Site, frame: Frame) -> None:
-    kinds = (clutter.pool, clutter.trampoline, clutter.bins, clutter.stack, clutter.pile)
-    kinds[site.rng.integers(len(kinds))](site, frame)
+def _some(site: Site, things: Sequence[str], least: int, end: int) -> list[str]:
+    """At least `least` and less than `end` of the things, drawn without putting back."""
+    return [things[i] for i in site.rng.permutation(len(things))[: site.rng.integers(least, end)]]
 
 
-def _scatter(site: Site, lot: Lot, kinds: list, reach_m: float, on: tuple[str, ...]) -> None:
+def _scatter(site: Site, lot: Lot, things: Sequence[str], on: tuple[str, ...]) -> None:
     """Put each thing somewhere on the lot where there is room; a few tries each."""
-    for kind in kinds:
-        for _ in range(6):
+    for name in things:
+        thing = clutter.THINGS[name]
+        for _ in range(24):
             place = _somewhere(site, lot)
-            if site.canvas.is_free(place, reach_m, reach_m, on=on):
-                kind(site, place)
+            if site.canvas.is_free(place, thing.half_u_m, thing.half_v_m, on=on):
+                thing.paint(site, place)
                 break
 
 

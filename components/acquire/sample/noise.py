@@ -1,21 +1,18 @@
 """Band-limited noise: the grain, mottle and stains from which every surface of the sample is made.
 
-In: a generator of random numbers. Out: periodic square fields `[N, N]` float32 with mean 0 and deviation 1, so that any window of
+In: a generator of random numbers. Out: periodic square fields `[N, N]` float32 with mean 0 and deviation 1; a window of
 any size can be cut out of them by wrapping around.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import fft
 
-from components.acquire.sample.canvas import GSD_M, Patch
+from components.acquire.sample.canvas import GSD_M, Patch, Plane
 
 FIELD_PX = 768
 """Side of a periodic field, pixels: 38 m, longer than anything that is textured in one piece."""
-
-Plane = npt.NDArray[np.float32]
 
 
 def field(
@@ -51,7 +48,7 @@ class Textures:
         self._fields = {
             "grain": field(rng, 0.05, 0.3, slope=0.3),  # single stones and leaves
             "mottle": field(rng, 0.1, 1.5),  # tufts, worn places
-            "stain": field(rng, 0.5, 12.0),  # damp, dry and dirty areas
+            "stain": field(rng, 0.5, 14.0, slope=1.4),  # damp, dry and dirty areas
             "streak": field(rng, 0.1, 20.0, stretch=8.0),  # wheel tracks, mowing, run-off
         }
 

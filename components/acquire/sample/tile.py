@@ -1,4 +1,4 @@
-"""One tile of the generated city: plan, paint, photograph, measure. Everything follows from the seed and the tile's id."""
+"""One tile of the generated city: plan, paint, photograph, measure. All follows from the seed and the tile's id."""
 
 from __future__ import annotations
 
@@ -44,18 +44,24 @@ def make_scene(seed: int, tile: str, side_px: int) -> Scene:
         side_px: rows and columns.
     """
     row, column = (int(part) for part in tile.split("_"))
-    rng = np.random.default_rng((seed, row, column))
+    site = paint(np.random.default_rng((seed, row, column)), side_px)
+    canvas = site.canvas
+    inner = slice(canvas.margin_px, canvas.full_px - canvas.margin_px)
+    east_m, north_m = 366_000.0 + SPACING_M * column, 5_808_000.0 - SPACING_M * row
+    dsm_HW = terrain(side_px, east_m, north_m, site.rng) + matched(site)
+    image_HW3 = photograph(canvas, sun_of(seed), site.rng)
+    return Scene(image_HW3, dsm_HW.astype(np.float32), canvas.label_HW[inner, inner].copy(), east_m, north_m)
+
+
+def paint(rng: np.random.Generator, side_px: int) -> Site:
+    """Plan a piece of town and paint everything that stands in it."""
     canvas = Canvas(side_px, round(MARGIN_M / GSD_M))
     site = Site(canvas, Textures(rng), rng)
     streets, lots = plan(rng, canvas.reach_m)
     paint_streets(site, streets)
     for lot in lots:
         paint_lot(site, lot)
-    inner = slice(canvas.margin_px, canvas.full_px - canvas.margin_px)
-    east_m, north_m = 366_000.0 + SPACING_M * column, 5_808_000.0 - SPACING_M * row
-    dsm_HW = terrain(side_px, east_m, north_m, rng) + matched(site)
-    image_HW3 = photograph(canvas, sun_of(seed), rng)
-    return Scene(image_HW3, dsm_HW, canvas.label_HW[inner, inner].copy(), east_m, north_m)
+    return site
 
 
 def sun_of(seed: int) -> Sun:

@@ -1,0 +1,18 @@
+"""`python -m components.acquire`: the door for DVC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.acquire.step import DataConfig, SampleConfig, run
+from components.common.door import open_door
+from components.common.params import section
+
+
+def main(params: Path, raw: Path) -> None:
+    """Read the parameters and call the step."""
+    run(section(params, "data", DataConfig), section(params, "sample", SampleConfig), raw)
+
+
+if __name__ == "__main__":
+    open_door("acquire", "Generate the sample city, or collect ISPRS files, into data/raw.", {"raw": "data/raw"}, main)

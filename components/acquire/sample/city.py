@@ -1,0 +1,92 @@
+"""The sample on disk: every tile of the split `sample`, made in a pool of processes, written as GeoTIFFs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from affine import Affine
+
+from components.acquire.sample.canvas import GSD_M
+from components.acquire.sample.dsm import NODATA
+from components.acquire.sample.labels import coloured, eroded
+from components.acquire.sample.tile import make_scene
+from components.common import isprs
+from components.common.errors import DataError
+from components.common.files import replacing
+from components.common.progress import track
+
+CRS = isprs.dataset("potsdam").crs
+
+BYTES_PER_PX = 250
+"""Memory that a process needs per pixel of its tile; all of them together may take half of the machine's."""
+
+
+def write_city(seed: int, side_px: int, folder: Path) -> tuple[str, ...]:
+    """Generate all tiles below a folder.
+
+    Args:
+        seed: of the city.
+        side_px: rows and columns of a tile.
+        folder: gets the files, under their ISPRS names.
+
+    Returns:
+        The tiles' ids.
+
+    Raises:
+        DataError: the machine has too little memory for tiles of this size.
+    """
+    tiles = isprs.split("potsdam", "sample").tiles
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fitting = memory // 2 // (BYTES_PER_PX * side_px**2)
+    workers = max(min(len(os.sched_getaffinity(0)), len(tiles), fitting), 1)
+    context, deaf = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    with ProcessPoolExecutor(workers, context, signal.signal, deaf) as pool:
+        jobs = [pool.submit(write_tile, seed, tile, side_px, folder) for tile in tiles]
+        try:
+            for job in track(as_completed(jobs), "generating tiles", len(jobs)):
+                job.result()
+        except (BrokenProcessPool, MemoryError):
+            raise DataError(f"out of memory while generating tiles of {side_px} px; lower sample.side_px") from None
+        finally:
+            for job in jobs:
+                job.cancel()
+    return tiles
+
+
+def write_tile(seed: int, tile: str, side_px: int, folder: Path) -> None:
+    """Generate one tile and write its four files."""
+    scene = make_scene(seed, tile, side_px)
+    layers: Mapping[isprs.FileKind, npt.NDArray[np.generic]] = {
+        "image": scene.image_HW3,
+        "dsm": np.where(np.isnan(scene.dsm_HW), np.float32(NODATA), scene.dsm_HW)[..., None],
+        "label": coloured(scene.label_HW),
+        "eroded": eroded(scene.label_HW),
+    }
+    for kind, pixels_HWB in layers.items():
+        path = folder / isprs.dataset("potsdam").path(kind, tile)
+        _write(path, np.moveaxis(pixels_HWB, -1, 0), scene.east_m, scene.north_m)
+
+
+def _write(path: Path, pixels_BHW: npt.NDArray[np.generic], east_m: float, north_m: float) -> None:
+    """Write a GeoTIFF, tiled and deflated; a float one marks `NODATA`."""
+    bands, height, width = pixels_BHW.shape
+    heights = pixels_BHW.dtype == np.float32
+    kind = {"nodata": NODATA, "predictor": 3} if heights else {"photometric": "RGB", "predictor": 2}
+    with (
+        replacing(path) as draft,
+        rasterio.open(
+            draft, "w", driver="GTiff", height=height, width=width, count=bands, dtype=pixels_BHW.dtype, crs=CRS,
+            transform=Affine(GSD_M, 0.0, east_m, 0.0, -GSD_M, north_m), tiled=True, blockxsize=256, blockysize=256,
+            compress="deflate", **kind,
+        ) as file,
+    ):  # fmt: skip
+        file.write(pixels_BHW)
