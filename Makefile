@@ -1,6 +1,8 @@
 # `make repro` on a fresh machine installs everything and runs the pipeline on the built-in sample.
 PYTHON ?= python3
 BIN := .venv/bin
+# An experiment runs in a copy of the repository: with this environment, and into the same MLflow store.
+EXPERIMENT = PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" dvc exp run --temp
 export DVC_NO_ANALYTICS := 1
 
 .PHONY: help setup lock repro baselines check format test test-system clean
@@ -23,6 +25,11 @@ lock: setup  ## write requirements.lock anew: newest versions that pyproject.tom
 
 repro: setup  ## raw tiles -> registered model, through DVC; again: only what has changed
 	$(BIN)/dvc repro
+
+baselines: setup  ## the same network on images alone and on heights alone, as DVC experiments (docs/baselines.md)
+	$(EXPERIMENT) --name image-only --set-param 'model.modalities=[rgb]' evaluate
+	$(EXPERIMENT) --name dsm-only --set-param 'model.modalities=[dsm]' evaluate
+	$(BIN)/dvc exp show --no-pager --only-changed --md
 
 check: setup  ## style and types
 	$(BIN)/ruff check .

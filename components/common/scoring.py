@@ -50,9 +50,16 @@ def confusions(
     k = network.config.num_classes
     totals = {name: {gt: np.zeros((k, k), np.int64) for gt in GROUND_TRUTHS} for name in conditions(network)}
     for entry in entries:
-        tile = store[entry]
         for name, predict in conditions(network).items():
-            predicted_HW = class_map(tile, predict, windows, device)
-            totals[name]["eroded"] += confusion(tile.eroded_HW, predicted_HW, k)
-            totals[name]["full"] += confusion(tile.label_HW, predicted_HW, k)
+            found = tile_confusions(store[entry], class_map(store[entry], predict, windows, device), k)
+            for truth in GROUND_TRUTHS:
+                totals[name][truth] += found[truth]
     return totals
+
+
+def tile_confusions(
+    tile: Tile, predicted_HW: npt.NDArray[np.uint8], num_classes: int
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Confusion matrices of one tile's class map, by ground truth."""
+    truths = {"eroded": tile.eroded_HW, "full": tile.label_HW}
+    return {name: confusion(truths[name], predicted_HW, num_classes) for name in GROUND_TRUTHS}

@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from components.common.metrics import confusion
 from components.common.panels import shrink_classes, shrink_mean, shrink_picture
-from components.common.scoring import Confusions, class_map, conditions
+from components.common.scoring import Confusions, class_map, conditions, tile_confusions
 from components.common.store import Tile
 from components.common.windows import Windows, sliding
 from model import MoBaNet
@@ -56,15 +55,11 @@ def look_at(
         device: where the network is.
         thumbnail_px: longest side of a thumbnail, pixels.
     """
-    k = network.config.num_classes
     counts: Confusions = {}
     predicted_hw = {}
     for condition, predict in conditions(network).items():
         map_HW = class_map(tile, predict, windows, device)
-        counts[condition] = {
-            "eroded": confusion(tile.eroded_HW, map_HW, k),
-            "full": confusion(tile.label_HW, map_HW, k),
-        }
+        counts[condition] = tile_confusions(tile, map_HW, network.config.num_classes)
         predicted_hw[condition] = shrink_classes(map_HW, thumbnail_px)
     gate_HW = gate_map(network, tile, windows, device)
     thumbnails = Thumbnails(

@@ -13,13 +13,13 @@ from components.common import isprs
 from components.common.errors import DataError
 from components.common.files import digest, replacing_folder
 from components.common.isprs import Dataset, DatasetName, Split
+from components.common.pool import pooled
 from components.common.progress import track
 from components.common.provenance import tool_version
 from components.common.rasters import parse_crs
 from components.common.store import MANIFEST, Heights, Manifest, TileEntry, write_manifest
 from components.preprocess.heights import HeightsConfig, as_recorded, merged
 from components.preprocess.pairs import require_files
-from components.preprocess.pool import pooled
 from components.preprocess.tiles import TileJob, build_tile, count_heights
 
 log = logging.getLogger(__name__)

@@ -29,8 +29,11 @@ SECTIONS = {
     "export": "components.export.step.ExportConfig",
     "register": "components.register.step.RegisterConfig",
 }
-OPTIONAL = {"__init__", "door", "errors", "files", "params", "progress", "provenance", "tracking", "panels", "isprs"}
-"""Modules of components/common that move, name and show results but do not shape them in every step that imports them."""
+OPTIONAL = {
+    *("__init__", "door", "errors", "files", "isprs", "panels"),
+    *("params", "pool", "progress", "provenance", "tracking"),
+}
+"""Modules of components/common that move, name and show results, but do not shape them in every step that has them."""
 
 
 def config_class(name):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +17,24 @@ from components.acquire.sample.dsm import NODATA
 from components.acquire.sample.labels import coloured, eroded
 from components.acquire.sample.tile import make_scene
 from components.common import isprs
-from components.common.errors import DataError
 from components.common.files import replacing
+from components.common.pool import pooled
 from components.common.progress import track
 
 CRS = isprs.dataset("potsdam").crs
 
 BYTES_PER_PX = 250
 """Memory that a process needs per pixel of its tile; all of them together may take half of the machine's."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileJob:
+    """One tile to make."""
+
+    seed: int  # of the city
+    tile: str
+    side_px: int
+    folder: Path
 
 
 def write_city(seed: int, side_px: int, folder: Path) -> tuple[str, ...]:
@@ -45,26 +52,16 @@ def write_city(seed: int, side_px: int, folder: Path) -> tuple[str, ...]:
         DataError: the machine has too little memory for tiles of this size.
     """
     tiles = isprs.split("potsdam", "sample").tiles
+    jobs = [TileJob(seed, tile, side_px, folder) for tile in tiles]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    fitting = memory // 2 // (BYTES_PER_PX * side_px**2)
-    workers = max(min(len(os.sched_getaffinity(0)), len(tiles), fitting), 1)
-    context, deaf = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    with ProcessPoolExecutor(workers, context, signal.signal, deaf) as pool:
-        jobs = [pool.submit(write_tile, seed, tile, side_px, folder) for tile in tiles]
-        try:
-            for job in track(as_completed(jobs), "generating tiles", len(jobs)):
-                job.result()
-        except (BrokenProcessPool, MemoryError):
-            raise DataError(f"out of memory while generating tiles of {side_px} px; lower sample.side_px") from None
-        finally:
-            for job in jobs:
-                job.cancel()
-    return tiles
+    fitting = max(1, memory // 2 // (BYTES_PER_PX * side_px**2))
+    workers = min(fitting, len(os.sched_getaffinity(0)))
+    return tuple(track(pooled(write_tile, jobs, workers), "generating tiles", len(jobs)))
 
 
-def write_tile(seed: int, tile: str, side_px: int, folder: Path) -> None:
-    """Generate one tile and write its four files."""
-    scene = make_scene(seed, tile, side_px)
+def write_tile(job: TileJob) -> str:
+    """Generate one tile and write its four files; returns its id."""
+    scene = make_scene(job.seed, job.tile, job.side_px)
     layers: Mapping[isprs.FileKind, npt.NDArray[np.generic]] = {
         "image": scene.image_HW3,
         "dsm": np.where(np.isnan(scene.dsm_HW), np.float32(NODATA), scene.dsm_HW)[..., None],
@@ -72,8 +69,9 @@ def write_tile(seed: int, tile: str, side_px: int, folder: Path) -> None:
         "eroded": eroded(scene.label_HW),
     }
     for kind, pixels_HWB in layers.items():
-        path = folder / isprs.dataset("potsdam").path(kind, tile)
+        path = job.folder / isprs.dataset("potsdam").path(kind, job.tile)
         _write(path, np.moveaxis(pixels_HWB, -1, 0), scene.east_m, scene.north_m)
+    return job.tile
 
 
 def _write(path: Path, pixels_BHW: npt.NDArray[np.generic], east_m: float, north_m: float) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from components.acquire.sample.city import write_city, write_tile
+from components.acquire.sample.city import TileJob, write_city, write_tile
 from components.acquire.sample.labels import boundary, coloured
 from components.acquire.sample.tile import make_scene
 from components.common import isprs
@@ -17,7 +17,7 @@ POTSDAM = isprs.dataset("potsdam")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("raw")
-    write_tile(7, "2_10", 256, folder)
+    write_tile(TileJob(7, "2_10", 256, folder))
     return folder
 
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from components.common.errors import DataError
-from components.preprocess.pool import pooled
+from components.common.pool import pooled
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -38,7 +38,7 @@ def test_our_own_error_crosses_the_processes_with_its_sentence(tmp_path):
 
 
 def test_a_killed_worker_is_an_error_that_names_the_remedy():
-    with pytest.raises(DataError, match="a process was killed.* preprocess.workers below 2"):
+    with pytest.raises(DataError, match="one of 2 processes was killed.* preprocess.workers"):
         list(pooled(os._exit, [9, 9], 2))
 
 
@@ -62,7 +62,7 @@ def at_work(tmp_path):
     (tmp_path / "work.py").write_text(
         "import sys, time\n"
         "from components.common.door import exit_code\n"
-        "from components.preprocess.pool import pooled\n"
+        "from components.common.pool import pooled\n"
         "def work():\n"
         "    for n, _ in enumerate(pooled(time.sleep, [0, 0, 60], 2)):\n"
         "        print('at work', n, flush=True)\n"

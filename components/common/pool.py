@@ -30,7 +30,7 @@ def pooled(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Itera
     Raises:
         DataError: a worker was killed. Whatever `function` raises comes as it is and ends the other workers.
     """
-    workers = min(workers or os.cpu_count() or 1, len(jobs))
+    workers = min(workers or len(os.sched_getaffinity(0)), len(jobs))
     if workers <= 1:
         yield from map(function, jobs)
         return
@@ -46,9 +46,10 @@ def pooled(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Itera
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             pool.shutdown(cancel_futures=True)
-            if isinstance(error, BrokenProcessPool):
+            if isinstance(error, BrokenProcessPool | MemoryError):
                 raise DataError(
-                    f"a process was killed, most likely for want of memory; set preprocess.workers below {workers}"
+                    f"one of {workers} processes was killed, most likely for want of memory; work with fewer "
+                    "(preprocess.workers) or on smaller tiles (sample.side_px)"
                 ) from None
             raise
 
