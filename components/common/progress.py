@@ -20,17 +20,20 @@ QUIET_S = 1.0
 """Log lines of one loop are at least this far apart, so that a short loop, often run, stays silent."""
 
 
-def track(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+def track(iterable: Iterable[T], description: str, total: int | None = None, *, lines: bool = True) -> Iterator[T]:
     """Yield the items, and show on stderr how many are done.
 
     Args:
         iterable: what to go through.
         description: what is being done, for the bar and the log lines: "reading tiles".
         total: number of items; None asks the iterable, and if that does not know either, there are no log lines.
+        lines: False for a loop that logs by itself: a bar on a terminal, and nothing elsewhere.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
-    return _bar(iterable, description, total) if _has_bar() else _lines(iterable, description, total)
+    if _has_bar():
+        return _bar(iterable, description, total)
+    return _lines(iterable, description, total) if lines else iter(iterable)
 
 
 def _has_bar() -> bool:

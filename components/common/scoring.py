@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from components.common.metrics import confusion
+from components.common.progress import track
 from components.common.store import Store, Tile, TileEntry
 from components.common.windows import Predict, Windows, sliding
 from model import MoBaNet
@@ -49,7 +50,7 @@ def confusions(
     """Confusion matrices over all tiles, rows truth, columns prediction."""
     k = network.config.num_classes
     totals = {name: {gt: np.zeros((k, k), np.int64) for gt in GROUND_TRUTHS} for name in conditions(network)}
-    for entry in entries:
+    for entry in track(entries, "scoring tiles", lines=False):
         for name, predict in conditions(network).items():
             found = tile_confusions(store[entry], class_map(store[entry], predict, windows, device), k)
             for truth in GROUND_TRUTHS:

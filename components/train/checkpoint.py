@@ -50,11 +50,13 @@ class Checkpoints:
     """The folder of one run."""
 
     def __init__(self, folder: Path, keep: int) -> None:
-        """Use `folder`, and keep the latest `keep` checkpoints in it; a finished run's folder is emptied."""
+        """Use `folder`, and keep the latest `keep` checkpoints in it; a finished run's folder is emptied first."""
         self.folder, self._keep = folder, keep
         if (folder / "finished").exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        for draft in folder.glob(".*.part"):  # of a killed run
+            draft.unlink()
 
     def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         """Write a checkpoint, then drop the oldest ones."""

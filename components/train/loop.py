@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from components.common.progress import track
 from components.common.store import Store
 from components.common.tracking import Run
 from components.common.windows import Windows
@@ -55,7 +56,9 @@ def fit(session: Session, progress: Progress) -> None:
     losses: list[torch.Tensor] = []
     since = time.monotonic()
     network.train()
-    for step, batch in enumerate(batches(crops, config, runtime.workers, progress.step + 1), start=progress.step + 1):
+    first = progress.step + 1
+    shown = track(batches(crops, config, runtime.workers, first), "training", config.steps - progress.step, lines=False)
+    for step, batch in enumerate(shown, start=first):
         losses.append(_step(session, batch, step))
         progress.step = step
         last = step == config.steps

@@ -86,7 +86,7 @@ def run(
         chosen = next(row for row in progress.validations if row["step"] == step)
         facts = _facts(config, network, data, commit, chosen, tracked.id)
         _write_outputs(models, network, facts, progress)
-        tracked.metrics({f"selected/{name}": value for name, value in facts.validation.items()}, step)
+        tracked.tags({"selected_step": step})
         tracked.artifact(models / "validation.csv")
     kept.finish()
     log.info("selected step %d: expected mIoU %.2f %%", step, chosen["expected_miou"])

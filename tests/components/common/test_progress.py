@@ -77,3 +77,10 @@ def test_a_terminal_without_rich_gets_no_bar(terminal, monkeypatch):
 def test_rich_is_not_imported_with_the_module():
     code = "import sys, components.common.progress; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_loop_that_logs_by_itself_gets_no_lines_beside_a_terminal(caplog, monkeypatch):
+    monkeypatch.setattr(progress, "QUIET_S", 0.0)
+    caplog.set_level(logging.INFO)
+    assert list(track(range(20), "training", lines=False)) == list(range(20))
+    assert caplog.messages == []

@@ -71,6 +71,12 @@ def test_a_finished_run_starts_anew(tmp_path, toy_network, train_config):
     assert Checkpoints(tmp_path / "run", keep=2).restore(network, optimizer) == Progress()
 
 
+def test_drafts_of_a_killed_run_are_removed(tmp_path):
+    (tmp_path / ".step-00000007.safetensors.123.part").write_bytes(b"half")
+    Checkpoints(tmp_path, keep=1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_shaping_value_changes_the_key():
     keys = {run_key(s) for s in ({"lr": 1, "data": "a"}, {"lr": 2, "data": "a"}, {"lr": 1, "data": "b"})}
     assert len(keys) == 3
