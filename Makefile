@@ -29,7 +29,7 @@ repro: setup  ## raw tiles -> registered model, through DVC; again: only what ha
 baselines: setup  ## the same network on images alone and on heights alone, as DVC experiments (docs/baselines.md)
 	$(EXPERIMENT) --name image-only --set-param 'model.modalities=[rgb]' evaluate
 	$(EXPERIMENT) --name dsm-only --set-param 'model.modalities=[dsm]' evaluate
-	$(BIN)/dvc exp show --no-pager --only-changed --md
+	$(BIN)/dvc exp show --no-pager --only-changed --md --drop '/|^package$$|^model$$|Created'
 
 check: setup  ## style and types
 	$(BIN)/ruff check .
