@@ -38,7 +38,7 @@ def test_our_own_error_crosses_the_processes_with_its_sentence(tmp_path):
 
 
 def test_a_killed_worker_is_an_error_that_names_the_remedy():
-    with pytest.raises(DataError, match="one of 2 processes was killed.* preprocess.workers"):
+    with pytest.raises(DataError, match="one of 2 processes was killed.*preprocess.workers"):
         list(pooled(os._exit, [9, 9], 2))
 
 
@@ -60,13 +60,14 @@ def eventually(holds, seconds=5.0):
 def at_work(tmp_path):
     """A process with one worker at work on a minute-long job and one idle, in a group of its own as on a terminal."""
     (tmp_path / "work.py").write_text(
-        "import sys, time\n"
+        "import signal, sys, time\n"
         "from components.common.door import exit_code\n"
         "from components.common.pool import pooled\n"
         "def work():\n"
         "    for n, _ in enumerate(pooled(time.sleep, [0, 0, 60], 2)):\n"
         "        print('at work', n, flush=True)\n"
         "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background shell leaves it ignored
         "    sys.exit(exit_code(work))\n"
     )
     child = subprocess.Popen(
