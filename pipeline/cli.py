@@ -14,6 +14,7 @@ from rich.table import Table
 
 from components.common.door import exit_code
 from pipeline import __version__
+from pipeline.bench.app import app as bench_app
 
 app = typer.Typer(
     help="MoBaNet Pipeline: segmentation of aerial images fused with heights.\n\n"
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 model_app = typer.Typer(help="Look at networks.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
+app.add_typer(bench_app, name="bench")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,1 @@
+"""`mobanet bench`: how fast the pipeline is, measured on this machine."""
