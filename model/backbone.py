@@ -33,9 +33,9 @@ class PlainViT(nn.Module):
         self.patch_size: int = vit.patch_embed.patch_size[0]
 
     @property
-    def patch_embedding(self) -> nn.Module:
+    def patch_embedding(self) -> nn.Conv2d:
         """Module that turns `[B, 3, H, W]` pixels into `[B, C, h, w]` patch embeddings."""
-        projection: nn.Module = self.vit.patch_embed.proj
+        projection: nn.Conv2d = self.vit.patch_embed.proj
         return projection
 
     def tokens(self, patches_BChw: Tensor) -> Tensor:
