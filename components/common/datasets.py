@@ -288,7 +288,15 @@ def _values(pattern: str, tile: str) -> dict[str, str | int]:
     given = list(dict.fromkeys(_fields(pattern)))
     if given == ["tile"]:
         return {"tile": tile}
-    return dict(zip(given, map(int, tile.split("_")), strict=bool(given))) if given else {}
+    if not given:
+        return {}
+    try:
+        return dict(zip(given, map(int, tile.split("_")), strict=True))
+    except ValueError:
+        fields = "_".join(given)
+        raise ParamsError(
+            f"tile {tile!r} has no place in {pattern!r}; expected an id of numbers like {fields}"
+        ) from None
 
 
 def _natural(tile: str) -> list[tuple[int, str]]:

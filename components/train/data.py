@@ -76,7 +76,7 @@ class Crops:
         """
         if not tiles:
             raise DataError(
-                f"{store.path}: the split {store.manifest.split} has no training tile; set preprocess.split"
+                f"{store.path}: the split {store.manifest.split} has no training tile; set data.split"
             )
         for tile in tiles:
             if min(tile.height_px, tile.width_px) < config.crop_px:
