@@ -208,8 +208,8 @@ def _check_directory(name: str, file: IO[bytes]) -> None:
 
 def _check_members(archive: str, members: Sequence[zipfile.ZipInfo], end: int) -> None:
     """Refuse an archive with a member that is not to be trusted; members in the order of their offsets."""
-    starts = [member.header_offset for member in members[1:]] + [end]
-    for member, next_start in zip(members, starts, strict=True):
+    starts = [*(member.header_offset for member in members), end]
+    for member, next_start in zip(members, starts[1:], strict=True):
         if fault := _fault(member) or _overlap(member, next_start):
             raise DataError(f"{archive}: its member {member.filename!r} {fault}")
 

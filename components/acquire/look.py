@@ -18,11 +18,11 @@ import numpy.typing as npt
 import rasterio
 from rasterio import Affine
 from rasterio.enums import Interleaving, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from components.acquire.archives import Damaged
-from components.common.rasters import DRIVERS
+from components.common.rasters import DRIVERS, GDAL_ERRORS
 
 SETTINGS = {"GDAL_CACHEMAX": 64, "GDAL_ERROR_ON_LIBJPEG_WARNING": True}
 """MB; a JPEG that was cut is an error. No GTIFF_DIRECT_IO: it reads past the end of a cut TIFF and says nothing."""
@@ -71,7 +71,7 @@ def look(path: Path, suffix: str, name: str) -> Look:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path, driver=driver_of(suffix, name)) as file:
                 return _look(file, path.stat().st_size)
-    except (RasterioError, ValueError, MemoryError) as error:
+    except (*GDAL_ERRORS, ValueError, MemoryError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         reason = reason.replace(str(path), "").replace(path.name, "").strip("',: .").replace("'' ", "")
         raise Damaged(f"{name}: not a readable raster ({reason}); download or copy it again") from None

@@ -68,8 +68,8 @@ def fit(file: RasterFile, image: Grid, name: str, *, max_pad_px: int, warp: bool
     except GridError as error:
         if not warp:
             raise DataError(
-                f"{error}: check that both files are of one tile and their world files right (only own data, data.source "
-                "folder, are warped)"
+                f"{error}: check that both files are of one tile and their world files right (only own data are "
+                "warped, with data.source: folder)"
             ) from None
         if file.grid.transform is None or image.transform is None:
             raise DataError(
