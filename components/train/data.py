@@ -75,9 +75,7 @@ class Crops:
             StoreError: a tile is missing or damaged.
         """
         if not tiles:
-            raise DataError(
-                f"{store.path}: the split {store.manifest.split} has no training tile; set data.split"
-            )
+            raise DataError(f"{store.path}: the split {store.manifest.split} has no training tile; set data.split")
         for tile in tiles:
             if min(tile.height_px, tile.width_px) < config.crop_px:
                 raise DataError(

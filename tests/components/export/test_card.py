@@ -66,8 +66,12 @@ def test_warnings_of_the_evaluation_reach_the_reader(trained, evaluation) -> Non
             "minus 30, divided by 25, then limited to 0..1",
         ),
         (
+            Heights("above-ground", 0.0, 10.0, None, None, (-0.5, 2.0), "ground"),
+            "height above the ground of a normalised DSM in metres, divided by 10",
+        ),
+        (
             Heights("per-tile", None, None, None, (2.0, 98.0), (-0.5, 2.0), "datum"),
-            "each tile's own low and high percentiles",
+            "the percentiles 2 and 98 of each tile's own heights",
         ),
     ],
 )
