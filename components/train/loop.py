@@ -80,7 +80,8 @@ def _step(session: Session, batch: Batch, step: int) -> torch.Tensor:
         seed
     )  # dropout; like the mask, a function of the step, so that a resumed run repeats nothing else
     image, dsm, label = (x.to(device, non_blocking=True) for x in (batch.image_BCHW, batch.dsm_B1HW, batch.label_BHW))
-    rgb, dsm = normalise(image, dsm, config.image_mean, config.image_std)
+    manifest = session.store.manifest
+    rgb, dsm = normalise(image, dsm, manifest.image_mean, manifest.image_std)
     rgb, dsm = mask_modalities(rgb, dsm, config.masking, torch.Generator().manual_seed(seed))
     patch = session.network.patch_size
     output = session.network.forward_with_aux(pad_to_multiple(rgb, patch), pad_to_multiple(dsm, patch))
