@@ -5,7 +5,7 @@ BIN := .venv/bin
 EXPERIMENT = PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" dvc exp run --temp
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup lock repro baselines check format test test-system clean
+.PHONY: help setup lock repro baselines remote check format test test-system clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,11 @@ baselines: setup  ## the same network on images alone and on heights alone, as D
 	$(EXPERIMENT) --name image-only --set-param 'model.modalities=[rgb]' evaluate
 	$(EXPERIMENT) --name dsm-only --set-param 'model.modalities=[dsm]' evaluate
 	$(BIN)/dvc exp show --no-pager --only-changed --md --drop '/|^package$$|^model$$|Created'
+
+remote:  ## tell DVC where its S3 remote is: make remote MOBANET_REMOTE=s3://bucket/prefix (docs/data.md)
+	@test -n "$$MOBANET_REMOTE" || { echo 'which remote? make remote MOBANET_REMOTE=s3://bucket/prefix' >&2; exit 2; }
+	$(BIN)/dvc remote add --quiet --local --default --force storage "$$MOBANET_REMOTE"
+	$(BIN)/dvc remote modify --local storage verify true
 
 check: setup  ## style and types
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
-"""The six steps, in the order in which data goes through them.
+"""The seven steps, in the order in which data goes through them.
 
 acquire     a data source                 -> data/raw      raw tiles in the ISPRS layout
+check       data/raw                      -> reports       findings; an error stops the pipeline
 preprocess  data/raw                      -> data/store    Arrow files to map into memory, and a manifest
 train       data/store                    -> models        the best balanced-fusion checkpoint and its history
 evaluate    data/store (test), models     -> reports       scores, balance figures, pictures, one HTML page

@@ -35,9 +35,9 @@ class PlainViT(nn.Module):
         self.checkpoint_blocks = False  # True: a block's activations are computed again in the backward pass
 
     @property
-    def patch_embedding(self) -> nn.Module:
+    def patch_embedding(self) -> nn.Conv2d:
         """Module that turns `[B, 3, H, W]` pixels into `[B, C, h, w]` patch embeddings."""
-        projection: nn.Module = self.vit.patch_embed.proj
+        projection: nn.Conv2d = self.vit.patch_embed.proj
         return projection
 
     def tokens(self, patches_BChw: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ class MoBaNetConfig:
     backbone: str = "vit_large_patch14_dinov2"  # a plain timm ViT, by its timm name
     backbone_args: dict[str, Any] = field(default_factory=dict)  # keywords for timm on top of the name, e.g. patch_size
     num_classes: int = 6
+    image_bands: int = 3  # other than 3: the image gets a trainable patch embedding, as the DSM has
     tap_indices: tuple[int, ...] | None = None  # four blocks, 0-based; None: evenly spread, as the paper's
     modalities: tuple[Modality, ...] = ("rgb", "dsm")  # one alone: a single-modality baseline
     cpia: Literal["residual", "adapter", "none"] = "residual"  # how prompts are injected
@@ -36,6 +37,8 @@ class MoBaNetConfig:
             raise ValueError(f"decoder_channels is {self.decoder_channels}; expected 1 or more")
         if self.num_classes < 2:
             raise ValueError(f"num_classes is {self.num_classes}; expected 2 or more")
+        if self.image_bands < 1:
+            raise ValueError(f"image_bands is {self.image_bands}; expected 1 or more")
         taps = self.tap_indices
         if taps is not None and (len(taps) != 4 or list(taps) != sorted(set(taps)) or taps[0] < 0):
             raise ValueError(f"tap_indices is {list(taps)}; expected four rising block numbers, the first 0 or more")

@@ -1,6 +1,7 @@
 """The encoder: two streams through one frozen ViT, meeting at four stages.
 
-In: image and DSM, `[B, 3, H, W]` and `[B, 1, H, W]`. Out: one `Stage` per tap, maps of 256 channels, a cell per patch.
+In: image and DSM, `[B, bands, H, W]` and `[B, 1, H, W]`. Out: one `Stage` per tap, maps of 256 channels, a cell per
+patch.
 Letters: M modalities, B batch, N patch tokens, T prefix and patch tokens, C width, h w patches per column and row.
 """
 
@@ -44,8 +45,14 @@ class Encoder(nn.Module):
         width, fusing = self.backbone.width, len(config.modalities) == 2
         # The DSM stream has a trainable copy of the patch embedding: heights do not look like colours.
         self.dsm_patch_embedding = copy.deepcopy(self.backbone.patch_embedding) if "dsm" in config.modalities else None
-        if self.dsm_patch_embedding is not None:
-            self.dsm_patch_embedding.requires_grad_(True)
+        # So has an image of other than three bands: the frozen one knows red, green and blue alone.
+        other_bands = config.image_bands != 3 and "rgb" in config.modalities
+        self.image_patch_embedding = (
+            for_bands(self.backbone.patch_embedding, config.image_bands) if other_bands else None
+        )
+        for trainable in (self.dsm_patch_embedding, self.image_patch_embedding):
+            if trainable is not None:
+                trainable.requires_grad_(True)
         stages = range(len(self.taps))
         self.cpia = nn.ModuleList(
             CPIA(width, len(config.modalities), config.cpia_ratio, config.cpia) for _ in stages if config.cpia != "none"
@@ -54,10 +61,14 @@ class Encoder(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-5) for _ in stages)
         self.projections = nn.ModuleList(nn.Conv2d(width, STAGE_CHANNELS, 1, bias=False) for _ in stages)
 
-    def reset_dsm_patch_embedding(self) -> None:
-        """Make the DSM stream's patch embedding a copy of the backbone's again: after its weights were loaded."""
+    def reset_patch_embeddings(self) -> None:
+        """Start the trainable patch embeddings from the backbone's again: after its weights were loaded."""
+        frozen = self.backbone.patch_embedding
         if self.dsm_patch_embedding is not None:
-            self.dsm_patch_embedding.load_state_dict(self.backbone.patch_embedding.state_dict())
+            self.dsm_patch_embedding.load_state_dict(frozen.state_dict())
+        if self.image_patch_embedding is not None:
+            bands = self.image_patch_embedding.in_channels
+            self.image_patch_embedding.load_state_dict(for_bands(frozen, bands).state_dict())
 
     def train(self, mode: bool = True) -> Encoder:
         """A frozen backbone stays in evaluation mode."""
@@ -66,10 +77,10 @@ class Encoder(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(self, rgb_B3HW: Tensor, dsm_B1HW: Tensor) -> list[Stage]:
+    def forward(self, image_BCHW: Tensor, dsm_B1HW: Tensor) -> list[Stage]:
         """Run both streams; a modality that the network was not built for is not looked at."""
-        patches = {"rgb": self._embed_rgb, "dsm": self._embed_dsm}
-        inputs = {"rgb": rgb_B3HW, "dsm": dsm_B1HW}
+        patches = {"rgb": self._embed_image, "dsm": self._embed_dsm}
+        inputs = {"rgb": image_BCHW, "dsm": dsm_B1HW}
         embedded = torch.cat([patches[m](inputs[m]) for m in self.modalities])  # both streams as one batch
         grid, prefix = embedded.shape[-2:], self.backbone.num_prefix_tokens
         tokens = self.backbone.tokens(embedded)
@@ -99,11 +110,35 @@ class Encoder(nn.Module):
         project = self.projections[index]
         return Stage(project(fused), {m: project(x) for m, x in by_modality.items()} if index == 0 else {}, gate)
 
-    def _embed_rgb(self, rgb_B3HW: Tensor) -> Tensor:
-        embedded: Tensor = self.backbone.patch_embedding(rgb_B3HW)
+    def _embed_image(self, image_BCHW: Tensor) -> Tensor:
+        embedded: Tensor = (self.image_patch_embedding or self.backbone.patch_embedding)(image_BCHW)
         return embedded
 
     def _embed_dsm(self, dsm_B1HW: Tensor) -> Tensor:
         assert self.dsm_patch_embedding is not None
         embedded: Tensor = self.dsm_patch_embedding(dsm_B1HW.expand(-1, 3, -1, -1))
         return embedded
+
+
+def for_bands(embedding: nn.Conv2d, bands: int) -> nn.Conv2d:
+    """A patch embedding for another number of bands, started from one for red, green and blue.
+
+    The first three bands start with the weights of red, green and blue, further ones with their mean, fewer than three
+    with that alone; all are scaled so that a grey image gives what it gave before.
+    """
+    made = nn.Conv2d(
+        bands,
+        embedding.out_channels,
+        embedding.kernel_size,  # type: ignore[arg-type]  # two numbers, which mypy does not know
+        embedding.stride,  # type: ignore[arg-type]
+        bias=embedding.bias is not None,
+        device=embedding.weight.device,
+    )
+    weight_C3hw = embedding.weight.detach()
+    own = weight_C3hw if bands >= 3 else weight_C3hw[:, :0]
+    grey = weight_C3hw.mean(1, keepdim=True).expand(-1, bands - own.shape[1], -1, -1)
+    with torch.no_grad():
+        made.weight.copy_(torch.cat([own, grey], dim=1) * 3 / bands)
+        if embedding.bias is not None and made.bias is not None:
+            made.bias.copy_(embedding.bias)
+    return made

@@ -49,7 +49,7 @@ class MoBaNet(nn.Module):
         """Logits `[B, K, H, W]`.
 
         Args:
-            rgb: `[B, 3, H, W]`, normalised as in training; None: missing.
+            rgb: the image, `[B, bands, H, W]`, normalised as in training; None: missing.
             dsm: `[B, 1, H, W]`, scaled as in training; None: missing.
 
         A missing modality is filled with 0, after normalisation, as the missing-modality benchmarks do.
@@ -79,7 +79,7 @@ class MoBaNet(nn.Module):
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(f"input is {height} x {width} px (h x w); pad both to multiples of {self.patch_size}")
         if rgb is None:
-            rgb = given.new_zeros(batch, 3, height, width)
+            rgb = given.new_zeros(batch, self.config.image_bands, height, width)
         if dsm is None:
             dsm = given.new_zeros(batch, 1, height, width)
         return self.encoder(rgb, dsm), (height, width)
@@ -104,6 +104,7 @@ def count_parameters(network: MoBaNet) -> dict[str, ParameterCount]:
         "network": network,
         "backbone": encoder.backbone,
         "dsm_patch_embedding": encoder.dsm_patch_embedding,
+        "image_patch_embedding": encoder.image_patch_embedding,
         "cpia": encoder.cpia,
         "dgfm": encoder.dgfm,
         "norms": encoder.norms,

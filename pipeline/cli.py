@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import logging
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from components.common.door import exit_code
 from pipeline import __version__
-from pipeline.bench.app import app as bench_app
+from pipeline.bench import loader, preprocess, training
+from pipeline.commands import check, data, model
 
 app = typer.Typer(
     help="MoBaNet Pipeline: segmentation of aerial images fused with heights.\n\n"
@@ -23,9 +21,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-model_app = typer.Typer(help="Look at networks.", no_args_is_help=True)
-app.add_typer(model_app, name="model")
-app.add_typer(bench_app, name="bench")
+
+COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
+    "data": ("Import and check raw tiles.", {"import": data.import_, "check": check.check}),
+    "model": ("Look at networks.", {"info": model.info}),
+    "bench": (
+        "Measure speed and memory, as ratios in one run.",
+        {"data": loader.bench, "preprocess": preprocess.bench, "train": training.train, "curves": training.curves},
+    ),
+}
+"""Topic -> what it is about, and its commands by name."""
+
+for topic, (about, commands) in COMMANDS.items():
+    topic_app = typer.Typer(help=about, no_args_is_help=True)
+    for name, command in commands.items():
+        topic_app.command(name)(command)
+    app.add_typer(topic_app, name=topic)
 
 
 @app.callback(invoke_without_command=True)
@@ -38,53 +49,9 @@ def version(
         raise typer.Exit
 
 
-@model_app.command("info")
-def model_info(
-    backbone: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="timm name, e.g. vit_large_patch14_dinov2, in the paper's network."),
-    ] = None,
-    params: Annotated[Path, typer.Option(metavar="FILE", help="Without --backbone: its section `model`.")] = Path(
-        "params.yaml"
-    ),
-    aux_heads: Annotated[bool, typer.Option(help="With the two auxiliary heads of training.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
-) -> None:
-    """Count the weights of a network: total and trainable, overall and by part.
-
-    Nothing is downloaded and no memory is taken for the weights, so the largest backbones are counted at once.
-    """
-    from components.common import isprs
-    from components.common.errors import ParamsError
-    from components.common.params import section
-    from components.train.config import ModelParams
-    from model import MoBaNetConfig
-    from model.mobanet import count_parameters, on_meta
-
-    try:
-        if backbone:
-            config = MoBaNetConfig(backbone=backbone)
-        else:
-            config = section(params, "model", ModelParams).network(len(isprs.classes()))
-        network = on_meta(dataclasses.replace(config, aux_heads=aux_heads and config.aux_heads))
-    except ValueError as error:
-        raise ParamsError(str(error)) from None
-    parts = {name: dataclasses.asdict(count) for name, count in count_parameters(network).items()}
-    whole = parts.pop("network")
-    if as_json:
-        typer.echo(json.dumps({"backbone": config.backbone, **whole, "parts": parts}, indent=2))
-        return
-    table = Table("part", title=f"{config.backbone}, patch size {network.patch_size} px", title_justify="left")
-    for column in ("total", "trainable"):
-        table.add_column(column, justify="right")
-    for name, count in parts.items():
-        table.add_row(name, f"{count['total']:,}", f"{count['trainable']:,}", end_section=name == list(parts)[-1])
-    table.add_row("network", f"{whole['total']:,}", f"{whole['trainable']:,}")
-    Console().print(table)
-
-
 def main() -> None:
     """Run the command line; what a user can mend is one line on stderr and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     sys.exit(exit_code(app))
 
 

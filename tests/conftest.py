@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from components.common import isprs
+from components.common import datasets
 from components.common.store import Heights, Manifest, Tile, TileEntry, write_manifest, write_tile
 from model import MoBaNet, MoBaNetConfig
 
@@ -62,7 +62,7 @@ def toy_store(tmp_path_factory) -> Path:
 def write_toy_store(store: Path, side_px: int = 96) -> Path:
     """Write a store with the sample split's tile ids."""
     store.mkdir(parents=True)
-    split, classes, dataset = isprs.split("potsdam", "sample"), isprs.classes(), isprs.dataset("potsdam")
+    split, dataset = datasets.split("sample", "sample"), datasets.dataset("sample")
     entries = []
     for name in split.tiles:
         tile = toy_tile(name, side_px)
@@ -81,20 +81,24 @@ def write_toy_store(store: Path, side_px: int = 96) -> Path:
                 snapped_px=0,
                 unknown_px=0,
                 dsm_missing_share=float(np.isnan(tile.dsm_HW).mean()),
+                notes=(),
                 sources={},
             )
         )
     manifest = Manifest(
-        dataset="potsdam",
+        dataset="sample",
         source="sample",
         split="sample",
-        classes=tuple(c.name for c in classes),
-        in_means=tuple(c.in_means for c in classes),
-        palette=tuple(c.rgb for c in classes),
-        bands=dataset.bands,
+        classes=tuple(c.name for c in dataset.classes),
+        in_means=tuple(c.in_means for c in dataset.classes),
+        palette=tuple(c.rgb for c in dataset.classes),
+        bands=dataset.image.bands,
+        image_range=dataset.image.range,
+        image_mean=dataset.image.mean,
+        image_std=dataset.image.std,
         gsd_m=dataset.gsd_m,
-        heights=Heights("above-ground", 0.0, 10.0, 12.0, (-0.5, 2.0)),
-        acknowledgement=isprs.acknowledgement("sample"),
+        heights=Heights("above-ground", 0.0, 10.0, 12.0, None, (-0.5, 2.0), "datum"),
+        acknowledgement=dataset.acknowledgement,
         tool_version="test",
         tiles=tuple(entries),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.acquire.step import DataConfig, SampleConfig, run
+from components.acquire.step import SampleConfig, run
+from components.common.datasets import DataConfig
 from components.common.door import open_door
 from components.common.params import section
 
@@ -15,4 +16,6 @@ def main(params: Path, raw: Path) -> None:
 
 
 if __name__ == "__main__":
-    open_door("acquire", "Generate the sample city, or collect ISPRS files, into data/raw.", {"raw": "data/raw"}, main)
+    open_door(
+        "acquire", "Generate the sample city, or bring ISPRS or own files, to data/raw.", {"raw": "data/raw"}, main
+    )

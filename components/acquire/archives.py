@@ -1,113 +1,241 @@
-"""Files of a folder or a .zip, zips inside either included, one at a time and safely.
+"""Files of folders and .zips, zips inside either included: first listed, then read one at a time and safely.
 
-An archive is somebody else's: a member whose path leaves its folder, an encrypted member, and one that grows absurdly
-when unpacked are refused. A zip inside a zip is written to disk, read, and removed before the next one.
+An archive is somebody else's: members whose path leaves its folder, links, encrypted members, those that grow absurdly
+or lie on each other, and deeper nesting than anybody needs are refused before anything is read. An archive that is
+damaged is no crime: it is listed as a problem, and the others are read.
 """
 
 from __future__ import annotations
 
+import logging
+import lzma
 import os
-import shutil
-import tempfile
+import stat
+import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO
 
+from components.acquire.members import seekable
 from components.common.errors import DataError
+
+log = logging.getLogger(__name__)
 
 MAX_RATIO = 1000
 """Unpacked over packed size. Deflate reaches 1032 on zeros alone; a label picture stays far below."""
 
+MAX_ZIP_RATIO = 100
+"""The same for a zip inside a zip, which is packed already."""
+
 MAX_DEPTH = 3
 """Zips inside zips; the benchmark has two."""
+
+MAX_DIRECTORY = 1 << 25
+"""Bytes of an archive's list of members: some 300,000 of them."""
+
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, ValueError, OverflowError, OSError,
+    NotImplementedError,
+)  # fmt: skip
+"""What damaged content of an archive raises, by way of packing."""
+
+
+class Damaged(DataError):
+    """One file or archive cannot be read; the others can."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file that the walk came across, valid until the walk goes on."""
+    """A file of a source; readable as long as its listing is open."""
 
-    name: str  # with folders and archives above it, joined by /
-    save: Callable[[Path], None]  # writes the content to a path
-
-
-def walk(source: Path, scratch: Path) -> Iterator[Found]:
-    """All files below a folder or in a .zip, in the order of their names.
-
-    Args:
-        source: a folder or a .zip.
-        scratch: folder for zips found inside zips.
-
-    Raises:
-        DataError: there is nothing at `source`, or an archive is damaged or not to be trusted.
-    """
-    if source.is_dir():
-        for path in sorted(path for path in source.rglob("*") if path.is_file()):
-            name = path.relative_to(source).as_posix()
-            if path.suffix.lower() == ".zip":
-                yield from _walk_zip(path, name, scratch, 1)
-            else:
-                yield Found(name, partial(link_or_copy, path))
-    elif source.suffix.lower() == ".zip" and source.is_file():
-        yield from _walk_zip(source, source.name, scratch, 1)
-    else:
-        raise DataError(f"{source}: no such folder or .zip; set data.path to where the ISPRS files are")
+    name: str  # with the source and the folders and archives above it, joined by /
+    size: int  # bytes
+    stamp: str  # another one: other content
+    path: Path | None  # None: inside an archive
+    open: Callable[[], IO[bytes]]
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """A second name for the same file where the file system allows it, else a copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+@dataclass(slots=True)
+class Listing:
+    """What the sources hold, in an order in which reading goes forward."""
 
-
-def _walk_zip(path: Path, name: str, scratch: Path, depth: int) -> Iterator[Found]:
-    if depth > MAX_DEPTH:
-        raise DataError(f"{name}: archives are nested more than {MAX_DEPTH} deep; unpack it yourself and set data.path")
-    with _one_sentence(name):
-        archive = zipfile.ZipFile(path)
-    with archive:
-        for member in sorted(archive.infolist(), key=lambda member: member.filename):
-            _check(name, member)
-            inner = f"{name}/{member.filename}"
-            if member.is_dir():
-                continue
-            if member.filename.lower().endswith(".zip"):
-                with tempfile.TemporaryDirectory(dir=scratch) as room:
-                    unpacked = Path(room) / "inner.zip"
-                    _save(archive, member, inner, unpacked)
-                    yield from _walk_zip(unpacked, inner, scratch, depth + 1)
-            else:
-                yield Found(inner, partial(_save, archive, member, inner))
-
-
-def _check(archive: str, member: zipfile.ZipInfo) -> None:
-    parts = PurePosixPath(member.filename.replace("\\", "/")).parts
-    if ".." in parts or member.filename.startswith(("/", "\\")) or ":" in (parts[0] if parts else ""):
-        raise DataError(f"{archive}: its member {member.filename!r} would be written outside; do not use this archive")
-    if member.flag_bits & 1:
-        raise DataError(f"{archive}: its member {member.filename!r} is encrypted; unpack it yourself and set data.path")
-    if member.file_size > MAX_RATIO * max(member.compress_size, 1):
-        raise DataError(
-            f"{archive}: its member {member.filename!r} grows from {member.compress_size} to {member.file_size} "
-            f"bytes, more than {MAX_RATIO} times; do not use this archive"
-        )
-
-
-def _save(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, target: Path) -> None:
-    with _one_sentence(name), archive.open(member) as source, target.open("wb") as file:
-        shutil.copyfileobj(source, file, 1 << 20)
+    files: list[Found] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # sentences: what could not be listed
 
 
 @contextmanager
-def _one_sentence(name: str) -> Iterator[None]:
+def listed(sources: Sequence[Path], skip: Path) -> Iterator[Listing]:
+    """List all files of folders and .zips; archives stay open until the end of the block.
+
+    Args:
+        sources: folders and .zips. Links in a folder are followed, each folder once.
+        skip: a folder that is no source, though it may lie in one: where the files will be written.
+
+    Raises:
+        DataError: there is nothing at a source, or an archive is not to be trusted.
+    """
+    listing = Listing()
+    with ExitStack() as archives:
+        for source in sources:
+            if source.is_dir():
+                for path in files_below(source, skip):
+                    name = f"{source.absolute().name}/{path.relative_to(source).as_posix()}"
+                    _list_file(path, name, listing, archives)
+            elif source.suffix.lower() == ".zip" and source.is_file():
+                _list_file(source, source.name, listing, archives)
+            else:
+                raise DataError(f"{source}: no such folder or .zip; name the place where the downloaded files are")
+        yield listing
+
+
+def on_disk(path: Path, name: str) -> Found:
+    """A file in a folder, under the name that messages and the journal give it."""
+    status = path.stat()
+    return Found(_printable(name), status.st_size, f"changed {status.st_mtime_ns}", path, partial(_opened, path))
+
+
+def content(found: Found) -> Iterator[bytes]:
+    """Content of a file in pieces, as many bytes as the listing says.
+
+    Raises:
+        Damaged: it cannot be read, or has another size.
+    """
+    size = 0
+    with one_sentence(found.name), found.open() as source:
+        while piece := source.read(1 << 20):
+            size += len(piece)
+            yield piece
+        if size != found.size:
+            raise ValueError(f"{size} bytes, not {found.size}")
+
+
+@contextmanager
+def one_sentence(name: str) -> Iterator[None]:
+    """Turn what damaged content raises into `Damaged`."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{name}: not a readable zip ({error}); download it again") from None
-    except NotImplementedError as error:
-        raise DataError(f"{name}: packed in a way that is not supported ({error}); unpack it yourself") from None
+    except UNREADABLE as error:
+        raise Damaged(f"{name}: cannot be read ({str(error) or type(error).__name__}); download it again") from None
+
+
+def files_below(folder: Path, skip: Path) -> Iterator[Path]:
+    """All files of a folder by name, through links too, each folder once; one that may not be read is passed over.
+
+    Args:
+        folder: where to look.
+        skip: a folder that is left out.
+
+    Raises:
+        DataError: it is the folder itself.
+    """
+    seen = {_identity(skip)} if skip.is_dir() else set()
+    if _identity(folder) in seen:
+        raise DataError(f"{folder}: is where the files are to be written; name another source or target")
+    for above, folders, names in os.walk(folder, followlinks=True, onerror=_say_unreadable):
+        fresh = []
+        for name in sorted(folders):
+            identity = _identity(Path(above, name))
+            if identity not in seen:
+                seen.add(identity)
+                fresh.append(name)
+        folders[:] = fresh
+        yield from (path for name in sorted(names) if (path := Path(above, name)).is_file())
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _say_unreadable(error: OSError) -> None:
+    log.warning("left out: %s: cannot be read (%s)", error.filename, error.strerror)
+
+
+def _list_file(path: Path, name: str, listing: Listing, archives: ExitStack) -> None:
+    if path.suffix.lower() == ".zip":
+        _list_zip(partial(_opened, path), name, listing, archives, 1)
+    else:
+        listing.files.append(on_disk(path, name))
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _list_zip(opened: Callable[[], IO[bytes]], name: str, listing: Listing, archives: ExitStack, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise DataError(f"{name}: archives are nested more than {MAX_DEPTH} deep; unpack it yourself")
+    try:
+        with one_sentence(name):
+            file = archives.enter_context(opened())
+            _check_directory(name, file)
+            archive = archives.enter_context(zipfile.ZipFile(file))
+    except Damaged as error:
+        listing.problems.append(str(error))
+        return
+    members = sorted(archive.infolist(), key=lambda member: member.header_offset)
+    _check_members(name, members, archive.start_dir)
+    for member in members:
+        inner = _printable(f"{name}/{member.filename}".replace("\\", "/"))
+        if member.is_dir():
+            continue
+        if inner.lower().endswith(".zip"):
+            _list_zip(partial(seekable, archive, member), inner, listing, archives, depth + 1)
+        else:
+            stamp = f"crc {member.CRC:08x}"
+            listing.files.append(Found(inner, member.file_size, stamp, None, partial(archive.open, member)))
+
+
+def _check_directory(name: str, file: IO[bytes]) -> None:
+    """Refuse a list of members that would fill the memory: it is read whole, whatever its size."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - (1 << 16) - 100))
+    end = file.read()
+    at = end.rfind(b"PK\x05\x06")
+    if at < 0:
+        raise zipfile.BadZipFile("it has no end, or is no zip")
+    size = struct.unpack_from("<L", end, at + 12)[0]
+    if (large := end.rfind(b"PK\x06\x06", 0, at)) >= 0:  # the record of an archive above 4 GB, which counts instead
+        size = struct.unpack_from("<Q", end, large + 40)[0]
+    if size > MAX_DIRECTORY:
+        raise DataError(f"{name}: its list of members takes {size} bytes; do not use this archive")
+    file.seek(0)
+
+
+def _check_members(archive: str, members: Sequence[zipfile.ZipInfo], end: int) -> None:
+    """Refuse an archive with a member that is not to be trusted; members in the order of their offsets."""
+    starts = [*(member.header_offset for member in members), end]
+    for member, next_start in zip(members, starts[1:], strict=True):
+        if fault := _fault(member) or _overlap(member, next_start):
+            raise DataError(f"{archive}: its member {member.filename!r} {fault}")
+
+
+def _fault(member: zipfile.ZipInfo) -> str | None:
+    name = member.filename.replace("\\", "/")
+    parts = PurePosixPath(name).parts
+    if ".." in parts or name.startswith("/") or ":" in (parts[0] if parts else ""):
+        return "would be written outside; do not use this archive"
+    if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is a link or a device; do not use this archive"
+    if member.flag_bits & 1:
+        return "is encrypted; unpack it yourself and name the folder"
+    limit = MAX_ZIP_RATIO if name.lower().endswith(".zip") else MAX_RATIO
+    if member.file_size > limit * max(member.compress_size, 1):
+        grows = f"grows from {member.compress_size} to {member.file_size} bytes"
+        return f"{grows}, more than {limit} times; do not use this archive"
+    return None
+
+
+def _overlap(member: zipfile.ZipInfo, next_start: int) -> str | None:
+    header = 30 + len(member.orig_filename)  # at least so long
+    if member.header_offset + header + member.compress_size > next_start:
+        return "lies on another one; do not use this archive"
+    return None
+
+
+def _printable(name: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in name)

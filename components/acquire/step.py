@@ -1,43 +1,21 @@
-"""The step `acquire`: a generated city, or ISPRS files as downloaded -> data/raw, in the ISPRS layout."""
+"""The step `acquire`: a generated city, ISPRS files as downloaded, or a user's own -> data/raw, with `dataset.json`."""
 
 from __future__ import annotations
 
 import logging
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from components.acquire.isprs_files import collect
+from components.acquire.own_files import collect_own
 from components.acquire.sample.city import write_city
-from components.common import isprs
-from components.common.files import replacing_folder, write_json
+from components.acquire.summary import summary
+from components.common import datasets
+from components.common.datasets import DataConfig
+from components.common.files import replacing_folder
+from components.common.rawtree import RawTree
 
 log = logging.getLogger(__name__)
-
-SOURCE_FILE = "source.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataConfig:
-    """Section `data` of params.yaml: where raw tiles come from."""
-
-    source: Literal["sample", "isprs"]  # generated city | the files as downloaded
-    dataset: isprs.DatasetName
-    path: str | None  # isprs: a folder or a .zip; None with the sample
-    crs: str | None  # EPSG:..., where the files carry none; None: the data set's usual one
-
-    def __post_init__(self) -> None:
-        if self.source == "isprs" and not self.path:
-            raise ValueError(
-                "path is null; expected the folder or .zip with the ISPRS files, since data.source is isprs"
-            )
-        if self.source == "sample" and self.path is not None:
-            raise ValueError(f"path is {self.path!r}; expected null with the sample, or set data.source to isprs")
-        if self.source == "sample" and self.dataset != "potsdam":
-            raise ValueError(f"dataset is {self.dataset!r}; expected potsdam, the layout that the sample is written in")
-        if self.crs is not None and not re.fullmatch(r"EPSG:\d{4,6}", self.crs):
-            raise ValueError(f"crs is {self.crs!r}; expected null or a code like EPSG:32633")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,38 +32,30 @@ class SampleConfig:
             raise ValueError(f"side_px is {self.side_px}; expected 256 to 6000 pixels")
 
 
-@dataclass(frozen=True, slots=True)
-class AcquireResult:
-    """What lies in the raw folder."""
+def run(data: DataConfig, sample: SampleConfig, raw: Path) -> RawTree:
+    """Make the raw folder hold the raw tiles of one source and nothing else.
 
-    raw: Path
-    dataset: isprs.DatasetName
-    crs: str
-    tiles: tuple[str, ...]  # ids of the tiles of which there is an image
-
-
-def run(data: DataConfig, sample: SampleConfig, raw: Path) -> AcquireResult:
-    """Fill the raw folder. It is whole or as it was: an interruption leaves what was there before.
+    Tiles of the sample replace the folder at the end. Files of a user are brought one at a time, each whole: an
+    interrupted run is gone on with, and a folder without `dataset.json` is one that a run has not finished.
 
     Args:
         data: the source.
         sample: used when the source is the sample.
-        raw: folder to fill; replaced if it exists.
+        raw: the folder.
 
     Raises:
         DataError: the source holds no tile, cannot be read, or is not to be trusted.
+        ParamsError: the data set or a variant is not known.
     """
-    dataset = isprs.dataset(data.dataset)
-    crs = data.crs or dataset.crs
-    with replacing_folder(raw) as draft:
-        if data.path is None:
-            tiles = write_city(sample.seed, sample.side_px, draft)
-        else:
-            tiles = collect(Path(data.path).expanduser(), dataset, draft)
-        write_json(draft / SOURCE_FILE, {"source": data.source, "dataset": dataset.name, "crs": crs})
-    log.info("%s: %d tiles. %s", raw, len(tiles), isprs.acknowledgement(_licensor(data)))
-    return AcquireResult(raw, dataset.name, crs, tiles)
-
-
-def _licensor(data: DataConfig) -> str:
-    return "sample" if data.source == "sample" else data.dataset
+    dataset = datasets.dataset(data.dataset, data.image, data.dsm)
+    dataset = replace(dataset, crs=data.crs or dataset.crs)
+    if data.path is None:
+        with replacing_folder(raw) as draft:
+            tree = replace(write_city(sample.seed, sample.side_px, draft), folder=raw)
+    elif data.source == "folder":
+        tree = collect_own(Path(data.path).expanduser(), dataset, raw)
+    else:
+        tree = collect([Path(data.path).expanduser()], dataset, raw, exact=True)
+    known = tuple(dict.fromkeys((*datasets.tiles(dataset.name), *tree.tiles)))
+    log.info("%s:\n%s\n%s", raw, summary(tree, known), dataset.acknowledgement)
+    return tree

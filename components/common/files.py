@@ -38,24 +38,43 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
     What a killed run left behind is put right first. Two runs must not write the same target at a time.
     """
+    draft = _draft(target)
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        with resuming_folder(target):
+            yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def resuming_folder(target: Path) -> Iterator[Path]:
+    """Folder to fill; it takes the target's place when the block ends well, and is kept for the next try when not.
+
+    It holds what an earlier try has left: the block must tell what of that is whole and still wanted, and remove the
+    rest. Two runs must not write the same target at a time.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft, old = (target.with_name(f".{target.name}.{suffix}") for suffix in ("part", "old"))
-    _put_right(target, draft, old)
-    draft.mkdir()
+    draft, old = _draft(target), target.with_name(f".{target.name}.old")
+    _put_right(target, old)
+    draft.mkdir(exist_ok=True)
     try:
         yield draft
         if target.exists():
             target.rename(old)
         draft.rename(target)
     finally:
-        _put_right(target, draft, old)
+        _put_right(target, old)
 
 
-def _put_right(target: Path, draft: Path, old: Path) -> None:
+def _draft(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
+def _put_right(target: Path, old: Path) -> None:
     if old.exists() and not target.exists():  # stopped between the two renames
         old.rename(target)
-    for left_over in (draft, old):
-        shutil.rmtree(left_over, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(target: Path, content: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.common.isprs import IGNORE
+from components.common.datasets import IGNORE
 
 CHUNK_PX = 1 << 20
 """Pixels that are counted at once: counting takes some 40 bytes each, and a tile may have 36 million."""

@@ -32,6 +32,7 @@ class ModelFacts:
     bands: tuple[str, ...]  # of the image, in order
     gsd_m: float  # ground size of a training pixel, metres
     heights: Heights  # how metres become the DSM
+    image_range: tuple[float, float]  # pixel values of the files that became 0 and 255
     image_mean: tuple[float, ...]  # per band, of the image / 255
     image_std: tuple[float, ...]
     window_px: int  # side of a training input, a multiple of the patch size

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.common.isprs import IGNORE
+from components.common.datasets import IGNORE
 
 Picture = npt.NDArray[np.uint8]
 """`[H, W, 3]` uint8 RGB."""
@@ -34,6 +34,12 @@ def class_picture(classes_HW: npt.NDArray[np.integer], palette_K3: npt.ArrayLike
     lookup[: len(colours)] = colours
     lookup[IGNORE] = 0
     return lookup[classes_HW]
+
+
+def image_picture(image_HWC: npt.NDArray[np.uint8]) -> Picture:
+    """The first three bands of an image as red, green and blue; the first one as grey where there are fewer."""
+    bands = image_HWC.shape[-1]
+    return image_HWC[..., :3] if bands >= 3 else np.repeat(image_HWC[..., :1], 3, axis=-1)
 
 
 def ramp(stops: Sequence[tuple[int, int, int]]) -> npt.NDArray[np.uint8]:

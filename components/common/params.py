@@ -31,21 +31,35 @@ def section(params: Path, name: str, cls: type[C]) -> C:
     Raises:
         ParamsError: the file, the section, a key or a value is not as `cls` says.
     """
-    try:
-        document = yaml.safe_load(params.read_bytes())
-    except FileNotFoundError:
-        raise ParamsError(f"{params}: no such file; run from the project's folder or pass --params FILE") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{params}:{mark.line + 1}" if mark else str(params)
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ParamsError(f"{place}: not valid YAML ({reason}); mend that line") from None
-    if not isinstance(document, Mapping) or name not in document:
+    document = read_yaml(params)
+    if name not in document:
         raise ParamsError(f"{params}: the section {name} is missing; compare with the params.yaml of the project")
     try:
         return from_mapping(cls, document[name], name)
     except ParamsError as error:
         raise ParamsError(f"{params}: {error}") from None
+
+
+def read_yaml(path: Path, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader] = yaml.SafeLoader) -> Mapping[str, Any]:
+    """The content of a YAML file whose top level is a mapping.
+
+    Raises:
+        ParamsError: it is missing, no YAML, or something else at the top.
+    """
+    try:
+        document = yaml.load(path.read_bytes(), loader)
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path}: no such file; run from the project's folder, or pass the path of another one"
+        ) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ParamsError(f"{place}: not valid YAML ({reason}); mend that line") from None
+    if not isinstance(document, Mapping):
+        raise ParamsError(f"{path}: not a mapping of names to values; compare with the files of the project")
+    return document
 
 
 def from_mapping(cls: type[C], given: object, where: str) -> C:

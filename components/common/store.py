@@ -14,17 +14,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from components.common.datasets import Subset
 from components.common.errors import StoreError
 from components.common.files import digest, replacing
-from components.common.isprs import Subset
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever a reader of this version could misread a store of an earlier one."""
 
 MANIFEST = "manifest.json"
@@ -47,18 +47,21 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Heights:
-    """How metres became the DSM of the store: `(metres - offset_m) / scale_m`, limited to `clip`.
+    """How heights become the network's DSM: `(metres - offset_m) / scale_m`, limited to `clip`.
 
     `method` says what the metres are: `training-range` absolute heights, offset and scale taken from the training
     tiles; `above-ground` heights above the local ground, which `ground_radius_m` defines; `per-tile` absolute heights,
-    offset and scale of each tile its own (as the released code does; kept for comparison).
+    offset and scale of each tile its own (as the released code does; kept for comparison). With a DSM that is relative
+    to the ground, as normalised ones are, metres are taken as they are.
     """
 
     method: str
     offset_m: float | None  # None: each tile its own
     scale_m: float | None
     ground_radius_m: float | None  # None: the method looks for no ground
+    percentiles: tuple[float, float] | None  # per-tile: heights of the tile that become 0.0 and 1.0, percent
     clip: tuple[float, float]
+    relative_to: Literal["datum", "ground"]  # what the heights of the DSM files are relative to
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class TileEntry:
     snapped_px: int  # label pixels whose colour was not exactly a palette colour
     unknown_px: int  # label pixels whose colour no threshold could place; ignored
     dsm_missing_share: float  # 0..1, not measured
+    notes: tuple[str, ...]  # what had to be mended: padded, warped, ignored
     sources: dict[str, str]  # raw file -> sha256
 
 
@@ -85,12 +89,15 @@ class Manifest:
     """What a store is: enough to train, evaluate and repeat, and to tell one data version from another."""
 
     dataset: str
-    source: str  # acquire's source: "sample" or "isprs"
+    source: str  # acquire's source: sample | isprs | folder
     split: str
     classes: tuple[str, ...]
     in_means: tuple[bool, ...]  # which classes count in mIoU and mF1
     palette: tuple[tuple[int, int, int], ...]
     bands: tuple[str, ...]
+    image_range: tuple[float, float]  # pixel values of the files that became 0 and 255
+    image_mean: tuple[float, ...]  # per band, of the image / 255
+    image_std: tuple[float, ...]
     gsd_m: float
     heights: Heights
     acknowledgement: str
@@ -162,6 +169,10 @@ class Store:
                 )
             self._mapped[entry.id] = tile
         return self._mapped[entry.id]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: it maps the tiles there, instead of getting their pixels."""
+        return self.__dict__ | {"_mapped": {}}
 
 
 def read_manifest(store: Path) -> Manifest:

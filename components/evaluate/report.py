@@ -12,7 +12,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from components.common import isprs, panels
+from components.common import panels
 from components.common.balance import Balance
 from components.common.metrics import percent
 from components.common.panels import Picture
@@ -66,6 +66,7 @@ def render(
     shown = _inline(tiles)
     return _template().render(
         record=record,
+        data_name="Generated sample" if manifest.source == "sample" else manifest.dataset.capitalize(),
         protocol=record.protocol,
         model=record.protocol.model,
         balance=record.balance,
@@ -140,8 +141,7 @@ def _class_rows(record: Evaluation, manifest: Manifest) -> list[ClassRow]:
 
 
 def _title(class_name: str) -> str:
-    known = {info.name: info.title for info in isprs.classes()}
-    return known.get(class_name, words.spoken(class_name).capitalize())
+    return words.spoken(class_name).capitalize()
 
 
 def _legend(manifest: Manifest) -> list[tuple[str, tuple[int, int, int]]]:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from components.common.panels import shrink_classes, shrink_mean, shrink_picture
+from components.common.panels import image_picture, shrink_classes, shrink_mean, shrink_picture
 from components.common.scoring import Confusions, class_map, conditions, tile_confusions
 from components.common.store import Tile
 from components.common.windows import Windows, sliding
@@ -64,7 +64,7 @@ def look_at(
     gate_HW = gate_map(network, tile, windows, device)
     thumbnails = Thumbnails(
         tile=name,
-        image_hw3=shrink_picture(tile.image_HWC[..., :3], thumbnail_px),
+        image_hw3=shrink_picture(image_picture(tile.image_HWC), thumbnail_px),
         dsm_hw=shrink_mean(tile.dsm_HW, thumbnail_px),
         label_hw=shrink_classes(tile.label_HW, thumbnail_px),
         predicted_hw=predicted_hw,

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from components.common import provenance, tracking
+from components.common.datasets import Subset
 from components.common.errors import ParamsError, StoreError
 from components.common.files import digest
-from components.common.isprs import Subset
 from components.common.metrics import scores
 from components.common.modelfile import ModelFacts, load_model
 from components.common.progress import track

@@ -80,8 +80,13 @@ def describe_heights(heights: Heights) -> str:
     low, high = heights.clip
     limits = f"then limited to {low:g}..{high:g}"
     if heights.method == "above-ground":
-        ground = f"height above the local ground (lowest surface within about {heights.ground_radius_m:g} m)"
-        return f"{ground} in metres, divided by {heights.scale_m:g}, {limits}"
-    if heights.scale_m is None:
-        return f"each tile's own low and high percentiles of height become 0 and 1, {limits}"
+        radius_m = heights.ground_radius_m
+        local = "the ground of a normalised DSM"
+        if radius_m is not None:
+            local = f"the local ground (lowest surface within about {radius_m:g} m)"
+        return f"height above {local} in metres, divided by {heights.scale_m:g}, {limits}"
+    if heights.percentiles is not None:
+        return "the percentiles {:g} and {:g} of each tile's own heights become 0 and 1, {}".format(
+            *heights.percentiles, limits
+        )
     return f"absolute height in metres, minus {heights.offset_m:g}, divided by {heights.scale_m:g}, {limits}"

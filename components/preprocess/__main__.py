@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from components.common.datasets import DataConfig
 from components.common.door import open_door
 from components.common.params import section
 from components.preprocess.step import PreprocessConfig, run
@@ -11,7 +12,8 @@ from components.preprocess.step import PreprocessConfig, run
 
 def main(params: Path, raw: Path, store: Path) -> None:
     """Read the parameters and call the step."""
-    run(section(params, "preprocess", PreprocessConfig), raw, store)
+    split = section(params, "data", DataConfig).split
+    run(section(params, "preprocess", PreprocessConfig), split, raw, store)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,27 @@
-"""Raw tiles in the ISPRS layout -> the store: decoded labels, scaled heights, one Arrow file per tile, a manifest."""
+"""Raw tiles -> the store: decoded labels, scaled heights, one Arrow file per tile, a manifest; resumable."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
 
-from components.common import isprs
+from components.common import datasets
+from components.common.datasets import KINDS, Split
 from components.common.errors import DataError
-from components.common.files import digest, replacing_folder
-from components.common.isprs import Dataset, DatasetName, Split
+from components.common.files import digest, resuming_folder
+from components.common.heights import Histogram, histogram, measured, merged
 from components.common.pool import pooled
 from components.common.progress import track
 from components.common.provenance import tool_version
-from components.common.rasters import parse_crs
+from components.common.rasters import open_raster
+from components.common.rawtree import RawTree, read_raw_tree
 from components.common.store import MANIFEST, Heights, Manifest, TileEntry, write_manifest
-from components.preprocess.heights import HeightsConfig, as_recorded, merged
-from components.preprocess.pairs import require_files
-from components.preprocess.tiles import TileJob, build_tile, count_heights
+from components.preprocess.finished import build_and_note, finished, keep_only, remove_notes
+from components.preprocess.heights import HeightsConfig, as_recorded
+from components.preprocess.layers import bands_of, dsm_dtypes
+from components.preprocess.tiles import TileJob
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +30,10 @@ log = logging.getLogger(__name__)
 class PreprocessConfig:
     """Section `preprocess` of params.yaml."""
 
-    split: str  # a split of the data set, by its name in isprs.yaml
     heights: HeightsConfig  # how metres become the DSM of the store
-    max_unknown_share: float  # share of label pixels with a colour of no class that is ignored, 0..1
+    max_unknown_share: float  # share of label pixels of no class that is ignored, 0..1
     max_pad_px: int  # how much a layer may lack at an edge of the image, pixels, >= 0
-    workers: int  # processes, each with one tile in memory; 0: one per core
+    workers: int  # processes; 0: one per core
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -52,106 +52,137 @@ class PreprocessResult:
     data_md5: str  # the data version
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where raw tiles come from, as the acquire step wrote it down."""
-
-    name: str  # "sample" or "isprs"
-    dataset: Dataset
-    crs: str  # of files that carry none
-
-
-def run(config: PreprocessConfig, raw: Path, store: Path) -> PreprocessResult:
-    """Make the store.
+def run(config: PreprocessConfig, split: str, raw: Path, store: Path) -> PreprocessResult:
+    """Make the store; after an interruption, go on with the tiles that are missing.
 
     Args:
         config: the settings.
+        split: a split of the data set that lies in `raw`.
         raw: folder of the acquire step.
         store: folder to write; an earlier store there stays until the new one is whole.
 
     Raises:
-        DataError: raw tiles are missing, unreadable or contradict each other.
+        DataError: raw tiles are missing, unreadable or contradict each other; finished ones are kept for the next run.
         ParamsError: the data set has no split of this name.
     """
-    source = read_source(raw)
-    split = isprs.split(source.dataset.name, config.split)
-    require_files(raw, source.dataset, split)
-    heights = _fit_heights(config, [raw / source.dataset.path("dsm", tile) for tile in split.train])
-    with replacing_folder(store) as draft:
+    tree = read_raw_tree(raw)
+    return make_store(config, datasets.split(tree.dataset.name, split), tree, store)
+
+
+def make_store(config: PreprocessConfig, split: Split, tree: RawTree, store: Path) -> PreprocessResult:
+    """Make the store of any split; all else as with `run`."""
+    require_files(tree, split)
+    heights = _fit_heights(config, tree, split.train)
+    with resuming_folder(store) as draft:
         jobs = [
             TileJob(
-                raw=raw,
+                raw=_only(tree, tile),
                 store=draft,
-                dataset=source.dataset,
                 tile=tile,
                 subset=split.subset_of(tile),
-                crs=source.crs,
                 heights=heights,
-                percentiles=config.heights.percentiles,
                 max_unknown_share=config.max_unknown_share,
                 max_pad_px=config.max_pad_px,
             )
             for tile in split.tiles
         ]
-        manifest = _manifest(source, split, heights, _build(jobs, config.workers))
+        manifest = _manifest(tree, split, heights, _build(jobs, draft, config.workers))
         write_manifest(draft, manifest)
+        remove_notes(draft, split.tiles)
     _log_table(manifest)
     return PreprocessResult(manifest, digest(store / MANIFEST, "md5"))
 
 
-def read_source(raw: Path) -> Source:
-    """What acquire wrote beside the tiles.
+def require_files(tree: RawTree, split: Split) -> None:
+    """Check that every file of every tile of a split is there.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: files are missing; the sentence names the first one and counts all.
     """
-    path = raw / "source.json"
-    try:
-        content = json.loads(path.read_text())
-        name, dataset, crs = (content[key] for key in ("source", "dataset", "crs"))
-        if name not in ("sample", "isprs") or dataset not in get_args(DatasetName):
-            raise ValueError(f"source {name!r}, dataset {dataset!r}")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; run the acquire step first") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({error}); run the acquire step again") from None
-    parse_crs(crs)
-    return Source(name, isprs.dataset(cast(DatasetName, dataset)), crs)
+    kinds = [kind for kind in KINDS if tree.dataset.pattern(kind) is not None]
+    wanted = [(tile, kind, tree.file(tile, kind)) for tile in split.tiles for kind in kinds]
+    missing = [(tile, kind) for tile, kind, path in wanted if path is None or not path.is_file()]
+    if missing:
+        tile, kind = missing[0]
+        raise DataError(
+            f"{tree.folder / (tree.dataset.path(kind, tile) or '')}: no such file, needed for tile {tile}; of the "
+            f"{len(wanted)} files of the split {split.name}, {len(missing)} are missing: run the acquire step again or "
+            "choose another data.split"
+        )
 
 
-def _fit_heights(config: PreprocessConfig, training: Sequence[Path]) -> Heights:
+@dataclass(frozen=True, slots=True)
+class DsmFile:
+    """Heights to count."""
+
+    tree: RawTree
+    path: Path
+
+
+def count_heights(file: DsmFile) -> Histogram:
+    """Histogram of the measured heights in a DSM file.
+
+    Raises:
+        DataError: the file is unreadable or holds no height.
+    """
+    info = file.tree.dataset.dsm
+    with open_raster(file.path, bands=1, dtypes=dsm_dtypes(info, file.tree.source == "folder")) as dsm:
+        bands = bands_of(dsm.grid)
+        counted = merged(histogram(measured(dsm.read(rows)[0], dsm.missing(rows), info.unit_m)) for rows in bands)
+    if not counted.counts.size:
+        raise DataError(f"{file.path}: holds no height at all; copy or download it again")
+    return counted
+
+
+def _fit_heights(config: PreprocessConfig, tree: RawTree, training: Sequence[str]) -> Heights:
     """Settle offset and scale; for them, `training-range` reads the DSMs of the training tiles, and no others."""
+    dsm = tree.dataset.dsm
     if config.heights.method != "training-range":
-        return as_recorded(config.heights, None)
-    counted = pooled(count_heights, training, config.workers)
-    fitted = as_recorded(config.heights, merged(track(counted, "heights of the training tiles", len(training))))
+        return as_recorded(config.heights, dsm, None)
+    paths = dict.fromkeys(path for tile in training if (path := tree.file(tile, "dsm")))  # a mosaic is counted once
+    counted = pooled(count_heights, [DsmFile(_only(tree), path) for path in paths], config.workers)
+    fitted = as_recorded(config.heights, dsm, merged(track(counted, "heights of the training tiles", len(paths))))
     log.info("heights: %.2f m becomes 0, %.2f m more becomes 1", fitted.offset_m, fitted.scale_m)
     return fitted
 
 
-def _build(jobs: Sequence[TileJob], workers: int) -> tuple[TileEntry, ...]:
-    """Make all tiles; entries come in the order of the jobs, however many work on them."""
-    entries = []
-    for report in track(pooled(build_tile, jobs, workers), "preprocess", len(jobs)):
-        entries.append(report.entry)
-        for note in report.notes:
+def _only(tree: RawTree, *tiles: str) -> RawTree:
+    """What a process must know of the raw tiles."""
+    return RawTree(tree.folder, tree.source, tree.dataset, {tile: tree.tiles[tile] for tile in tiles})
+
+
+def _build(jobs: Sequence[TileJob], draft: Path, workers: int) -> tuple[TileEntry, ...]:
+    """Make all tiles that are not finished; entries come in the order of the jobs, however many work on them."""
+    entries = {job.tile: entry for job in jobs if (entry := finished(job))}
+    keep_only(draft, entries)
+    missing = [job for job in jobs if job.tile not in entries]
+    if entries:
+        log.info("preprocess: %d of %d tiles are finished already", len(entries), len(jobs))
+    for entry in track(pooled(build_and_note, missing, workers), "preprocess", len(missing)):
+        entries[entry.id] = entry
+    ordered = tuple(entries[job.tile] for job in jobs)
+    for entry in ordered:
+        for note in entry.notes:
             log.warning("%s", note)
-    return tuple(entries)
+    return ordered
 
 
-def _manifest(source: Source, split: Split, heights: Heights, tiles: tuple[TileEntry, ...]) -> Manifest:
-    classes = isprs.classes()
+def _manifest(tree: RawTree, split: Split, heights: Heights, tiles: tuple[TileEntry, ...]) -> Manifest:
+    dataset = tree.dataset
     return Manifest(
-        dataset=source.dataset.name,
-        source=source.name,
+        dataset=dataset.name,
+        source=tree.source,
         split=split.name,
-        classes=tuple(c.name for c in classes),
-        in_means=tuple(c.in_means for c in classes),
-        palette=tuple(c.rgb for c in classes),
-        bands=source.dataset.bands,
-        gsd_m=source.dataset.gsd_m,
+        classes=tuple(c.name for c in dataset.classes),
+        in_means=tuple(c.in_means for c in dataset.classes),
+        palette=tuple(c.rgb for c in dataset.classes),
+        bands=dataset.image.bands,
+        image_range=dataset.image.range,
+        image_mean=dataset.image.mean,
+        image_std=dataset.image.std,
+        gsd_m=dataset.gsd_m,
         heights=heights,
-        acknowledgement=isprs.acknowledgement("sample" if source.name == "sample" else source.dataset.name),
+        acknowledgement=dataset.acknowledgement,
         tool_version=tool_version(),
         tiles=tiles,
     )

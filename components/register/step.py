@@ -147,7 +147,7 @@ def _sentence(record: Mapping[str, Any], standing: Standing) -> str:
     balanced = "" if standing.expected_miou is None else f", expected mIoU {standing.expected_miou:.1f}"
     facts, protocol = record["facts"], standing.protocol
     return (
-        f"{facts['network']['backbone']} on {protocol['source']} {protocol['dataset']}, split {protocol['split']}: "
+        f"{facts['network']['backbone']} on {protocol['dataset']}, split {protocol['split']}: "
         f"mIoU {standing.miou:.1f}{balanced}, worst class {standing.worst_class} {standing.worst_class_iou:.1f}."
     )
 

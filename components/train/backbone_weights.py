@@ -28,7 +28,7 @@ CLASSIFIER = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
 
 
 def load_backbone_weights(network: MoBaNet, source: str) -> str:
-    """Fill the backbone, and the DSM stream's copy of its patch embedding, from `source`.
+    """Fill the backbone, and the trainable patch embeddings that start from its own, from `source`.
 
     Args:
         network: freshly built; its own random weights stay when `source` is `none`.
@@ -60,7 +60,7 @@ def load_backbone_weights(network: MoBaNet, source: str) -> str:
     for kind, keys in (("lacks", left_over.missing_keys), ("also holds", unexpected)):
         if keys:
             raise WeightsError(f"{source}: {kind} {keys[0]} and {len(keys) - 1} more; it is not a file for {name}")
-    network.encoder.reset_dsm_patch_embedding()
+    network.encoder.reset_patch_embeddings()
     identity = _fingerprint(vit.state_dict())
     log.info("backbone weights: %s, sha256 %s", source, identity[:12])
     return identity

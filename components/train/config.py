@@ -16,10 +16,10 @@ class ModelParams(MoBaNetConfig):
 
     weights: str  # none | hub | path of a .safetensors or .pth file | s3://bucket/key
 
-    def network(self, num_classes: int) -> MoBaNetConfig:
-        """The network for data of `num_classes` classes."""
+    def network(self, num_classes: int, image_bands: int) -> MoBaNetConfig:
+        """The network for data of so many classes and image bands."""
         given = {f.name: getattr(self, f.name) for f in fields(MoBaNetConfig)}
-        return MoBaNetConfig(**given | {"num_classes": num_classes})
+        return MoBaNetConfig(**given | {"num_classes": num_classes, "image_bands": image_bands})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +58,6 @@ class TrainConfig:
     betas: tuple[float, float]  # of AdamW, each 0 <= beta < 1
     aux_weight: float  # of the auxiliary losses, >= 0
     masking: MaskingConfig  # MCRM
-    image_mean: tuple[float, float, float]  # per band, of the image / 255
-    image_std: tuple[float, float, float]  # per band, > 0
     validation: ValidationConfig
 
     def __post_init__(self) -> None:
@@ -70,8 +68,6 @@ class TrainConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected a number above 0")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas is {list(self.betas)}; expected two numbers from 0 to below 1")
-        if min(self.image_std) <= 0:
-            raise ValueError(f"image_std is {list(self.image_std)}; expected numbers above 0")
         if self.validation.stride_px > self.crop_px:
             raise ValueError(f"validation.stride_px is {self.validation.stride_px}; expected crop_px or less")
 

@@ -18,7 +18,7 @@ from components.common.errors import DataError, ParamsError
 from components.common.files import replacing, write_json
 from components.common.modelfile import ModelFacts, save_model
 from components.common.provenance import git_commit, tool_version
-from components.common.store import Store
+from components.common.store import Manifest, Store
 from components.common.tracking import open_run
 from components.common.windows import Windows
 from components.train.backbone_weights import load_backbone_weights
@@ -75,7 +75,7 @@ def run(
     if progress.step:
         log.info("going on from step %d of %d (%s)", progress.step, config.steps, kept.folder)
     loss = loss_function(network, config.precision, speed, config.aux_weight)
-    windows = _windows(config, network)
+    windows = _windows(config, network, data.manifest)
     with open_run(runtime.tracking, experiment=runtime.experiment, run_id=progress.mlflow_run_id) as tracked:
         progress.mlflow_run_id = tracked.id
         commit = git_commit()
@@ -99,7 +99,7 @@ def run(
 def _build(config: TrainConfig, model: ModelParams, data: Store) -> tuple[MoBaNet, str]:
     torch.manual_seed(config.seed)
     try:
-        network = MoBaNet(model.network(len(data.manifest.classes)))
+        network = MoBaNet(model.network(len(data.manifest.classes), len(data.manifest.bands)))
     except ValueError as error:
         raise ParamsError(f"model.{error}") from None
     weights_id = load_backbone_weights(network, model.weights)
@@ -118,14 +118,14 @@ def _device(runtime: RuntimeConfig) -> torch.device:
     return torch.device(name)
 
 
-def _windows(config: TrainConfig, network: MoBaNet) -> Windows:
+def _windows(config: TrainConfig, network: MoBaNet, manifest: Manifest) -> Windows:
     return Windows(
         window_px=config.crop_px,
         stride_px=config.validation.stride_px,
         batch_size=config.validation.batch_size,
         patch_size=network.patch_size,
-        image_mean=config.image_mean,
-        image_std=config.image_std,
+        image_mean=manifest.image_mean,
+        image_std=manifest.image_std,
     )
 
 
@@ -155,8 +155,9 @@ def _facts(
         bands=manifest.bands,
         gsd_m=manifest.gsd_m,
         heights=manifest.heights,
-        image_mean=config.image_mean,
-        image_std=config.image_std,
+        image_range=manifest.image_range,
+        image_mean=manifest.image_mean,
+        image_std=manifest.image_std,
         window_px=padded_side(config.crop_px, network.patch_size),
         dataset=manifest.dataset,
         source=manifest.source,

@@ -71,7 +71,8 @@ def pictures(
         crop = _central(store[entry], 2 * windows.window_px)
         maps = [crop.label_HW] + [class_map(crop, predict, windows, device) for predict in conditions(network).values()]
         coloured = [panels.class_picture(classes, store.manifest.palette) for classes in maps]
-        yield entry.id, panels.strip([crop.image_HWC[..., :3], panels.height_picture(crop.dsm_HW), *coloured])
+        image, heights = panels.image_picture(crop.image_HWC), panels.height_picture(crop.dsm_HW)
+        yield entry.id, panels.strip([image, heights, *coloured])
     network.train()
 
 

@@ -1,1 +1,1 @@
-"""`mobanet bench`: how fast the pipeline is, measured on this machine."""
+"""The commands of `mobanet bench`: each prints ratios measured in one run, on whatever machine it is given."""

@@ -59,7 +59,9 @@ def measure(path: Path, backbone: str, batch: int, crop_px: int, steps: int, see
     """Curves of our recipe and of the released one, in float32 without TF32, for every seed."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     store, chosen = Store(path), recipes(device)
-    network = MoBaNetConfig(backbone=backbone, num_classes=len(store.manifest.classes))
+    network = MoBaNetConfig(
+        backbone=backbone, num_classes=len(store.manifest.classes), image_bands=len(store.manifest.bands)
+    )
     settings = [Setting(network, released_train_config(batch, crop_px, steps, seed), device) for seed in seeds]
     losses = {name: [curve(chosen[name], setting, store) for setting in settings] for name in (OURS, FLOAT32)}
     where = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"

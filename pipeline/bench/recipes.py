@@ -125,8 +125,6 @@ def released_train_config(batch_size: int, crop_px: int, steps: int, seed: int =
         aux_weight=0.01,
         masking=MaskingConfig(share=0.25, full_share=0.0, area=(0.1, 0.3), aspect=(0.5, 2.0)),
         validation=validation,
-        image_mean=IMAGENET_MEAN,
-        image_std=IMAGENET_STD,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.common import isprs
+from components.common import datasets
 from components.common.files import digest, write_json
 from components.common.metrics import as_json
 from components.common.modelfile import ModelFacts, save_model
@@ -35,22 +35,23 @@ class Trained:
 
 def toy_facts(config: MoBaNetConfig) -> ModelFacts:
     """Facts of a toy network, 32 px a side."""
-    classes, dataset = isprs.classes(), isprs.dataset("potsdam")
+    dataset = datasets.dataset("sample")
     return ModelFacts(
         network=config,
-        classes=tuple(c.name for c in classes),
-        in_means=tuple(c.in_means for c in classes),
-        palette=tuple(c.rgb for c in classes),
-        bands=dataset.bands,
+        classes=tuple(c.name for c in dataset.classes),
+        in_means=tuple(c.in_means for c in dataset.classes),
+        palette=tuple(c.rgb for c in dataset.classes),
+        bands=dataset.image.bands,
+        image_range=dataset.image.range,
         gsd_m=dataset.gsd_m,
-        heights=Heights("above-ground", 0.0, 10.0, 12.0, (-0.5, 2.0)),
+        heights=Heights("above-ground", 0.0, 10.0, 12.0, None, (-0.5, 2.0), "datum"),
         image_mean=(0.4, 0.5, 0.6),
         image_std=(0.2, 0.25, 0.3),
         window_px=32,
-        dataset="potsdam",
+        dataset="sample",
         source="sample",
         split="sample",
-        acknowledgement=isprs.acknowledgement("sample"),
+        acknowledgement=dataset.acknowledgement,
         data_md5=DATA_MD5,
         git_commit="c" * 40,
         tool_version="0.1.0",

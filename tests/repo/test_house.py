@@ -15,12 +15,13 @@ from components.common.params import section
 from tests.repo.import_graph import closure
 
 ROOT = Path(__file__).parents[2]
-STEPS = ("acquire", "preprocess", "train", "evaluate", "export", "register")
+STEPS = ("acquire", "check", "preprocess", "train", "evaluate", "export", "register")
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 SECTIONS = {
-    "data": "components.acquire.step.DataConfig",
+    "data": "components.common.datasets.DataConfig",
     "sample": "components.acquire.step.SampleConfig",
+    "check": "components.check.step.CheckConfig",
     "preprocess": "components.preprocess.step.PreprocessConfig",
     "model": "components.train.config.ModelParams",
     "train": "components.train.config.TrainConfig",
@@ -30,7 +31,7 @@ SECTIONS = {
     "register": "components.register.step.RegisterConfig",
 }
 OPTIONAL = {
-    *("__init__", "door", "errors", "files", "isprs", "panels"),
+    *("__init__", "datasets", "door", "errors", "files", "panels"),
     *("params", "pool", "progress", "provenance", "tracking"),
 }
 """Modules of components/common that move, name and show results, but do not shape them in every step that has them."""
@@ -59,7 +60,7 @@ def test_every_section_of_the_params_is_read_by_one_class():
 @pytest.mark.parametrize("name", SECTIONS)
 def test_the_params_file_names_every_key(name):
     config = section(ROOT / "params.yaml", name, config_class(name))
-    derived = {"num_classes"} if name == "model" else set()
+    derived = {"num_classes", "image_bands"} if name == "model" else set()
     assert PARAMS[name].keys() == {f.name for f in dataclasses.fields(config)} - derived
 
 

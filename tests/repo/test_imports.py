@@ -17,7 +17,10 @@ FENCED = {  # library -> the only places that may import it
     "mlflow": ("components/common/tracking.py", "components/register/"),
     "dvc": (),
     "typer": ("pipeline/",),
-    "rasterio": ("components/common/rasters.py", "components/acquire/", "components/preprocess/"),
+    "rasterio": (
+        *("components/common/rasters.py", "components/common/grids.py", "pipeline/bench/"),
+        *("components/acquire/", "components/check/", "components/preprocess/"),
+    ),
 }
 BARE_GPU_MACHINE = {"torch", "timm", "numpy", "pyarrow", "yaml", "safetensors"}
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.common import isprs
+from components.common import datasets
 
-GSD_M = isprs.dataset("potsdam").gsd_m
-LABELS = {info.name: value for value, info in enumerate(isprs.classes())}
+DATASET = datasets.dataset("sample")
+GSD_M = DATASET.gsd_m
+LABELS = {info.name: value for value, info in enumerate(DATASET.classes)}
 
 Plane = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]

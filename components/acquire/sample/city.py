@@ -12,16 +12,16 @@ import numpy.typing as npt
 import rasterio
 from affine import Affine
 
-from components.acquire.sample.canvas import GSD_M
+from components.acquire.sample.canvas import DATASET, GSD_M
 from components.acquire.sample.dsm import NODATA
 from components.acquire.sample.labels import coloured, eroded
 from components.acquire.sample.tile import make_scene
-from components.common import isprs
+from components.common import datasets
+from components.common.datasets import FileKind
 from components.common.files import replacing
 from components.common.pool import pooled
 from components.common.progress import track
-
-CRS = isprs.dataset("potsdam").crs
+from components.common.rawtree import RawTree, write_raw_tree
 
 BYTES_PER_PX = 250
 """Memory that a process needs per pixel of its tile; all of them together may take half of the machine's."""
@@ -37,41 +37,41 @@ class TileJob:
     folder: Path
 
 
-def write_city(seed: int, side_px: int, folder: Path) -> tuple[str, ...]:
+def write_city(seed: int, side_px: int, folder: Path) -> RawTree:
     """Generate all tiles below a folder.
 
     Args:
         seed: of the city.
         side_px: rows and columns of a tile.
-        folder: gets the files, under their ISPRS names.
-
-    Returns:
-        The tiles' ids.
+        folder: gets the files, under their ISPRS names, and `dataset.json`.
 
     Raises:
         DataError: the machine has too little memory for tiles of this size.
     """
-    tiles = isprs.split("potsdam", "sample").tiles
+    tiles = datasets.tiles(DATASET.name)
     jobs = [TileJob(seed, tile, side_px, folder) for tile in tiles]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     fitting = max(1, memory // 2 // (BYTES_PER_PX * side_px**2))
     workers = min(fitting, len(os.sched_getaffinity(0)))
-    return tuple(track(pooled(write_tile, jobs, workers), "generating tiles", len(jobs)))
+    made = track(pooled(write_tile, jobs, workers), "generating tiles", len(jobs))
+    tree = RawTree(folder, "sample", DATASET, dict(made))
+    write_raw_tree(tree)
+    return tree
 
 
-def write_tile(job: TileJob) -> str:
-    """Generate one tile and write its four files; returns its id."""
+def write_tile(job: TileJob) -> tuple[str, dict[FileKind, str]]:
+    """Generate one tile and write its four files; returns its id and their places below the folder."""
     scene = make_scene(job.seed, job.tile, job.side_px)
-    layers: Mapping[isprs.FileKind, npt.NDArray[np.generic]] = {
+    layers: Mapping[FileKind, npt.NDArray[np.generic]] = {
         "image": scene.image_HW3,
         "dsm": np.where(np.isnan(scene.dsm_HW), np.float32(NODATA), scene.dsm_HW)[..., None],
         "label": coloured(scene.label_HW),
         "eroded": eroded(scene.label_HW),
     }
-    for kind, pixels_HWB in layers.items():
-        path = job.folder / isprs.dataset("potsdam").path(kind, job.tile)
-        _write(path, np.moveaxis(pixels_HWB, -1, 0), scene.east_m, scene.north_m)
-    return job.tile
+    places = {kind: place for kind in layers if (place := DATASET.path(kind, job.tile))}
+    for kind, place in places.items():
+        _write(job.folder / place, np.moveaxis(layers[kind], -1, 0), scene.east_m, scene.north_m)
+    return job.tile, places
 
 
 def _write(path: Path, pixels_BHW: npt.NDArray[np.generic], east_m: float, north_m: float) -> None:
@@ -82,9 +82,9 @@ def _write(path: Path, pixels_BHW: npt.NDArray[np.generic], east_m: float, north
     with (
         replacing(path) as draft,
         rasterio.open(
-            draft, "w", driver="GTiff", height=height, width=width, count=bands, dtype=pixels_BHW.dtype, crs=CRS,
-            transform=Affine(GSD_M, 0.0, east_m, 0.0, -GSD_M, north_m), tiled=True, blockxsize=256, blockysize=256,
-            compress="deflate", **kind,
+            draft, "w", driver="GTiff", height=height, width=width, count=bands, dtype=pixels_BHW.dtype,
+            crs=DATASET.crs, transform=Affine(GSD_M, 0.0, east_m, 0.0, -GSD_M, north_m), tiled=True,
+            blockxsize=256, blockysize=256, compress="deflate", **kind,
         ) as file,
     ):  # fmt: skip
         file.write(pixels_BHW)

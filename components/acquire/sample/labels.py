@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from components.common import isprs
+from components.acquire.sample.canvas import DATASET
 
 EROSION_PX = 3
 """Radius of the disc that ISPRS erodes its labels with."""
@@ -14,7 +14,7 @@ EROSION_PX = 3
 
 def coloured(label_HW: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """`[H, W]` classes -> `[H, W, 3]` uint8 RGB of the palette."""
-    return isprs.palette()[label_HW]
+    return DATASET.palette[label_HW]
 
 
 def boundary(label_HW: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

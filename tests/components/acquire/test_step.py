@@ -1,28 +1,31 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+import rasterio
+import yaml
 
 from components.acquire import step
-from components.acquire.step import DataConfig, SampleConfig, run
-from components.common import isprs
+from components.acquire.step import SampleConfig, run
+from components.common import datasets
+from components.common.datasets import DataConfig
 from components.common.errors import DataError, ParamsError
-from components.common.params import from_mapping
+from components.common.rawtree import RECORD, RawTree, read_raw_tree, write_raw_tree
+from tests.isprs_package import write_package
 
 SAMPLE = SampleConfig(seed=7, side_px=256)
 
 
 def data(**changes: object) -> DataConfig:
-    return DataConfig(**({"source": "isprs", "dataset": "potsdam", "path": None, "crs": None} | changes))  # type: ignore[arg-type]
+    usual = {"source": "isprs", "dataset": "potsdam", "split": "official", "image": None, "dsm": None, "crs": None}
+    return DataConfig(**({"path": None} | usual | changes))  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def given(tmp_path: Path) -> Path:
-    (tmp_path / "given").mkdir()
-    (tmp_path / "given" / "top_potsdam_2_10_RGB.tif").write_text("image")
-    return tmp_path / "given"
+def city(seed: int, side_px: int, folder: Path) -> RawTree:
+    tree = RawTree(folder, "sample", datasets.dataset("sample"), {f"{seed}_{side_px}": {}})
+    write_raw_tree(tree)
+    return tree
 
 
 @pytest.fixture
@@ -33,66 +36,74 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path / "data" / "raw"
 
 
-def test_the_raw_folder_is_replaced_and_says_where_it_is_from(given, raw, caplog) -> None:
+def test_the_sample_replaces_the_raw_folder_and_says_what_it_is(raw, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(step, "write_city", city)
     caplog.set_level("INFO")
-    result = run(data(path=str(given)), SAMPLE, raw)
-    assert (result.raw, result.dataset, result.crs, result.tiles) == (raw, "potsdam", "EPSG:32633", ("2_10",))
-    assert json.loads((raw / "source.json").read_text()) == {
-        "source": "isprs",
-        "dataset": "potsdam",
-        "crs": "EPSG:32633",
-    }
-    assert {path.name for path in raw.rglob("*.tif")} == {"top_potsdam_2_10_RGB.tif"}
-    assert isprs.acknowledgement("potsdam") in caplog.text
+    tree = run(data(source="sample", dataset="sample", split="sample"), SAMPLE, raw)
+    assert tree == read_raw_tree(raw) and list(tree.tiles) == ["7_256"]
+    assert {path.name for path in raw.iterdir()} == {RECORD}
+    assert datasets.dataset("sample").acknowledgement in caplog.text
 
 
-def test_a_given_reference_system_replaces_the_usual_one(given, raw) -> None:
-    assert run(data(path=str(given), crs="EPSG:25833"), SAMPLE, raw).crs == "EPSG:25833"
-    assert json.loads((raw / "source.json").read_text())["crs"] == "EPSG:25833"
-
-
-def test_the_sample_is_written_with_its_acknowledgement(raw, caplog, monkeypatch) -> None:
-    monkeypatch.setattr(step, "write_city", lambda seed, side_px, folder: (f"{seed}_{side_px}",))
-    caplog.set_level("INFO")
-    result = run(data(source="sample"), SAMPLE, raw)
-    assert result.tiles == ("7_256",)
-    assert json.loads((raw / "source.json").read_text())["source"] == "sample"
-    assert isprs.acknowledgement("sample") in caplog.text
-
-
-def test_an_interrupted_write_leaves_the_earlier_folder_as_it_was(raw, monkeypatch) -> None:
-    def interrupted(seed: int, side_px: int, folder: Path) -> tuple[str, ...]:
+def test_an_interrupted_sample_leaves_the_earlier_folder_as_it_was(raw, monkeypatch) -> None:
+    def interrupted(seed: int, side_px: int, folder: Path) -> RawTree:
         (folder / "half.tif").write_text("half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(step, "write_city", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(data(source="sample"), SAMPLE, raw)
+        run(data(source="sample", dataset="sample", split="sample"), SAMPLE, raw)
     assert [path.name for path in raw.parent.rglob("*")] == ["raw", "earlier.tif"]
 
 
-def test_an_empty_source_leaves_the_earlier_folder_as_it_was(tmp_path, raw) -> None:
+def test_isprs_files_replace_what_was_there_and_the_terms_are_named(tmp_path, raw, caplog) -> None:
+    caplog.set_level("INFO")
+    (given,) = write_package(tmp_path, "potsdam", ["2_10"], layers=("irrg", "absolute", "label"), no_crs=True)
+    tree = run(data(path=str(given), image="irrg", crs="EPSG:25833"), SAMPLE, raw)
+    assert tree == read_raw_tree(raw)
+    assert tree.dataset.crs == "EPSG:25833" and tree.dataset.image.bands[0] == "near infrared"
+    with rasterio.open(tree.file("2_10", "image")) as file:
+        assert file.crs.to_epsg() == 25833
+    assert not (raw / "earlier.tif").exists()
+    assert "image   1 of 38 tiles" in caplog.text and "incomplete: 2_10 (no eroded)" in caplog.text
+    assert tree.dataset.acknowledgement in caplog.text
+
+
+def test_the_sample_after_isprs_files_and_back_leaves_no_tile_of_the_other(tmp_path, raw, monkeypatch) -> None:
+    monkeypatch.setattr(step, "write_city", city)
+    given = write_package(tmp_path, "potsdam", ["2_10"])[0]
+    for _ in range(2):
+        assert list(run(data(path=str(given)), SAMPLE, raw).tiles) == ["2_10"]
+        assert list(run(data(source="sample", dataset="sample", split="sample"), SAMPLE, raw).tiles) == ["7_256"]
+        assert not list(raw.rglob("*.tif"))
+
+
+def test_own_files_come_by_their_patterns(tmp_path, raw, monkeypatch) -> None:
+    folder = tmp_path / "datasets" / "mine"
+    folder.mkdir(parents=True)
+    facts = yaml.safe_load((datasets.FOLDER / "potsdam" / "dataset.yaml").read_text())
+    facts["image"] = {"rgb": facts["image"]["rgb"] | {"files": "**/top_potsdam_{r}_{c}_RGB.tif"}}
+    facts["dsm"] = {"absolute": facts["dsm"]["absolute"] | {"files": "**/dsm_potsdam_{r:02}_{c:02}.tif"}}
+    facts |= {"label": "**/top_potsdam_{r}_{c}_label.tif", "eroded": None}
+    (folder / "dataset.yaml").write_text(yaml.safe_dump(facts))
+    monkeypatch.setattr(datasets, "FOLDER", tmp_path / "datasets")
+    given = write_package(tmp_path, "potsdam", ["2_10", "6_7"], form="folder")[0]
+    tree = run(data(source="folder", dataset="mine", path=str(given)), SAMPLE, raw)
+    assert list(tree.tiles) == ["2_10", "6_7"] and tree.source == "folder"
+    assert tree.tiles["2_10"]["dsm"] == "1_DSM/1_DSM/dsm_potsdam_02_10.tif"
+
+
+@pytest.mark.parametrize("source", ["isprs", "folder"])
+def test_an_empty_source_leaves_the_earlier_folder_as_it_was(tmp_path, raw, source) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no file of potsdam"):
-        run(data(path=str(tmp_path / "empty")), SAMPLE, raw)
-    assert (raw / "earlier.tif").read_text() == "earlier"
+    with pytest.raises(DataError, match="holds no file of potsdam|no file fits the image pattern"):
+        run(data(source=source, path=str(tmp_path / "empty")), SAMPLE, raw)
+    assert [path.name for path in raw.rglob("*")] == ["earlier.tif"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({}, "data.path is null; expected"),
-        ({"source": "sample", "path": "x"}, "data.path is 'x'; expected null"),
-        ({"source": "sample", "dataset": "vaihingen"}, "data.dataset is 'vaihingen'; expected potsdam"),
-        ({"path": "x", "crs": "33N"}, "data.crs is '33N'; expected null or a code like EPSG:32633"),
-        ({"source": "web"}, "data.source is 'web'"),
-    ],
-)
-def test_a_wrong_key_is_named_with_what_was_expected(changes, sentence) -> None:
-    given = {"source": "isprs", "dataset": "potsdam", "path": None, "crs": None} | changes
-    with pytest.raises(ParamsError) as caught:
-        from_mapping(DataConfig, given, "data")
-    assert str(caught.value).startswith(sentence)
+def test_an_unknown_variant_is_named(tmp_path, raw) -> None:
+    with pytest.raises(ParamsError, match="data.image is 'cir'; potsdam has rgb, irrg, rgbir"):
+        run(data(path=str(tmp_path), image="cir"), SAMPLE, raw)
 
 
 @pytest.mark.parametrize(("seed", "side_px"), [(-1, 256), (0, 255), (0, 6001)])

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from components.common.files import digest, replacing, replacing_folder, write_json
+from components.common.files import digest, replacing, replacing_folder, resuming_folder, write_json
 
 
 def test_a_file_takes_its_place_whole(tmp_path):
@@ -65,6 +65,30 @@ def test_a_run_killed_between_the_renames_gives_the_old_folder_back(tmp_path):
     with pytest.raises(RuntimeError), replacing_folder(tmp_path / "store"):
         raise RuntimeError
     assert (tmp_path / "store" / "a").read_text() == "old"
+    assert os.listdir(tmp_path) == ["store"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_resuming_folder_keeps_what_a_failed_try_has_made(tmp_path, error):
+    target = folder(tmp_path / "store", a="old")
+    with pytest.raises(error), resuming_folder(target) as draft:
+        (draft / "a").write_text("new")
+        raise error
+    assert (target / "a").read_text() == "old"
+    with resuming_folder(target) as draft:
+        assert (draft / "a").read_text() == "new"
+        (draft / "b").write_text("new")
+    assert sorted((p.name, p.read_text()) for p in target.iterdir()) == [("a", "new"), ("b", "new")]
+    assert os.listdir(tmp_path) == ["store"]
+
+
+def test_killed_between_the_renames_a_resuming_folder_gives_the_old_one_back_and_keeps_the_new(tmp_path):
+    folder(tmp_path / ".store.old", a="old")
+    folder(tmp_path / ".store.part", a="new")
+    with resuming_folder(tmp_path / "store") as draft:
+        assert (tmp_path / "store" / "a").read_text() == "old"
+        assert (draft / "a").read_text() == "new"
+    assert (tmp_path / "store" / "a").read_text() == "new"
     assert os.listdir(tmp_path) == ["store"]
 
 

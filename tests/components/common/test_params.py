@@ -99,8 +99,8 @@ def test_a_wrong_key_or_value_is_one_sentence_with_key_given_and_expected(read, 
     ("text", "sentence"),
     [
         ("other: {}", ": the section demo is missing"),
-        ("- a", ": the section demo is missing"),
-        ("", ": the section demo is missing"),
+        ("- a", ": not a mapping of names to values"),
+        ("", ": not a mapping of names to values"),
         ("demo:", ": demo is None; expected a mapping with the keys"),
         ("demo:\n  a: [1,\n  b: }", ":3: not valid YAML"),
         (b"demo: \xff\xfe", ": not valid YAML"),
@@ -114,7 +114,7 @@ def test_a_broken_file_says_where(read, tmp_path, text, sentence):
 
 
 def test_a_missing_file_says_what_to_pass(tmp_path):
-    with pytest.raises(ParamsError, match="none.yaml: no such file; .* pass --params FILE"):
+    with pytest.raises(ParamsError, match="none.yaml: no such file; run from the project.s folder"):
         section(tmp_path / "none.yaml", "demo", Outer)
 
 

@@ -1,3 +1,4 @@
+import functools
 import math
 import multiprocessing
 import os
@@ -11,6 +12,9 @@ import pytest
 
 from components.common.errors import DataError
 from components.common.pool import pooled
+from components.common.rasters import read_raster
+
+read_dsm = functools.partial(read_raster, bands=1, dtypes=("float32",))
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -32,9 +36,7 @@ def test_a_workers_error_arrives_as_itself_and_ends_the_others():
 
 def test_our_own_error_crosses_the_processes_with_its_sentence(tmp_path):
     with pytest.raises(DataError, match="one.tif: no such file"):
-        from components.preprocess.tiles import count_heights
-
-        list(pooled(count_heights, [tmp_path / "one.tif", tmp_path / "two.tif"], 2))
+        list(pooled(read_dsm, [tmp_path / "one.tif", tmp_path / "two.tif"], 2))
 
 
 def test_a_killed_worker_is_an_error_that_names_the_remedy():

@@ -10,7 +10,7 @@ from rasterio import Affine
 from rasterio.windows import Window
 
 from components.common.errors import DataError
-from components.common.rasters import parse_crs, read_raster, same_crs
+from components.common.rasters import Grid, open_raster, parse_crs, read_raster, same_crs
 
 HERE = Affine(0.05, 0, 366000, 0, -0.05, 5807000)
 RGB = np.random.default_rng(0).integers(1, 255, (3, 150, 130), dtype=np.uint8)
@@ -184,3 +184,59 @@ def test_reference_systems_are_compared_by_what_they_are_not_how_they_are_spelt(
 def test_an_unknown_reference_system_is_an_error():
     with pytest.raises(DataError, match="'EPSG:1' is no coordinate reference system; write data.crs like EPSG:32633"):
         parse_crs("EPSG:1")
+
+
+@pytest.mark.parametrize("compress", ["none", "lzw"])
+def test_windows_are_cut_out_of_the_whole(tmp_path, compress):
+    path = write(tmp_path / "a.tif", RGB, crs="EPSG:32633", transform=HERE, compress=compress, nodata=0)
+    with open_raster(path, bands=3, dtypes=("uint8",)) as file:
+        assert file.grid == Grid(150, 130, HERE, parse_crs("EPSG:32633"))
+        assert (file.bands, file.dtype, file.nodata) == (3, "uint8", 0)
+        np.testing.assert_array_equal(file.read(slice(10, 33)), RGB[:, 10:33])
+        np.testing.assert_array_equal(file.read(slice(10, 33), slice(5, 6)), RGB[:, 10:33, 5:6])
+        assert file.missing(slice(10, 33), slice(5, 6)).shape == (23, 1)
+        image_hWC = np.zeros((7, 130, 3), np.uint8)
+        file.read(slice(0, 7), out_BhW=np.moveaxis(image_hWC, -1, 0))
+        np.testing.assert_array_equal(image_hWC, np.moveaxis(RGB[:, :7], 0, -1))
+
+
+def test_a_pixel_is_missing_where_all_bands_are_nodata(tmp_path):
+    pixels_BHW = RGB.copy()
+    pixels_BHW[:, 3, 4] = 0
+    pixels_BHW[1:, 5, 6] = 0
+    raster = read_rgb(write(tmp_path / "a.tif", pixels_BHW, nodata=0, transform=HERE))
+    assert np.argwhere(raster.missing_HW).tolist() == [[3, 4]]
+
+
+@pytest.mark.parametrize(("name", "error_px"), [("a.png", 0), ("a.jpg", 40), ("A.JPEG", 40)])
+def test_pictures_of_other_formats_are_read_with_their_world_files(tmp_path, name, error_px):
+    smooth = np.clip(np.add.outer(np.arange(150), np.arange(130)), 0, 255).astype(np.uint8)
+    path = tmp_path / name
+    Image.fromarray(smooth).save(path, **({} if name.endswith("png") else {"quality": 95}))
+    suffix = ".pgw" if name.endswith("png") else ".jgw"
+    path.with_suffix(suffix).write_text("0.05\n0\n0\n-0.05\n366000.025\n5806999.975\n")
+    raster = read_raster(path, bands=1, dtypes=("uint8",))
+    assert np.abs(raster.pixels_BHW[0].astype(int) - smooth).max() <= error_px
+    assert raster.transform.almost_equals(HERE, precision=1e-6)
+
+
+@pytest.mark.parametrize(("name", "format"), [("a.png", "PNG"), ("a.jpg", "JPEG")])
+@pytest.mark.parametrize("keep", [0.0, 0.01, 0.5, 0.98])
+def test_a_truncated_picture_is_an_error(tmp_path, name, format, keep):
+    path = tmp_path / name
+    Image.fromarray(np.moveaxis(RGB, 0, -1)).save(path)
+    os.truncate(path, int(path.stat().st_size * keep))
+    with pytest.raises(DataError, match=f"{name}: not a readable {format} "):
+        read_rgb(path)
+
+
+def test_a_file_is_opened_as_what_its_name_says_and_as_nothing_else(tmp_path):
+    write(tmp_path / "b.tif", RGB, transform=HERE)
+    vrt = '<VRTDataset rasterXSize="1" rasterYSize="1"/>'
+    for name in ("a.png", "a.jpg", "a.tif"):
+        (tmp_path / name).write_text(vrt)
+        with pytest.raises(DataError, match=f"{name}: not a readable"):
+            read_rgb(tmp_path / name)
+    (tmp_path / "a.vrt").write_text(vrt)
+    with pytest.raises(DataError, match=r"a.vrt: its name ends on '.vrt'; expected .tif, .tiff, .jpg"):
+        read_rgb(tmp_path / "a.vrt")

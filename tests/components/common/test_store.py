@@ -32,6 +32,7 @@ ENTRY = TileEntry(
     snapped_px=1,
     unknown_px=2,
     dsm_missing_share=0.25,
+    notes=("dsm: padded",),
     sources={"a.tif": "00"},
 )
 MANIFEST_ = Manifest(
@@ -42,8 +43,11 @@ MANIFEST_ = Manifest(
     in_means=(True, False),
     palette=((255, 255, 255), (0, 0, 255)),
     bands=("red", "green", "blue"),
+    image_range=(0.0, 255.0),
+    image_mean=(0.5, 0.5, 0.5),
+    image_std=(0.2, 0.2, 0.2),
     gsd_m=0.05,
-    heights=Heights("above-ground", 0.0, 10.0, 12.0, (-0.5, 2.0)),
+    heights=Heights("above-ground", 0.0, 10.0, 12.0, None, (-0.5, 2.0), "datum"),
     acknowledgement="none",
     tool_version="0.1.0",
     tiles=(ENTRY, replace(ENTRY, id="4_10", subset="val", file="4_10.arrow")),

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from components.common import isprs
+from components.common import datasets
 from components.common.modelfile import ModelFacts
 from components.common.store import Heights, Manifest, Store, Tile, TileEntry, write_manifest, write_tile
 from model import MoBaNetConfig
 
 SIDE_PX = 40
-HEIGHTS = Heights("above-ground", 0.0, 10.0, 12.0, (-0.5, 2.0))
-CLASSES = isprs.classes()
+HEIGHTS = Heights("above-ground", 0.0, 10.0, 12.0, None, (-0.5, 2.0), "datum")
+CLASSES = datasets.dataset("sample").classes
 
 
 @pytest.fixture(autouse=True)
@@ -74,17 +74,20 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
             place = ("EPSG:32633", (0.05, 0.0, 0.0, 0.0, -0.05, 0.0))
             entries.append(
                 TileEntry(
-                    tile, subset, f"{tile}.arrow", SIDE_PX, SIDE_PX, *place, counts, 0, 0, 0, 0.0, {"a.tif": "00"}
+                    tile, subset, f"{tile}.arrow", SIDE_PX, SIDE_PX, *place, counts, 0, 0, 0, 0.0, (), {"a.tif": "00"}
                 )
             )
         known = {
-            "dataset": "potsdam",
+            "dataset": "sample",
             "source": "sample",
             "split": "sample",
             "classes": tuple(c.name for c in CLASSES),
             "in_means": tuple(c.in_means for c in CLASSES),
             "palette": tuple(c.rgb for c in CLASSES),
             "bands": ("red", "green", "blue"),
+            "image_range": (0.0, 255.0),
+            "image_mean": (0.5, 0.5, 0.5),
+            "image_std": (0.25, 0.25, 0.25),
             "gsd_m": 0.05,
             "heights": HEIGHTS,
             "acknowledgement": "Generated scenes.",
@@ -110,10 +113,11 @@ def facts_for() -> Callable[..., ModelFacts]:
             "bands": manifest.bands,
             "gsd_m": manifest.gsd_m,
             "heights": manifest.heights,
+            "image_range": manifest.image_range,
             "image_mean": (0.5, 0.5, 0.5),
             "image_std": (0.25, 0.25, 0.25),
             "window_px": 16,
-            "dataset": "potsdam",
+            "dataset": "sample",
             "source": "sample",
             "split": "sample",
             "acknowledgement": manifest.acknowledgement,

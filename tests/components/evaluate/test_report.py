@@ -56,7 +56,7 @@ def test_the_page_says_what_was_found(evaluated) -> None:
     assert "100.0 mIoU with both sensors, 25.0 when the DSM is missing, 25.0 when the image is missing." in text
     assert "Balanced: both sensors carry weight" in text
     assert "Expected mIoU, E(0.1) 86.4" in text  # (0.81 * 100 + 0.09 * 50) / 0.99
-    assert "Impervious surface 100.0 100.0 100.0 100.0" in text and "Car – – – –" in text
+    assert "Impervious 100.0 100.0 100.0 100.0" in text and "Car – – – –" in text
     for part in (result.evaluation.protocol.data_md5, result.evaluation.protocol.model.sha256, "Generated scenes."):
         assert part in text
 

@@ -62,10 +62,17 @@ def test_warnings_of_the_evaluation_reach_the_reader(trained, evaluation) -> Non
     ("heights", "words"),
     [
         (
-            Heights("training-range", 30.0, 25.0, None, (0.0, 1.0)),
+            Heights("training-range", 30.0, 25.0, None, None, (0.0, 1.0), "datum"),
             "minus 30, divided by 25, then limited to 0..1",
         ),
-        (Heights("per-tile", None, None, None, (-0.5, 2.0)), "each tile's own low and high percentiles"),
+        (
+            Heights("above-ground", 0.0, 10.0, None, None, (-0.5, 2.0), "ground"),
+            "height above the ground of a normalised DSM in metres, divided by 10",
+        ),
+        (
+            Heights("per-tile", None, None, None, (2.0, 98.0), (-0.5, 2.0), "datum"),
+            "the percentiles 2 and 98 of each tile's own heights",
+        ),
     ],
 )
 def test_every_way_of_scaling_heights_has_its_words(heights, words) -> None:

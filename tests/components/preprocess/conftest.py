@@ -1,6 +1,5 @@
-"""Fake Potsdam tiles under their real names: small, made by code, one trap per argument."""
+"""Fake tiles: Potsdam under its real names, and a data set of one's own; small, made by code, one trap per argument."""
 
-import json
 import warnings
 import zlib
 
@@ -10,12 +9,13 @@ import rasterio
 from rasterio import Affine
 from rasterio.errors import NotGeoreferencedWarning
 
-from components.common import isprs
+from components.common.datasets import KINDS, dataset, split
+from components.common.rawtree import RawTree, write_raw_tree
 from components.preprocess.heights import HeightsConfig
 from components.preprocess.step import PreprocessConfig
 
-POTSDAM = isprs.dataset("potsdam")
-PALETTE = isprs.palette()
+POTSDAM = dataset("sample")  # the layout of Potsdam
+PALETTE = POTSDAM.palette
 TRAPPED = "2_10"  # the tile that the traps are set in: a training tile of the split `sample`
 
 
@@ -57,12 +57,11 @@ def layers_of(tile, side_px):
 
 
 @pytest.fixture
-def potsdam(tmp_path):
-    def make(*, split="sample", side_px=64, dsm_short_by=0, car=(255, 255, 0), lossy=False, magenta_px=0, hole_px=0):
+def potsdam(tmp_path, raw_tree):
+    def make(*, side_px=64, dsm_short_by=0, car=(255, 255, 0), lossy=False, magenta_px=0, hole_px=0):
         """The raw folder as acquire leaves it.
 
         Args:
-            split: whose tiles to write.
             side_px: of a tile.
             dsm_short_by: columns that the DSM of tile 2_10 lacks at the right.
             car: colour that cars have in its label.
@@ -71,7 +70,8 @@ def potsdam(tmp_path):
             hole_px: side of a square in its DSM without heights: half NaN, half the nodata value.
         """
         raw = tmp_path / "raw"
-        for tile in isprs.split("potsdam", split).tiles:
+        tiles = split("sample", "sample").tiles
+        for tile in tiles:
             image_BHW, dsm_HW, label_BHW, eroded_BHW = layers_of(tile, side_px)
             if tile == TRAPPED:
                 cars = (label_BHW == np.array([255, 255, 0])[:, None, None]).all(0)
@@ -89,11 +89,23 @@ def potsdam(tmp_path):
             write_world_file(raw / POTSDAM.path("dsm", tile), placed["transform"])
             write_tiff(raw / POTSDAM.path("label", tile), label_BHW, **placed, compress="lzw")
             write_tiff(raw / POTSDAM.path("eroded", tile), eroded_BHW, **placed)
-        source = {"source": "sample", "dataset": "potsdam", "crs": "EPSG:32633"}
-        (raw / "source.json").write_text(json.dumps(source))
+        raw_tree(raw, POTSDAM, tiles, "sample")
         return raw
 
     return make
+
+
+@pytest.fixture
+def raw_tree():
+    def write(raw, dataset, tiles, source):
+        """Write down what acquire would: every file of the tiles is where the data set's patterns say."""
+        kinds = [kind for kind in KINDS if dataset.pattern(kind)]
+        files = {tile: {kind: dataset.path(kind, tile) for kind in kinds} for tile in tiles}
+        tree = RawTree(raw, source, dataset, files)
+        write_raw_tree(tree)
+        return tree
+
+    return write
 
 
 @pytest.fixture
@@ -121,7 +133,7 @@ def config():
         heights = HeightsConfig(
             method=method, ground_radius_m=12.0, scale_m=10.0, percentiles=(2.0, 98.0), clip=(-0.5, 2.0)
         )
-        usual = {"split": "sample", "heights": heights, "max_unknown_share": 0.001, "max_pad_px": 8, "workers": 1}
+        usual = {"heights": heights, "max_unknown_share": 0.001, "max_pad_px": 8, "workers": 1}
         return PreprocessConfig(**(usual | changes))
 
     return config

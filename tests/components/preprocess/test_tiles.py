@@ -4,16 +4,21 @@ import numpy as np
 import pytest
 from rasterio import Affine
 
-from components.common import isprs
+from components.common.datasets import IGNORE, dataset
 from components.common.errors import DataError
-from components.common.isprs import IGNORE
+from components.common.heights import scaled
+from components.common.labels import decode, legend_of
+from components.common.rawtree import read_raw_tree
 from components.common.store import map_tile
-from components.preprocess.heights import as_recorded, scaled
-from components.preprocess.labels import decode
+from components.preprocess.heights import as_recorded
 from components.preprocess.tiles import TileJob, build_tile
 
-DATASET = isprs.dataset("potsdam")
+DATASET = dataset("sample")
 SIDE = 64
+
+
+def classes(label_BHW):
+    return decode(label_BHW, legend_of(DATASET)).y_HW
 
 
 @pytest.fixture
@@ -23,19 +28,16 @@ def build(tmp_path, config):
         given = config(**changes)
         (tmp_path / "store").mkdir(exist_ok=True)
         job = TileJob(
-            raw=raw,
+            raw=read_raw_tree(raw),
             store=tmp_path / "store",
-            dataset=DATASET,
             tile="2_10",
             subset="train",
-            crs="EPSG:32633",
-            heights=as_recorded(given.heights, None),
-            percentiles=given.heights.percentiles,
+            heights=as_recorded(given.heights, DATASET.dsm, None),
             max_unknown_share=given.max_unknown_share,
             max_pad_px=given.max_pad_px,
         )
-        report = build_tile(job)
-        return map_tile(tmp_path / "store" / report.entry.file), report.entry, report.notes
+        entry = build_tile(job)
+        return map_tile(tmp_path / "store" / entry.file), entry, entry.notes
 
     return build
 
@@ -44,10 +46,10 @@ def test_the_store_holds_exactly_the_pixels_of_the_files(potsdam, build, config,
     tile, entry, notes = build(potsdam())
     image_BHW, dsm_HW, label_BHW, eroded_BHW = pixels_of("2_10", SIDE)
     np.testing.assert_array_equal(tile.image_HWC, np.moveaxis(image_BHW, 0, -1))
-    np.testing.assert_array_equal(tile.label_HW, decode(np.moveaxis(label_BHW, 0, -1)).y_HW)
-    np.testing.assert_array_equal(tile.eroded_HW, decode(np.moveaxis(eroded_BHW, 0, -1)).y_HW)
-    heights = as_recorded(config().heights, None)
-    np.testing.assert_array_equal(tile.dsm_HW, scaled(dsm_HW, heights, (2.0, 98.0), 0.05))
+    np.testing.assert_array_equal(tile.label_HW, classes(label_BHW))
+    np.testing.assert_array_equal(tile.eroded_HW, classes(eroded_BHW))
+    heights = as_recorded(config().heights, DATASET.dsm, None)
+    np.testing.assert_array_equal(tile.dsm_HW, scaled(dsm_HW, heights, 0.05))
     assert notes == ()
 
 
@@ -68,8 +70,7 @@ def test_the_entry_says_what_the_tile_is(potsdam, build):
 
 
 def test_cars_in_another_yellow_and_lossy_labels_decode_alike_and_are_counted(potsdam, build, pixels_of):
-    label_HW3 = np.moveaxis(pixels_of("2_10", SIDE)[2], 0, -1)
-    truth_HW = decode(label_HW3).y_HW
+    truth_HW = classes(pixels_of("2_10", SIDE)[2])
     tile, entry, _ = build(potsdam(car=(252, 255, 0)))
     np.testing.assert_array_equal(tile.label_HW, truth_HW)
     assert entry.snapped_px == (truth_HW == 4).sum() > 0

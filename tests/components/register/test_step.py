@@ -73,7 +73,7 @@ def test_the_first_model_becomes_champion_with_all_its_figures(register, trained
     assert said == {
         "git_commit": "c" * 40,
         "data_md5": "d" * 32,
-        "dataset": "potsdam",
+        "dataset": "sample",
         "split": "sample",
         "sha256": "a" * 64,
         "scores.miou": str(balance["both"]),

@@ -23,8 +23,6 @@ TRAIN = {
     "betas": [0.9, 0.999],
     "aux_weight": 0.01,
     "masking": {"share": 0.5, "full_share": 0.5, "area": [0.1, 0.3], "aspect": [0.5, 2.0]},
-    "image_mean": [0.485, 0.456, 0.406],
-    "image_std": [0.229, 0.224, 0.225],
     "validation": {
         "every_steps": 4,
         "stride_px": 64,

@@ -12,7 +12,6 @@ from components.common.errors import ParamsError
         ({"batch_size": 1}, "train.batch_size is 1; expected 2 or more"),
         ({"learning_rate": 0.0}, "train.learning_rate is 0.0"),
         ({"betas": [0.9, 1.0]}, "train.betas is"),
-        ({"image_std": [0.2, 0.2, 0.0]}, "train.image_std is"),
         ({"labels": "both"}, "train.labels is 'both' .*; expected full or eroded"),
         ({"steps": "many"}, "train.steps is 'many' .*; expected a whole number"),
         ({"masking": {"share": 0.5}}, "train.masking.full_share is missing"),
@@ -25,5 +24,6 @@ def test_a_wrong_value_is_named_with_what_is_expected(train_config, changes, wor
         train_config(**changes)
 
 
-def test_the_class_count_comes_from_the_data(model_params):
-    assert model_params().network(11).num_classes == 11
+def test_class_count_and_bands_come_from_the_data(model_params):
+    network = model_params().network(11, 4)
+    assert (network.num_classes, network.image_bands) == (11, 4)

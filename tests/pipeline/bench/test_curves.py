@@ -6,15 +6,15 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.bench import curves
-from pipeline.bench.app import app
 from pipeline.bench.recipes import FLOAT32, OURS
+from pipeline.cli import app
 
 
 @pytest.fixture
 def arguments(toy_store, monkeypatch):
     monkeypatch.setattr(curves, "WINDOW", 2)
     small = ["--backbone", "test_vit", "--batch", "2", "--crop", "32", "--steps", "4", "--seeds", "2"]
-    return ["curves", "--store", str(toy_store), *small]
+    return ["bench", "curves", "--store", str(toy_store), *small]
 
 
 def test_both_recipes_see_the_same_crops_and_start_alike(arguments):

@@ -10,9 +10,9 @@ from components.common.errors import ParamsError
 from model import MoBaNet, MoBaNetConfig
 from model.speed import autocast, prepare
 from pipeline.bench import train as bench
-from pipeline.bench.app import app
 from pipeline.bench.recipes import AUTOCAST, FLOAT32, OURS, SWITCHED_OFF, recipes, without_each_switch
 from pipeline.bench.reference import ReferenceNetwork
+from pipeline.cli import app
 
 runner = CliRunner()
 TINY = MoBaNetConfig(backbone="test_vit", backbone_args={"patch_size": 8, "img_size": 64}, decoder_channels=16)
@@ -52,7 +52,7 @@ def test_the_report_has_figures_of_every_recipe_and_our_ratio_to_each_reference(
     monkeypatch.setattr(bench, "ROUNDS", 1)
     monkeypatch.setattr(bench, "WARM_UP_STEPS", 1)
     monkeypatch.setattr(bench, "ceiling_flops", lambda device: 1e12)
-    arguments = ["train", "--json", "--backbone", "test_vit", "--batch", "2", "--crop", "32", "--steps", "1"]
+    arguments = ["bench", "train", "--json", "--backbone", "test_vit", "--batch", "2", "--crop", "32", "--steps", "1"]
     report = json.loads(runner.invoke(app, arguments, catch_exceptions=False).stdout)
     assert {"device", "backbone", "batch", "input_px", "gflops_per_image", "ceiling_tflops"} <= report.keys()
     assert (report["backbone"], report["batch"], report["input_px"]) == ("test_vit", 2, 32)
@@ -64,7 +64,7 @@ def test_the_report_has_figures_of_every_recipe_and_our_ratio_to_each_reference(
         assert figures["loss"] == pytest.approx(ours["loss"], rel=0.02)
         if name != OURS:
             assert report["ratio"][name] == pytest.approx(ours["images_per_s"] / figures["images_per_s"])
-    table = runner.invoke(app, arguments[:1] + arguments[2:], catch_exceptions=False).stdout
+    table = runner.invoke(app, arguments[:2] + arguments[3:], catch_exceptions=False).stdout
     assert all(name in table for name in report["recipes"])
 
 

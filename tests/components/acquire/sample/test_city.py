@@ -9,9 +9,10 @@ import rasterio
 from components.acquire.sample.city import TileJob, write_city, write_tile
 from components.acquire.sample.labels import boundary, coloured
 from components.acquire.sample.tile import make_scene
-from components.common import isprs
+from components.common import datasets
+from components.common.rawtree import read_raw_tree
 
-POTSDAM = isprs.dataset("potsdam")
+POTSDAM = datasets.dataset("sample")
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,9 @@ def test_the_files_hold_the_scene(folder) -> None:
 
 
 def test_a_city_has_every_tile_of_its_split_and_a_pool_makes_the_same_pixels(folder, tmp_path) -> None:
-    tiles = write_city(7, 256, tmp_path)
-    assert tiles == isprs.split("potsdam", "sample").tiles
+    tree = write_city(7, 256, tmp_path)
+    tiles = datasets.split("sample", "sample").tiles
+    assert tree == read_raw_tree(tmp_path) and set(tree.tiles) == set(tiles)
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.tif")}
     assert written == {POTSDAM.path(kind, tile) for kind in ("image", "dsm", "label", "eroded") for tile in tiles}
     image = POTSDAM.path("image", "2_10")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from components.acquire.sample.labels import boundary, coloured, eroded
-from components.common import isprs
+from components.common import datasets
 
 
 def test_exactly_the_pixels_within_three_pixels_of_another_class_are_ignored() -> None:
@@ -23,7 +23,9 @@ def test_eroded_is_black_on_the_boundary_and_the_full_label_elsewhere() -> None:
     edge = boundary(label_HW)
     assert (without[edge] == 0).all()
     assert np.array_equal(without[~edge], full[~edge])
-    assert [tuple(full[0, 10 * k]) for k in range(6)] == [tuple(colour) for colour in isprs.palette()]
+    assert [tuple(full[0, 10 * k]) for k in range(6)] == [
+        tuple(colour) for colour in datasets.dataset("sample").palette
+    ]
 
 
 def test_one_class_alone_has_no_boundary() -> None:

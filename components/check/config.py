@@ -1,0 +1,50 @@
+"""Section `check` of params.yaml, and what the checkers look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from components.check.facts import TileFacts
+from components.common.datasets import KINDS, Dataset, FileKind, Split, Subset
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckConfig:
+    """Section `check` of params.yaml: limits that depend on the data, and how many processes read it."""
+
+    max_dsm_missing_share: float  # share of a tile's heights that may be missing before it is an error, 0..1
+    max_disagreement_share: float  # share of eroded label pixels that may contradict the full label, 0..1
+    max_class_share_deviation: float  # between class shares and the known ones, percent points, >= 0
+    workers: int  # processes, each about 250 MB; 0: one per core
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for key in ("max_dsm_missing_share", "max_disagreement_share"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ValueError(f"{key} is {getattr(self, key)}; expected a share in 0..1")
+        if not 0 <= self.max_class_share_deviation <= 100:
+            raise ValueError(
+                f"max_class_share_deviation is {self.max_class_share_deviation}; expected percent points in 0..100"
+            )
+        if self.workers < 0:
+            raise ValueError(f"workers is {self.workers}; expected a whole number >= 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Everything that a checker may look at."""
+
+    dataset: Dataset
+    tiles: Mapping[str, TileFacts]  # in the order of the report
+    splits: tuple[Split, ...]  # the chosen one, or all that the data set has
+    chosen: bool  # whether one split was asked for
+    limits: CheckConfig
+
+    def subset(self, tile: str) -> Subset | None:
+        """Subset of a tile in the chosen split; None: no split was chosen."""
+        return self.splits[0].subset_of(tile) if self.chosen else None
+
+    def kinds(self) -> tuple[FileKind, ...]:
+        """The files that every tile has."""
+        return tuple(kind for kind in KINDS if self.dataset.pattern(kind) is not None)

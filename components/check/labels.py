@@ -1,0 +1,93 @@
+"""Checkers of the labels: do they follow the data set's legend, and do the full and the eroded one agree?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from components.check.config import Subject
+from components.check.facts import LabelFacts, TileFacts
+from components.check.findings import Finding, finding
+from components.common.datasets import FileKind
+
+FOREIGN_SHARE = 0.5
+"""Of a label picture, however lossy, most pixels are near a colour of the legend; of an image, few are."""
+
+ERODED_BOUNDARIES = 0.1
+"""An eroded label has hardly any pixel next to another class; one with this share of the full label's is full."""
+
+
+def legend(subject: Subject) -> Iterator[Finding]:
+    """Colours or values that are not exactly those of the classes."""
+    for tile, kind, facts, label in _labels(subject):
+        place = facts.places[kind]
+        if label.foreign_px > FOREIGN_SHARE * label.all_px:
+            sentence = (
+                f"{_share(label.foreign_px, label)} are nowhere near a class of the data set: an image under the "
+                "label's name, or another legend? Put the label in its place or mend classes in dataset.yaml"
+            )
+            yield finding("label-foreign", sentence, tile, place)
+            continue
+        if label.snapped_px:
+            sentence = f"{_share(label.snapped_px, label)} are not exactly of a class's colour; given to the nearest"
+            yield finding("colours-snapped", sentence, tile, place)
+        if label.unknown_px:
+            sentence = (
+                f"{_share(label.unknown_px, label)} are of no class, for example {label.unknown}; they are ignored, "
+                "and preprocess stops if they are more than preprocess.max_unknown_share"
+            )
+            yield finding("colours-unknown", sentence, tile, place)
+
+
+def classes_there(subject: Subject) -> Iterator[Finding]:
+    """Labels without a class, or with a single one."""
+    for tile, kind, facts, label in _labels(subject):
+        there = [c.name for c, px in zip(subject.dataset.classes, label.class_px, strict=True) if px]
+        if label.foreign_px > FOREIGN_SHARE * label.all_px:
+            continue
+        if not there:
+            yield finding("label-blank", "holds no class at all; copy or download it again", tile, facts.places[kind])
+        elif len(there) == 1 and kind == "label":
+            yield finding("label-constant", f"holds nothing but {there[0]}", tile, facts.places[kind])
+
+
+def boundaries(subject: Subject) -> Iterator[Finding]:
+    """A full label where the eroded one should be, and the other way round."""
+    for tile, facts in subject.tiles.items():
+        full, eroded = facts.label, facts.eroded
+        if full is not None and not full.boundary_px and full.ignored_px and _classes(full) > 1:
+            sentence = "nowhere do two classes meet: is it the eroded label (noBoundary)? Scores would be too good"
+            yield finding("label-eroded", sentence, tile, facts.places["label"])
+        elif full is not None and eroded is not None and full.boundary_px:
+            if eroded.boundary_px > ERODED_BOUNDARIES * full.boundary_px:
+                sentence = "classes meet as in the full label: is it the full label? Scores on it would be too low"
+                yield finding("eroded-full", sentence, tile, facts.places["eroded"])
+
+
+def agreement(subject: Subject) -> Iterator[Finding]:
+    """Pixels that have one class in the full label and another in the eroded one."""
+    limit = subject.limits.max_disagreement_share
+    for tile, facts in subject.tiles.items():
+        eroded = facts.eroded
+        if eroded is None or eroded.differing_px <= limit * eroded.compared_px:
+            continue
+        sentence = (
+            f"{100 * eroded.differing_px / eroded.compared_px:.3g} % of its pixels have another class than in the full "
+            f"label, more than {100 * limit:g} % (check.max_disagreement_share): are both of this tile?"
+        )
+        yield finding("eroded-differs", sentence, tile, facts.places["eroded"])
+
+
+def _labels(subject: Subject) -> Iterator[tuple[str, FileKind, TileFacts, LabelFacts]]:
+    for tile, facts in subject.tiles.items():
+        if facts.label is not None:
+            yield tile, "label", facts, facts.label
+        if facts.eroded is not None:
+            yield tile, "eroded", facts, facts.eroded
+
+
+def _classes(label: LabelFacts) -> int:
+    return sum(px > 0 for px in label.class_px)
+
+
+def _share(px: int, label: LabelFacts) -> str:
+    return f"{px:,} px ({100 * px / label.all_px:.3g} %)"

@@ -1,0 +1,129 @@
+"""The step `check`: every raw tile opened, every known trap looked for -> one report; errors stop the pipeline."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.check import files, heights, images, labels, places, whole
+from components.check.config import CheckConfig, Subject
+from components.check.findings import CODES, SEVERITIES, Finding
+from components.check.report import Report, as_document
+from components.check.scan import TileJob, scan_tile
+from components.common import datasets
+from components.common.datasets import DataConfig, FileKind, Split
+from components.common.errors import DataError
+from components.common.files import write_json
+from components.common.pool import pooled
+from components.common.progress import track
+from components.common.rawtree import RawTree, read_raw_tree
+
+log = logging.getLogger(__name__)
+
+CHECKERS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
+    files.troubles,
+    files.missing_files,
+    files.missing_tiles,
+    files.known_trouble,
+    places.layers,
+    places.reference_systems,
+    places.georeferences,
+    places.ground_sizes,
+    places.places_by_id,
+    places.sizes,
+    images.contents,
+    images.labels_in_their_place,
+    images.colour_tags,
+    images.infrared,
+    images.odd_order,
+    heights.presence,
+    heights.outliers,
+    heights.saturation,
+    heights.units,
+    heights.reference,
+    labels.legend,
+    labels.classes_there,
+    labels.boundaries,
+    labels.agreement,
+    whole.duplicates,
+    whole.same_files,
+    whole.overlaps,
+    whole.class_shares,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """A finished check without errors."""
+
+    report: Report
+    path: Path
+
+
+def run(data: DataConfig, config: CheckConfig, raw: Path, report: Path) -> CheckResult:
+    """Check the tiles of the split, write the report, stop on errors.
+
+    Args:
+        data: which split of which data set.
+        config: the limits.
+        raw: folder of the acquire step.
+        report: file to write, also when there are errors.
+
+    Raises:
+        DataError: there are findings that preprocess would refuse or that would make the figures wrong.
+        ParamsError: the data set has no split of this name.
+    """
+    tree = read_raw_tree(raw)
+    if tree.dataset.name != data.dataset:
+        raise DataError(f"{raw}: holds {tree.dataset.name}, but data.dataset is {data.dataset}; run the acquire step")
+    found = examine(tree, (datasets.split(data.dataset, data.split),), True, config)
+    write_json(report, as_document(found))
+    counts = found.counts
+    log.info("%s: %s", report, ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES))
+    errors = [one for one in found.findings if one.severity == "error"]
+    if errors:
+        raise DataError(
+            f"{raw}: {len(errors)} error{'s' * (len(errors) > 1)}, the first in {errors[0].line}; all are in {report}, "
+            f"and `mobanet data check {raw} --split {data.split}` shows them"
+        )
+    return CheckResult(found, report)
+
+
+def examine(
+    tree: RawTree, splits: tuple[Split, ...], chosen: bool, config: CheckConfig, findings: tuple[Finding, ...] = ()
+) -> Report:
+    """Read every tile and run every checker.
+
+    Args:
+        tree: the tiles.
+        splits: those to judge by.
+        chosen: whether only the tiles of the one split given are looked at.
+        config: the limits.
+        findings: what is known already.
+    """
+    tiles = [tile for tile in (splits[0].tiles if chosen else tree.tiles) if tree.tiles.get(tile)]
+    read = pooled(scan_tile, list(_jobs(tree, tiles)), config.workers)
+    facts = {found.tile: found for found in track(read, "checking tiles", len(tiles))}
+    subject = Subject(tree.dataset, facts, splits, chosen, config)
+    everything = {*findings, *(one for checker in CHECKERS for one in checker(subject))}
+    order = {tile: number for number, tile in enumerate(facts)}
+    return Report(str(tree.folder), tree.source, subject, tuple(sorted(everything, key=lambda one: _rank(one, order))))
+
+
+def _jobs(tree: RawTree, tiles: list[str]) -> Iterator[TileJob]:
+    """A job per tile; a file that several tiles share is read with the first of them."""
+    seen: set[str] = set()
+    for tile in tiles:
+        places = dict(tree.tiles[tile])
+        skim: frozenset[FileKind] = frozenset(kind for kind, place in places.items() if place in seen)
+        seen.update(places.values())
+        yield TileJob(tree.folder, tree.dataset, tree.source == "folder", tile, places, skim)
+
+
+def _rank(one: Finding, order: dict[str, int]) -> tuple[int, int, int, str, str, str]:
+    """Worst first, then in the order of the codes and of the tiles."""
+    place = order.get(one.tile or "", -1 if one.tile is None else len(order))
+    code = list(CODES).index(one.code)
+    return SEVERITIES.index(one.severity), code, place, one.tile or "", one.file or "", one.sentence

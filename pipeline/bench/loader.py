@@ -1,0 +1,191 @@
+"""`mobanet bench data`: how many crops a second the loader hands over, and what memory it takes, beside two other ways.
+
+In: nothing but options; tiles are generated in a temporary folder. Out: a table or JSON on stdout. All ways cut the
+same crops with as many workers, one after the other in one run, from files that lie in the page cache.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from components.common.errors import ParamsError
+from components.common.params import section
+from pipeline.bench.memory import MB, private_bytes
+
+log = logging.getLogger(__name__)
+
+LOADER, TWICE, RASTERIO, CACHED = "loader", "loader, twice the tiles", "rasterio", "cached"
+WAYS = {
+    LOADER: "the loader",
+    TWICE: "the loader, twice as many tiles",
+    RASTERIO: "rasterio windows",
+    CACHED: "float32 arrays in each worker",
+}
+
+STEPS = 2**31
+"""More than a bench can reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is measured."""
+
+    tiles: int  # >= 1
+    side_px: int  # of a tile
+    crop_px: int  # side of a crop, <= side_px
+    batch_size: int  # crops, >= 2
+    workers: int  # processes, >= 0
+    seconds: float  # of measuring, for each way, > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one way of feeding comes to."""
+
+    crops_per_s: float
+    private_mb: float  # of the largest worker; without workers, of this process
+
+
+def bench(
+    tiles: Annotated[int, typer.Option(min=1, help="Tiles to cut from.")] = 4,
+    side: Annotated[int, typer.Option(min=16, max=20000, metavar="PX", help="Side of a tile, pixels.")] = 6000,
+    crop: Annotated[int, typer.Option(min=8, metavar="PX", help="Side of a crop, pixels.")] = 256,
+    batch: Annotated[int, typer.Option(min=2, metavar="N", help="Crops in a batch.")] = 24,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that cut. [default: one per core]")] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="How long to measure each way.")] = 8.0,
+    params: Annotated[Path, typer.Option(metavar="FILE", help="For the rest of section `train`.")] = Path(
+        "params.yaml"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Measure crops per second and memory of the loader, beside rasterio windows and tiles cached in each worker.
+
+    Tiles are generated in the system's temporary folder (TMPDIR), about 0.9 GB for each of 6000 x 6000 px, and removed
+    afterwards. Every way reads from a warm page cache.
+    """
+    if crop > side:
+        raise ParamsError(f"--crop is {crop}, more than the tile's side of {side} px; make it smaller")
+    cores = len(os.sched_getaffinity(0))
+    setting = Setting(tiles, side, crop, batch, cores if workers is None else workers, seconds)
+    figures = measure(setting, params)
+    facts = dataclasses.asdict(setting) | {"cores": cores}
+    if as_json:
+        ways = {name: dataclasses.asdict(f) if f else None for name, f in figures.items()}
+        typer.echo(json.dumps({**facts, "ways": ways, "ratios": ratios(figures)}, indent=2))
+    else:
+        Console().print(_table(setting, figures))
+
+
+def measure(setting: Setting, params: Path) -> dict[str, Figures | None]:
+    """Figures by way; None where the machine has too little memory for it.
+
+    Raises:
+        ParamsError: `params` cannot be used.
+    """
+    from components.train.config import TrainConfig
+    from components.train.data import Crops, batches
+    from pipeline.bench import rivals
+    from pipeline.bench.tiles import make_store
+
+    train = section(params, "train", TrainConfig)
+    stride_px = min(train.validation.stride_px, setting.crop_px)
+    config = dataclasses.replace(
+        train,
+        steps=STEPS,
+        batch_size=setting.batch_size,
+        crop_px=setting.crop_px,
+        flips=True,
+        validation=dataclasses.replace(train.validation, stride_px=stride_px),
+    )
+    with tempfile.TemporaryDirectory(prefix="mobanet-bench-") as name:
+        folder = Path(name)
+        store = make_store(folder, 2 * setting.tiles, setting.side_px, tiffs=setting.tiles)
+        few, all_tiles = store.manifest.tiles[: setting.tiles], store.manifest.tiles
+        places = Crops(store, few, config).places(0, 100_000)
+        cuts, loading = (places, setting.crop_px), (setting.batch_size, setting.workers)
+        ways: dict[str, Callable[[], Generator[Any, None, None]]] = {
+            LOADER: lambda: batches(Crops(store, few, config), config, setting.workers, 1),
+            TWICE: lambda: batches(Crops(store, all_tiles, config), config, setting.workers, 1),
+            RASTERIO: lambda: rivals.stream(rivals.RasterioCrops(folder, *cuts), *loading),
+            CACHED: lambda: rivals.stream(rivals.CachedCrops(store, setting.tiles, *cuts), *loading),
+        }
+        fits = _fits(setting, rivals.cached_bytes(setting.side_px))
+        _read_all(folder)
+        return {way: _figures(start, setting) if fits or way != CACHED else None for way, start in ways.items()}
+
+
+def ratios(figures: dict[str, Figures | None]) -> dict[str, float | None]:
+    """How many times as fast the loader is as each other way; None where that was not measured."""
+    ours = figures[LOADER]
+    assert ours
+    others = {way: figures[way] for way in (RASTERIO, CACHED)}
+    return {f"{LOADER}/{way}": ours.crops_per_s / f.crops_per_s if f else None for way, f in others.items()}
+
+
+def _fits(setting: Setting, cached_bytes: int) -> bool:
+    """Whether every worker can cache all tiles without the machine running out of memory."""
+    needed, free = cached_bytes * setting.tiles * max(setting.workers, 1), psutil.virtual_memory().available
+    if needed > 0.8 * free:
+        log.info("tiles cached in workers: not measured, they take %d MB of %d MB free", needed // MB, free // MB)
+    return needed <= 0.8 * free
+
+
+def _read_all(folder: Path) -> None:
+    """Bring every file into the page cache."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            while file.read(16 * MB):
+                pass
+
+
+def _figures(start: Callable[[], Generator[Any, None, None]], setting: Setting) -> Figures:
+    others = set(multiprocessing.active_children())
+    stream = start()
+    _count(stream, 4 * max(setting.workers, 1), setting.seconds / 2)  # caches, open files, page tables
+    begun = time.monotonic()
+    batches = _count(stream, 1, setting.seconds)
+    rate = batches * setting.batch_size / (time.monotonic() - begun)
+    workers = [process.pid for process in set(multiprocessing.active_children()) - others]
+    private = max(private_bytes(pid) for pid in workers or [None])
+    stream.close()
+    return Figures(rate, private / MB)
+
+
+def _count(stream: Iterator[object], least: int, seconds: float) -> int:
+    """Take batches, at least so many and for so long; how many they were."""
+    end = time.monotonic() + seconds
+    return next(count for count, _ in enumerate(stream, start=1) if count >= least and time.monotonic() >= end)
+
+
+def _table(setting: Setting, figures: dict[str, Figures | None]) -> Table:
+    title = (
+        f"Crops of {setting.crop_px} px in batches of {setting.batch_size}, flipped at random, from {setting.tiles} "
+        f"tiles of {setting.side_px} px; {setting.workers} workers; warm page cache"
+    )
+    table = Table("way of feeding", title=title, title_justify="left")
+    for column in ("crops/s", "loader is faster by", "MB per worker"):
+        table.add_column(column, justify="right")
+    times = ratios(figures)
+    for way, about in WAYS.items():
+        if figure := figures[way]:
+            ratio = times.get(f"{LOADER}/{way}")
+            faster = f"{ratio:.1f} x" if ratio else ""
+            table.add_row(about, f"{figure.crops_per_s:,.0f}", faster, f"{figure.private_mb:,.0f}")
+        else:
+            table.add_row(about, "too little memory", "", "")
+    return table

@@ -1,0 +1,1 @@
+"""The commands of `mobanet`, a file per topic."""

@@ -1,0 +1,59 @@
+"""`mobanet model`: look at networks without training one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from components.common import datasets
+from components.common.errors import ParamsError
+from components.common.params import section
+
+
+def info(
+    backbone: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="timm name, e.g. vit_large_patch14_dinov2, in the paper's network."),
+    ] = None,
+    params: Annotated[Path, typer.Option(metavar="FILE", help="Without --backbone: its section `model`.")] = Path(
+        "params.yaml"
+    ),
+    aux_heads: Annotated[bool, typer.Option(help="With the two auxiliary heads of training.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Count the weights of a network: total and trainable, overall and by part.
+
+    Nothing is downloaded and no memory is taken for the weights, so the largest backbones are counted at once.
+    """
+    from components.train.config import ModelParams
+    from model import MoBaNetConfig
+    from model.mobanet import count_parameters, on_meta
+
+    try:
+        if backbone:
+            config = MoBaNetConfig(backbone=backbone)
+        else:
+            data = section(params, "data", datasets.DataConfig)
+            dataset = datasets.dataset(data.dataset, data.image)
+            config = section(params, "model", ModelParams).network(len(dataset.classes), len(dataset.image.bands))
+        network = on_meta(dataclasses.replace(config, aux_heads=aux_heads and config.aux_heads))
+    except ValueError as error:
+        raise ParamsError(str(error)) from None
+    parts = {name: dataclasses.asdict(count) for name, count in count_parameters(network).items()}
+    whole = parts.pop("network")
+    if as_json:
+        typer.echo(json.dumps({"backbone": config.backbone, **whole, "parts": parts}, indent=2))
+        return
+    table = Table("part", title=f"{config.backbone}, patch size {network.patch_size} px", title_justify="left")
+    for column in ("total", "trainable"):
+        table.add_column(column, justify="right")
+    for name, count in parts.items():
+        table.add_row(name, f"{count['total']:,}", f"{count['trainable']:,}", end_section=name == list(parts)[-1])
+    table.add_row("network", f"{whole['total']:,}", f"{whole['trainable']:,}")
+    Console().print(table)

@@ -1,0 +1,176 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rasterio import Affine
+from rasterio.warp import transform
+
+from components.common.errors import DataError
+from components.common.rasters import Grid, open_raster, parse_crs
+from components.preprocess import layers
+from components.preprocess.layers import Layer, bands_of, fit
+from tests.components.preprocess.conftest import write_tiff
+
+HERE = Affine(0.5, 0, 366000, 0, -0.5, 5807000)
+UTM33, UTM32 = parse_crs("EPSG:32633"), parse_crs("EPSG:32632")
+IMAGE = Grid(60, 80, HERE, UTM33)
+
+
+def plane(grid_transform, height, width):
+    """A slope that is a function of the place on the map alone: 0.1 m per metre east, -0.05 m per metre north."""
+    rows = np.arange(height) + 0.5
+    columns = np.arange(width) + 0.5
+    x, y = grid_transform @ (columns[None, :] + 0 * rows[:, None], rows[:, None] + 0 * columns[None, :])
+    return (40 + 0.1 * (x - 366000) - 0.05 * (y - 5807000)).astype(np.float32)
+
+
+def over(tmp_path, pixels_BHW, use, *, image=IMAGE, warp=True, max_pad_px=8, **profile):
+    """What `use` makes of a layer on the image's grid, and the note."""
+    path = tmp_path / "a.tif"
+    path.unlink(missing_ok=True)
+    write_tiff(path, pixels_BHW, **profile)
+    with open_raster(path, bands=pixels_BHW.shape[0], dtypes=(str(pixels_BHW.dtype),)) as file:
+        place = fit(file, image, "a.tif", max_pad_px=max_pad_px, warp=warp)
+        return use(Layer(file, place)), place.note
+
+
+def metres(layer, step=17):
+    starts = range(0, IMAGE.height_px, step)
+    return np.concatenate([layer.metres(slice(s, min(s + step, IMAGE.height_px))) for s in starts])
+
+
+def picture(layer, step=17):
+    starts = range(0, IMAGE.height_px, step)
+    parts = [layer.picture(slice(s, min(s + step, IMAGE.height_px))) for s in starts]
+    masks = [np.zeros(pixels.shape[1:], bool) if mask is None else mask for pixels, mask in parts]
+    return np.concatenate([pixels for pixels, _ in parts], axis=1), np.concatenate(masks)
+
+
+def test_a_layer_on_the_images_grid_comes_as_it_is(tmp_path):
+    dsm_BHW = plane(HERE, 60, 80)[None]
+    got_HW, note = over(tmp_path, dsm_BHW, metres, transform=HERE, crs="EPSG:32633")
+    np.testing.assert_array_equal(got_HW, dsm_BHW[0])
+    assert note == ""
+
+
+@pytest.mark.parametrize("step", [1, 3, 100])
+def test_padded_heights_repeat_the_edge_at_every_side(tmp_path, step):
+    inner_HW = plane(HERE, 60, 80)[3:58, 2:79]
+    place = HERE @ Affine.translation(2, 3)
+    got_HW, note = over(
+        tmp_path, inner_HW[None], lambda layer: metres(layer, step), warp=False, transform=place, crs="EPSG:32633"
+    )
+    np.testing.assert_array_equal(got_HW, np.pad(inner_HW, ((3, 2), (2, 1)), mode="edge"))
+    sides = "3 px at the top, 2 px at the bottom, 2 px at the left, 1 px at the right"
+    assert note == f"a.tif: smaller than the image; padded {sides}"
+
+
+def test_padded_pictures_are_missing_at_the_edge(tmp_path):
+    label_BHW = np.full((3, 57, 80), 7, np.uint8)
+    (pixels_BHW, missing_HW), _ = over(tmp_path, label_BHW, picture, transform=None)
+    assert pixels_BHW.shape == (3, 60, 80)
+    assert np.argwhere(missing_HW.any(1)).ravel().tolist() == [57, 58, 59]
+
+
+@pytest.mark.parametrize(
+    ("place", "height", "width"),
+    [
+        (HERE @ Affine.translation(-10.3, -7.6), 90, 110),  # shifted by parts of a pixel
+        (HERE @ Affine.scale(2) @ Affine.translation(-3, -3), 40, 50),  # half the resolution
+        (HERE @ Affine.scale(0.25) @ Affine.translation(-20, -20), 290, 370),  # four times the resolution
+        (HERE @ Affine.rotation(12) @ Affine.translation(-40, -40), 160, 190),
+        (HERE @ Affine.translation(-2000, -1000), 1500, 2500),  # a mosaic around many tiles
+    ],
+)
+def test_a_warped_slope_is_the_same_slope(tmp_path, place, height, width):
+    dsm_BHW = plane(place, height, width)[None]
+    got_HW, note = over(tmp_path, dsm_BHW, metres, transform=place, crs="EPSG:32633")
+    np.testing.assert_allclose(got_HW, plane(HERE, 60, 80), atol=0.01)
+    assert note.startswith("a.tif: ")
+    assert note.endswith("; warped onto the image's grid")
+
+
+def test_a_layer_in_another_reference_system_is_brought_into_the_images(tmp_path):
+    corner_x, corner_y = transform(UTM33, UTM32, [HERE.c], [HERE.f])
+    place = Affine(0.5, 0, corner_x[0] - 40, 0, -0.5, corner_y[0] + 40)
+    x, y = place @ (np.arange(300) + 0.5, np.full(300, 0.5))
+    rows, columns = np.mgrid[:300, :300] + 0.5
+    x, y = place @ (columns.ravel(), rows.ravel())
+    east, north = transform(UTM32, UTM33, x, y)
+    dsm_HW = 40 + 0.1 * (np.array(east) - 366000) - 0.05 * (np.array(north) - 5807000)
+    dsm_BHW = dsm_HW.reshape(1, 300, 300).astype(np.float32)
+    got_HW, note = over(tmp_path, dsm_BHW, metres, transform=place, crs="EPSG:32632")
+    np.testing.assert_allclose(got_HW, plane(HERE, 60, 80), atol=0.02)
+    assert note == "a.tif: its reference system is EPSG:32632, the image's EPSG:32633; warped onto the image's grid"
+
+
+@pytest.mark.parametrize("nodata", [-9999.0, None])
+def test_what_was_not_measured_is_never_mixed_into_heights(tmp_path, nodata):
+    place = HERE @ Affine.translation(-10.5, -10.5)
+    dsm_BHW = plane(place, 90, 110)[None]
+    dsm_BHW[0, 40:44, 50:54] = -9999  # by rows 29.5 to 33.5 and columns 39.5 to 43.5 of the image
+    dsm_BHW[0, 60, 70] = np.nan
+    got_HW, _ = over(tmp_path, dsm_BHW, metres, transform=place, crs="EPSG:32633", nodata=nodata)
+    missing_HW = np.isnan(got_HW)
+    assert missing_HW[30:33, 40:43].all()
+    assert not missing_HW[:28].any()
+    assert missing_HW.sum() <= 5 * 5 + 4
+    np.testing.assert_allclose(got_HW[~missing_HW], plane(HERE, 60, 80)[~missing_HW], atol=0.06)
+
+
+def test_what_a_layer_does_not_cover_is_missing(tmp_path):
+    place = HERE @ Affine.translation(30, 20)
+    got_HW, _ = over(tmp_path, plane(place, 90, 110)[None], metres, transform=place, crs="EPSG:32633")
+    assert (np.isnan(got_HW[:20]).all(), np.isnan(got_HW[:, :30]).all()) == (True, True)
+    assert np.isfinite(got_HW[20:, 30:]).all()
+    label_BHW = np.full((1, 90, 110), 0, np.uint8)
+    (_, missing_HW), _ = over(tmp_path, label_BHW, picture, transform=place, crs="EPSG:32633")
+    assert (missing_HW[:20].all(), missing_HW[:, :30].all(), missing_HW[20:, 30:].any()) == (True, True, False)
+    elsewhere = HERE @ Affine.translation(5000, 0)
+    got_HW, _ = over(tmp_path, plane(elsewhere, 90, 110)[None], metres, transform=elsewhere, crs="EPSG:32633")
+    assert np.isnan(got_HW).all()
+
+
+def test_warped_pictures_take_the_nearest_pixel_and_no_other_value(tmp_path):
+    place = HERE @ Affine.scale(2)
+    label_BHW = np.random.default_rng(0).choice(np.array([0, 100, 255], np.uint8), (3, 30, 40))
+    (pixels_BHW, missing_HW), _ = over(tmp_path, label_BHW, picture, transform=place, crs="EPSG:32633")
+    np.testing.assert_array_equal(pixels_BHW, label_BHW.repeat(2, 1).repeat(2, 2))
+    assert not missing_HW.any()
+
+
+def test_a_fine_layer_is_warped_in_parts_alike(tmp_path, monkeypatch):
+    place = HERE @ Affine.scale(0.25) @ Affine.translation(-20, -20)
+    dsm_BHW = plane(place, 290, 370)[None] + np.random.default_rng(0).normal(size=(1, 290, 370)).astype(np.float32)
+    whole_HW, _ = over(tmp_path, dsm_BHW, metres, transform=place, crs="EPSG:32633")
+    monkeypatch.setattr(layers, "MOST_PX", 10_000)
+    parts_HW, _ = over(tmp_path, dsm_BHW, metres, transform=place, crs="EPSG:32633")
+    np.testing.assert_allclose(parts_HW, whole_HW, atol=1e-3)
+
+
+def test_benchmark_data_are_never_warped(tmp_path):
+    with pytest.raises(
+        DataError, match="20 px right of.*check that both files are of one tile and their world files right"
+    ):
+        over(tmp_path, np.zeros((1, 60, 80), np.uint8), metres, warp=False, transform=HERE @ Affine.translation(20, 0))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(("image", "place"), [(Grid(60, 80, None, None), HERE), (IMAGE, None)])
+def test_without_a_georeference_of_both_the_sizes_must_match(tmp_path, image, place):
+    with pytest.raises(DataError, match="a.tif: is 90 x 60 px.*without a georeference of both files"):
+        over(tmp_path, np.zeros((1, 60, 90), np.uint8), metres, image=image, transform=place)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "multiple"), [(6000, 6000, 10), (1, 1, 1), (130, 200_000, 10), (999, 7, 6)]
+)
+def test_bands_cover_every_row_once_and_end_at_multiples(height, width, multiple):
+    bands = bands_of(Grid(height, width, None, None), multiple)
+    assert [row for band in bands for row in range(band.start, band.stop)] == list(range(height))
+    assert all((band.stop - band.start) % multiple == 0 for band in bands[:-1])
+
+
+def test_a_path_in_a_note_is_the_name_that_was_given(tmp_path):
+    _, note = over(tmp_path, np.zeros((1, 58, 80), np.uint8), metres, transform=None)
+    assert str(Path(tmp_path)) not in note
