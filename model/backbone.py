@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from model.config import MoBaNetConfig
 
@@ -31,6 +32,7 @@ class PlainViT(nn.Module):
         self.depth: int = len(vit.blocks)
         self.num_prefix_tokens: int = vit.num_prefix_tokens
         self.patch_size: int = vit.patch_embed.patch_size[0]
+        self.checkpoint_blocks = False  # True: a block's activations are computed again in the backward pass
 
     @property
     def patch_embedding(self) -> nn.Conv2d:
@@ -58,7 +60,10 @@ class PlainViT(nn.Module):
     def run(self, tokens_BTC: Tensor, first: int, last: int) -> Tensor:
         """Apply the blocks `first` to `last`, both included."""
         for block in self.vit.blocks[first : last + 1]:
-            tokens_BTC = block(tokens_BTC)
+            if self.checkpoint_blocks and torch.is_grad_enabled():
+                tokens_BTC = checkpoint(block, tokens_BTC, use_reentrant=False)
+            else:
+                tokens_BTC = block(tokens_BTC)
         return tokens_BTC
 
     def norm(self, tokens_BTC: Tensor) -> Tensor:

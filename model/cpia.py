@@ -37,7 +37,7 @@ class CPIA(nn.Module):
         own_MBNC = shared_BNC * self.gamma_MC[:, None, None] + self.beta_MC[:, None, None]
         prompt_MBNC = shared_BNC + own_MBNC
         change_MBNC: Tensor = prompt_MBNC if self.adapter is None else self.adapter(tokens_MBNC, prompt_MBNC)
-        return tokens_MBNC + change_MBNC
+        return tokens_MBNC + change_MBNC.to(tokens_MBNC.dtype)  # the sequence stays as narrow as it came
 
 
 class PromptAdapter(nn.Module):

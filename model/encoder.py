@@ -90,7 +90,8 @@ class Encoder(nn.Module):
                 prompted = self.cpia[index](tokens[:, prefix:].unflatten(0, (len(self.modalities), -1)))
                 tokens = torch.cat([tokens[:, :prefix], prompted.flatten(0, 1)], dim=1)
             tokens = self.backbone.run(tokens, first, tap)
-            features = self.backbone.norm(tokens)[:, prefix:]  # a copy: the sequence itself goes on without the norm
+            # A copy, as narrow as the sequence (autocast norms in float32); the sequence goes on without the norm.
+            features = self.backbone.norm(tokens)[:, prefix:].to(tokens.dtype)
             stages.append(self._stage(index, features.transpose(1, 2).unflatten(2, grid)))
             first = tap + 1
         return stages

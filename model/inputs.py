@@ -30,8 +30,8 @@ def normalise(
         float32 image with about zero mean and unit deviation, and float32 DSM without NaN.
     """
     shape = (1, -1, 1, 1)
-    mean_1C11 = torch.tensor(mean, dtype=torch.float32, device=image_BCHW.device).reshape(shape)
-    std_1C11 = torch.tensor(std, dtype=torch.float32, device=image_BCHW.device).reshape(shape)
+    on_cpu = (torch.tensor(values, dtype=torch.float32).reshape(shape) for values in (mean, std))
+    mean_1C11, std_1C11 = (values.to(image_BCHW.device, non_blocking=True) for values in on_cpu)
     rgb_BCHW = (image_BCHW.float() / 255 - mean_1C11) / std_1C11
     return rgb_BCHW, torch.where(torch.isnan(dsm_B1HW), 0.0, dsm_B1HW.float())
 

@@ -28,6 +28,21 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
+def resize_by_products(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """As `resize`, in float32, by one matrix product per side.
+
+    The backward pass of interpolation adds into few cells from many threads, in no fixed order; a product's does not.
+    """
+    with torch.autocast(maps.device.type, enabled=False):
+        rows_Hh, columns_Ww = (_bilinear(old, new, maps.device) for old, new in zip(maps.shape[-2:], size, strict=True))
+        return rows_Hh @ (maps.float() @ columns_Ww.T)
+
+
+def _bilinear(old: int, new: int, device: torch.device) -> Tensor:
+    """Matrix `[new, old]` that resizes one side."""
+    return F.interpolate(torch.eye(old, device=device)[None], size=new, mode="linear", align_corners=False)[0].T
+
+
 class PyramidPooling(nn.Module):
     """The map beside its own averages over 1, 2, 3 and 6 cells a side, mixed by a 3x3 block."""
 
@@ -59,6 +74,7 @@ class UPerNet(nn.Module):
         self.smooths = nn.ModuleList(block(channels, channels, 3) for _ in range(3))
         self.bottleneck = block(4 * channels, channels, 3)
         self.classifier = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(channels, num_classes, 1, bias=False))
+        self.resize_logits = resize
 
     def forward(self, stages: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Logits `[B, K, *size]` of four maps of equal size."""
@@ -67,7 +83,7 @@ class UPerNet(nn.Module):
         for index in (2, 1, 0):
             sums.insert(0, self.laterals[index](stages[index]) + sums[0])
         maps = [smooth(total) for smooth, total in zip(self.smooths, sums[:3], strict=True)] + [top]
-        return resize(self.classifier(self.bottleneck(torch.cat(maps, dim=1))), size)
+        return self.resize_logits(self.classifier(self.bottleneck(torch.cat(maps, dim=1))).float(), size)
 
 
 class AuxiliaryHead(nn.Module):
@@ -79,7 +95,8 @@ class AuxiliaryHead(nn.Module):
         self.block = block(inputs, inputs, 3)
         self.dropout = nn.Dropout(0.1)
         self.classifier = nn.Conv2d(inputs, num_classes, 1, bias=False)
+        self.resize_logits = resize
 
     def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits `[B, K, *size]`."""
-        return resize(self.classifier(self.dropout(self.block(maps))), size)
+        return self.resize_logits(self.classifier(self.dropout(self.block(maps))).float(), size)

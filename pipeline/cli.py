@@ -11,7 +11,7 @@ import typer
 
 from components.common.door import exit_code
 from pipeline import __version__
-from pipeline.bench import loader, preprocess
+from pipeline.bench import loader, preprocess, training
 from pipeline.commands import check, data, model
 
 app = typer.Typer(
@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "model": ("Look at networks.", {"info": model.info}),
     "bench": (
         "Measure speed and memory, as ratios in one run.",
-        {"data": loader.bench, "preprocess": preprocess.bench},
+        {"data": loader.bench, "preprocess": preprocess.bench, "train": training.train, "curves": training.curves},
     ),
 }
 """Topic -> what it is about, and its commands by name."""

@@ -86,7 +86,6 @@ def describe_heights(heights: Heights) -> str:
             local = f"the local ground (lowest surface within about {radius_m:g} m)"
         return f"height above {local} in metres, divided by {heights.scale_m:g}, {limits}"
     if heights.percentiles is not None:
-        return "the percentiles {:g} and {:g} of each tile's own heights become 0 and 1, {}".format(
-            *heights.percentiles, limits
-        )
+        lowest, highest = heights.percentiles
+        return f"the percentiles {lowest:g} and {highest:g} of each tile's own heights become 0 and 1, {limits}"
     return f"absolute height in metres, minus {heights.offset_m:g}, divided by {heights.scale_m:g}, {limits}"

@@ -123,11 +123,16 @@ def trained_state(network: nn.Module) -> dict[str, Tensor]:
 
 def _restore_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     parameters = dict(network.named_parameters())
+    fused = optimizer.defaults.get("fused", False)  # its step counts are beside the weights, not on the CPU
     for key, value in tensors.items():
         if key.startswith("optimizer/"):
             _, kind, name = key.split("/", 2)
-            device = value.device if kind == "step" else parameters[name].device
-            optimizer.state[parameters[name]][kind] = value.to(device)
+            parameter = parameters[name]
+            if kind == "step":
+                value = value.to(parameter.device) if fused else value
+            else:
+                value = torch.empty_like(parameter).copy_(value)  # in the weight's own memory format
+            optimizer.state[parameter][kind] = value
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from components.common.tracking import Backend
 from model import MaskingConfig, MoBaNetConfig
+from model.speed import Precision, SpeedConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +50,7 @@ class TrainConfig:
     crop_px: int  # side of a crop, pixels; padded to a multiple of the patch size
     flips: bool  # horizontal and vertical, each with probability 0.5
     labels: Literal["full", "eroded"]  # ground truth to learn from
+    precision: Precision  # float32 | tf32: GPU only | bf16: autocast, trained weights stay float32
     learning_rate: float  # after the warm-up, > 0
     min_learning_rate: float  # at the end of the cosine, >= 0
     warmup_steps: int  # of linear warm-up, >= 0
@@ -72,7 +74,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuntimeConfig:
-    """Section `runtime`: where and how training runs; shapes no number."""
+    """Section `runtime`: where and how training runs; shapes no number beyond its rounding."""
 
     device: Literal["auto", "cpu", "cuda"]
     workers: int  # processes that cut crops; 0: the training process itself
@@ -81,6 +83,7 @@ class RuntimeConfig:
     log_every_steps: int  # steps between log lines, >= 1
     tracking: Backend  # mlflow | none
     experiment: str  # name in MLflow
+    speed: SpeedConfig
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "checkpoint_every_steps", "keep_checkpoints", "log_every_steps")

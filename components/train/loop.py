@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +15,12 @@ from components.common.tracking import Run
 from components.common.windows import Windows
 from components.train.checkpoint import Checkpoints, Progress
 from components.train.config import RuntimeConfig, TrainConfig
-from components.train.data import Batch, Crops, batches
-from components.train.optim import learning_rate
+from components.train.data import Crops, batches
+from components.train.inputs import Inputs, make_inputs, one_ahead
+from components.train.optim import learning_rate, take_step
 from components.train.validation import pictures, selected_step, steps_in_play, validate
-from model import MoBaNet, mask_modalities, segmentation_loss
-from model.inputs import normalise, pad_to_multiple
-from model.losses import IGNORE
+from model import MoBaNet
+from model.speed import Loss, autocast
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Session:
     store: Store
     windows: Windows
     device: torch.device
+    loss: Loss
     checkpoints: Checkpoints
     run: Run
     sent: Mapping[str, int]  # of WATCHED: the last step that the run has
@@ -57,9 +58,9 @@ def fit(session: Session, progress: Progress) -> None:
     since = time.monotonic()
     network.train()
     first = progress.step + 1
-    shown = track(batches(crops, config, runtime.workers, first), "training", config.steps - progress.step, lines=False)
-    for step, batch in enumerate(shown, start=first):
-        losses.append(_step(session, batch, step))
+    shown = track(_inputs(session, crops, first), "training", config.steps - progress.step, lines=False)
+    for step, inputs in enumerate(shown, start=first):
+        losses.append(_step(session, inputs, step))
         progress.step = step
         last = step == config.steps
         if step % runtime.log_every_steps == 0 or last:
@@ -72,27 +73,16 @@ def fit(session: Session, progress: Progress) -> None:
             session.checkpoints.save(network, session.optimizer, progress)
 
 
-def _step(session: Session, batch: Batch, step: int) -> torch.Tensor:
-    """One optimiser step; returns the loss, on the device."""
-    config, device = session.config, session.device
-    seed = config.seed * 1_000_000_007 + step
-    torch.manual_seed(
-        seed
-    )  # dropout; like the mask, a function of the step, so that a resumed run repeats nothing else
-    image, dsm, label = (x.to(device, non_blocking=True) for x in (batch.image_BCHW, batch.dsm_B1HW, batch.label_BHW))
-    manifest = session.store.manifest
-    rgb, dsm = normalise(image, dsm, manifest.image_mean, manifest.image_std)
-    rgb, dsm = mask_modalities(rgb, dsm, config.masking, torch.Generator().manual_seed(seed))
-    patch = session.network.patch_size
-    output = session.network.forward_with_aux(pad_to_multiple(rgb, patch), pad_to_multiple(dsm, patch))
-    target = pad_to_multiple(label[:, None], patch, IGNORE)[:, 0].long()
-    loss = segmentation_loss(output, target, config.aux_weight)
-    for group in session.optimizer.param_groups:
-        group["lr"] = learning_rate(step, config)
-    session.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    session.optimizer.step()
-    return loss.detach()
+def _inputs(session: Session, crops: Crops, first: int) -> Iterator[Inputs]:
+    config, windows, device = session.config, session.windows, session.device
+    loaded = batches(crops, config, session.runtime.workers, first)
+    if session.runtime.speed.on(device).prefetch:
+        return one_ahead(loaded, lambda batch, step: make_inputs(batch, step, config, windows, device), first)
+    return (make_inputs(batch, step, config, windows, device) for step, batch in enumerate(loaded, start=first))
+
+
+def _step(session: Session, inputs: Inputs, step: int) -> torch.Tensor:
+    return take_step(session.loss, session.optimizer, inputs, step, session.config)
 
 
 def _log(session: Session, progress: Progress, loss: float, steps_per_s: float) -> None:
@@ -108,13 +98,15 @@ def _log(session: Session, progress: Progress, loss: float, steps_per_s: float) 
 
 def _validate(session: Session, progress: Progress) -> None:
     config, step = session.config.validation, progress.step
-    figures = validate(session.network, session.store, session.windows, config, session.device)
+    with autocast(session.config.precision, session.device):
+        figures = validate(session.network, session.store, session.windows, config, session.device)
     progress.validations.append({"step": step, **figures})
     session.checkpoints.save_candidate(session.network, step)
     session.checkpoints.drop_candidates_except(steps_in_play(progress.validations, config.guard))
     session.send({f"val/{name}": value for name, value in figures.items()}, step)
-    for tile, picture in pictures(session.network, session.store, session.windows, config.pictures, session.device):
-        session.run.image(f"validation {tile}", picture, step)
+    with autocast(session.config.precision, session.device):
+        for tile, picture in pictures(session.network, session.store, session.windows, config.pictures, session.device):
+            session.run.image(f"validation {tile}", picture, step)
     mious = "  ".join(f"{name.removeprefix('miou_')} {value:.2f}" for name, value in figures.items() if "miou_" in name)
     best = "  best so far" if selected_step(progress.validations, config.guard) == step else ""
     log.info("step %5d  validation mIoU %%: %s  expected %.2f%s", step, mious, figures["expected_miou"], best)

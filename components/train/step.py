@@ -30,6 +30,7 @@ from components.train.validation import selected_step
 from model import MoBaNet
 from model.inputs import padded_side
 from model.mobanet import count_parameters
+from model.speed import loss_function, prepare
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +67,14 @@ def run(
         )
     network, weights_id = _build(config, model, data)
     device = _device(runtime)
-    network.to(device)
-    optimizer = make_optimizer(network, config)
+    speed = runtime.speed.on(device)
+    prepare(network.to(device), config.precision, speed)
+    optimizer = make_optimizer(network, config, speed.fused_optimizer)
     kept = Checkpoints(checkpoints / run_key(_shaping(config, network, weights_id, data)), runtime.keep_checkpoints)
     progress = kept.restore(network, optimizer)
     if progress.step:
         log.info("going on from step %d of %d (%s)", progress.step, config.steps, kept.folder)
+    loss = loss_function(network, config.precision, speed, config.aux_weight)
     windows = _windows(config, network, data.manifest)
     with open_run(runtime.tracking, experiment=runtime.experiment, run_id=progress.mlflow_run_id) as tracked:
         progress.mlflow_run_id = tracked.id
@@ -80,12 +83,12 @@ def run(
         tracked.tags({"git_commit": commit, "data_md5": data.data_md5, "dataset": data.manifest.dataset})
         kept.save(network, optimizer, progress)  # from here on the MLflow run is known to a resumed one
         sent = {name: tracked.last_step(name) for name in WATCHED}
-        fit(Session(network, optimizer, config, runtime, data, windows, device, kept, tracked, sent), progress)
+        fit(Session(network, optimizer, config, runtime, data, windows, device, loss, kept, tracked, sent), progress)
         step = selected_step(progress.validations, config.validation.guard)
         kept.load_candidate(network, step)
         chosen = next(row for row in progress.validations if row["step"] == step)
         facts = _facts(config, network, data, commit, chosen, tracked.id)
-        _write_outputs(models, network, facts, progress)
+        _write_outputs(models, network.float(), facts, progress)
         tracked.tags({"selected_step": step})
         tracked.artifact(models / "validation.csv")
     kept.finish()

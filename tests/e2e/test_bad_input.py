@@ -42,8 +42,8 @@ def assert_refused(done, *words):
         ("train", {"train": {"steps": "many"}}, ("params.yaml: train.steps is 'many'", "expected a whole number")),
         ("train", {"train": {"stepz": 3}}, ("params.yaml: train.stepz is unknown", "expected one of")),
         ("preprocess", {"preprocess": {"heights": {"scale_m": -1.0}}}, ("preprocess.heights.scale_m is -1.0",)),
-        ("preprocess", {"preprocess": {"split": "mine"}}, ("split is 'mine'", "official")),
-        ("acquire", {"data": {"source": "isprs", "path": "nowhere.zip"}}, ("nowhere.zip",)),
+        ("preprocess", {"data": {"split": "mine"}}, ("data.split is 'mine'", "sample")),
+        ("acquire", {"data": {"source": "isprs", "dataset": "potsdam", "path": "nowhere.zip"}}, ("nowhere.zip",)),
     ],
 )
 def test_a_wrong_parameter(project, step, changes, words):

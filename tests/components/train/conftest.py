@@ -6,6 +6,7 @@ import pytest
 
 from components.common.params import from_mapping
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
+from model.speed import SpeedConfig
 
 TRAIN = {
     "seed": 1,
@@ -14,6 +15,7 @@ TRAIN = {
     "crop_px": 64,
     "flips": True,
     "labels": "full",
+    "precision": "float32",
     "learning_rate": 2e-3,
     "min_learning_rate": 1e-6,
     "warmup_steps": 2,
@@ -29,6 +31,19 @@ TRAIN = {
         "guard": 0.5,
         "pictures": 1,
     },
+}
+
+
+PLAIN = {
+    "fused_attention": True,
+    "frozen_bf16": True,
+    "checkpoint_blocks": False,
+    "channels_last": True,
+    "matrix_resize": True,
+    "fused_optimizer": True,
+    "prefetch": True,
+    "compile": False,
+    "cuda_graphs": False,
 }
 
 
@@ -49,6 +64,7 @@ def runtime():
             "checkpoint_every_steps": 2,
             "keep_checkpoints": 2,
             "log_every_steps": 2,
+            "speed": SpeedConfig(**PLAIN),
         }
         return RuntimeConfig(**given | {"tracking": "none", "experiment": "test"} | changes)
 

@@ -81,3 +81,15 @@ def test_every_shaping_value_changes_the_key():
     keys = {run_key(s) for s in ({"lr": 1, "data": "a"}, {"lr": 2, "data": "a"}, {"lr": 1, "data": "b"})}
     assert len(keys) == 3
     assert run_key({"b": 1, "a": 2}) == run_key({"a": 2, "b": 1})
+
+
+def test_the_optimisers_state_comes_back_in_the_memory_format_of_its_weights(tmp_path, toy_network, train_config):
+    network = toy_network()
+    Checkpoints(tmp_path, keep=1).save(network, stepped(network, train_config()), Progress(1))
+    other = toy_network()
+    other.decoder.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(other, train_config())
+    Checkpoints(tmp_path, keep=1).restore(other, optimizer)
+    weight = other.decoder.bottleneck[0].weight
+    assert not weight.is_contiguous()
+    assert optimizer.state[weight]["exp_avg"].stride() == weight.stride()

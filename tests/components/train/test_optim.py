@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from components.train.optim import learning_rate, make_optimizer
+from components.train.inputs import Inputs
+from components.train.optim import learning_rate, make_optimizer, take_step
+from model import segmentation_loss
 
 
 def test_rate_rises_to_the_top_and_falls_to_the_bottom(train_config):
@@ -20,3 +23,25 @@ def test_only_matrices_and_kernels_are_decayed_and_nothing_frozen_is_touched(tra
     assert all(p.ndim <= 1 for p in plain["params"])
     assert all(p.ndim > 1 for p in decayed["params"])
     assert len(decayed["params"]) + len(plain["params"]) == sum(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_moves_all_that_trains_and_nothing_frozen_the_same_way_fused_or_not(train_config, toy_network, fused):
+    def stepped(fused):
+        network = toy_network().train()
+        generator = torch.Generator().manual_seed(0)
+        rgb, dsm = (torch.randn(2, bands, 64, 64, generator=generator) for bands in (3, 1))
+        inputs = Inputs(rgb, dsm, torch.randint(0, 6, (2, 64, 64), generator=generator))
+
+        def loss(rgb, dsm, target):
+            return segmentation_loss(network.forward_with_aux(rgb, dsm), target, 0.01)
+
+        config = train_config()
+        return network, take_step(loss, make_optimizer(network, config, fused), inputs, 1, config)
+
+    before, (network, loss), (other, other_loss) = toy_network(), stepped(fused), stepped(False)
+    assert torch.equal(loss, other_loss)
+    named = zip(before.named_parameters(), network.parameters(), other.parameters(), strict=True)
+    for (name, old), new, plain in named:
+        assert torch.equal(old, new) != new.requires_grad or "gate" in name or "reduce" in name, name
+        torch.testing.assert_close(new, plain)

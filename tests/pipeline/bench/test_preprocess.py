@@ -23,7 +23,7 @@ from pipeline.bench.watch import Peaks, watched
 @pytest.fixture
 def params(tmp_path):
     given = yaml.safe_load(Path("params.yaml").read_text())
-    given["preprocess"] |= {"workers": 1, "warp": False}
+    given["preprocess"] |= {"workers": 1}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(given))
     return tmp_path / "params.yaml"
 

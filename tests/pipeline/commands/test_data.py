@@ -76,5 +76,6 @@ def test_a_stopped_import_goes_on_where_it_was(tmp_path, number) -> None:
     done = mobanet(*arguments)
     assert done.returncode == 0, done.stderr
     assert "image   24 of 38 tiles" in done.stdout
-    assert kept.items() <= {path: path.stat().st_mtime_ns for path in kept}.items() and len(kept) >= 2
+    again = [path for path, changed_ns in kept.items() if path.stat().st_mtime_ns != changed_ns]
+    assert len(kept) >= 2 and len(again) <= 1  # at most the one whose line in the journal was not written yet
     assert not list((tmp_path / "out").rglob(".*.part"))

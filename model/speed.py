@@ -1,0 +1,107 @@
+"""How the network computes, apart from what it computes: precision, kernels, memory layouts, compilation.
+
+In: a network with its final weights, on its device. Out: the same network set up, and its training loss as a function.
+No switch changes the mathematics; every one may change the rounding. What each gains: docs/performance.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from timm.models.vision_transformer import Attention
+from torch import Tensor
+
+from model.losses import segmentation_loss
+from model.mobanet import MoBaNet
+from model.upernet import AuxiliaryHead, UPerNet, resize, resize_by_products
+
+Precision = Literal["float32", "tf32", "bf16"]
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(image `[B, 3, H, W]`, DSM `[B, 1, H, W]`, labels `[B, H, W]`) -> scalar loss."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeedConfig:
+    """What makes training faster or smaller."""
+
+    fused_attention: bool  # one kernel instead of a matrix of scores in memory
+    frozen_bf16: bool  # with precision bf16: frozen weights are stored so, not cast at every step
+    checkpoint_blocks: bool  # activations inside a block are computed twice: less memory, about a third more time
+    channels_last: bool  # GPU only: channels innermost in every convolution after the backbone
+    matrix_resize: bool  # GPU only: logits grow by two matrix products; the backward pass then adds in a fixed order
+    fused_optimizer: bool  # GPU only: AdamW in one kernel
+    prefetch: bool  # GPU only: the next batch is copied and normalised while this one is computed
+    compile: bool  # GPU only: torch.compile; the first step takes a minute or two
+    cuda_graphs: bool  # GPU only, with compile: kernels are launched as one graph
+
+    def __post_init__(self) -> None:
+        if self.cuda_graphs and not self.compile:
+            raise ValueError("cuda_graphs is True; expected False without compile")
+
+    def on(self, device: torch.device) -> SpeedConfig:
+        """What of it holds on a device."""
+        if device.type == "cuda":
+            return self
+        off = ("channels_last", "matrix_resize", "fused_optimizer", "prefetch", "compile", "cuda_graphs")
+        return replace(self, **dict.fromkeys(off, False))
+
+
+def prepare(network: MoBaNet, precision: Precision, speed: SpeedConfig) -> None:
+    """Set a network up for training, and torch for the precision; call it once, after the weights were loaded."""
+    use_precision(precision)
+    backbone = network.encoder.backbone
+    backbone.checkpoint_blocks = speed.checkpoint_blocks
+    for module in backbone.modules():
+        if isinstance(module, Attention):
+            module.fused_attn = speed.fused_attention  # type: ignore[misc]  # final for TorchScript's sake alone
+    if precision == "bf16" and speed.frozen_bf16:
+        for parameter in network.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.bfloat16()
+    if speed.channels_last:
+        for part in (network.encoder.dgfm, network.encoder.projections, network.decoder, network.aux):
+            part.to(memory_format=torch.channels_last)
+    for module in network.modules():
+        if isinstance(module, UPerNet | AuxiliaryHead):
+            module.resize_logits = resize_by_products if speed.matrix_resize else resize
+
+
+def use_precision(precision: Precision) -> None:
+    """Allow or forbid TF32 in this process; beside bf16 it is allowed, for the few products that stay float32."""
+    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+    torch.backends.cudnn.allow_tf32 = precision != "float32"
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Context in which the network runs, in training and in validation."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def loss_function(network: MoBaNet, precision: Precision, speed: SpeedConfig, aux_weight: float) -> Loss:
+    """The loss of a batch, compiled if so wanted.
+
+    A compiled loss is compiled for the shapes of its first call. With `cuda_graphs` its result and the gradients are
+    overwritten by the next call.
+    """
+
+    def loss(rgb_B3HW: Tensor, dsm_B1HW: Tensor, target_BHW: Tensor) -> Tensor:
+        with autocast(precision, rgb_B3HW.device):
+            output = network.forward_with_aux(rgb_B3HW, dsm_B1HW)
+        return segmentation_loss(output, target_BHW, aux_weight)
+
+    if not speed.compile:
+        return loss
+    compiled: Loss = torch.compile(
+        loss, dynamic=False, fullgraph=True, options={"triton.cudagraphs": speed.cuda_graphs}
+    )
+
+    def begin(rgb_B3HW: Tensor, dsm_B1HW: Tensor, target_BHW: Tensor) -> Tensor:
+        torch.compiler.cudagraph_mark_step_begin()
+        return compiled(rgb_B3HW, dsm_B1HW, target_BHW)
+
+    return begin if speed.cuda_graphs else compiled

@@ -1,0 +1,158 @@
+"""What `bench train` times: a recipe, and one whole training step of it, from crops in host memory to new weights.
+
+In: a recipe, a network's configuration, crops. Out: a `Trainer`, whose `step` does what one turn of the loop does.
+Both recipes share the crops, the masks, the weights they start from, and the optimiser's settings.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from components.common.windows import Windows
+from components.train.config import TrainConfig, ValidationConfig
+from components.train.data import Batch
+from components.train.inputs import Inputs, make_inputs, one_ahead
+from components.train.optim import make_optimizer, take_step
+from model import MaskingConfig, MoBaNet, MoBaNetConfig
+from model.inputs import IMAGENET_MEAN, IMAGENET_STD
+from model.speed import Precision, SpeedConfig, loss_function, prepare, use_precision
+from pipeline.bench.reference import ReferenceNetwork
+
+SWITCHED_ON = SpeedConfig(
+    fused_attention=True,
+    frozen_bf16=True,
+    checkpoint_blocks=False,
+    channels_last=True,
+    matrix_resize=True,
+    fused_optimizer=True,
+    prefetch=True,
+    compile=True,
+    cuda_graphs=True,
+)
+SWITCHED_OFF = replace(
+    SWITCHED_ON,
+    fused_attention=False,
+    frozen_bf16=False,
+    channels_last=False,
+    matrix_resize=False,
+    fused_optimizer=False,
+    prefetch=False,
+    compile=False,
+    cuda_graphs=False,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One way to train the network."""
+
+    two_passes: bool  # of the backbone, one per stream, as released
+    precision: Precision
+    speed: SpeedConfig
+
+
+OURS = "ours"
+FLOAT32, AUTOCAST = "reference, float32", "reference, TF32 and autocast"
+REFERENCE = Recipe(True, "float32", SWITCHED_OFF)
+FUSED_REFERENCE = replace(SWITCHED_OFF, fused_attention=True)
+
+
+def recipes(device: torch.device) -> dict[str, Recipe]:
+    """Name -> recipe: ours as one should set it on the device, and the released one, on a GPU also with more on.
+
+    A CPU gets no autocast: what that gains or costs there is a property of the processor, not of a recipe.
+    """
+    if device.type == "cpu":
+        return {OURS: Recipe(False, "float32", SWITCHED_ON.on(device)), FLOAT32: REFERENCE}
+    named = {FLOAT32: REFERENCE, AUTOCAST: replace(REFERENCE, precision="bf16")}
+    fused = {f"{name}, fused attention": replace(named[name], speed=FUSED_REFERENCE) for name in named}
+    return {OURS: Recipe(False, "bf16", SWITCHED_ON)} | named | fused
+
+
+def without_each_switch(recipe: Recipe) -> dict[str, Recipe]:
+    """Our recipe once more, and with one switch the other way: each that is on, and the memory-saving one."""
+    speed = recipe.speed
+    changed = {
+        f"{OURS}, without {name}": replace(recipe, speed=replace(speed, **{name: False}))
+        for name in ("fused_attention", "frozen_bf16", "channels_last", "matrix_resize", "fused_optimizer", "prefetch")
+    }
+    graphs, plain = replace(speed, cuda_graphs=False), replace(speed, cuda_graphs=False, compile=False)
+    return (
+        {f"{OURS}, alone": recipe}
+        | changed
+        | {
+            f"{OURS}, without cuda_graphs": replace(recipe, speed=graphs),
+            f"{OURS}, without compile": replace(recipe, speed=plain),
+            f"{OURS}, with tf32 for bf16": replace(recipe, precision="tf32"),
+            f"{OURS}, with two passes": replace(recipe, two_passes=True),
+            f"{OURS}, with checkpoint_blocks": replace(recipe, speed=replace(speed, checkpoint_blocks=True)),
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is trained, the same for every recipe."""
+
+    network: MoBaNetConfig
+    train: TrainConfig
+    device: torch.device
+
+
+def released_train_config(batch_size: int, crop_px: int, steps: int, seed: int = 1) -> TrainConfig:
+    """The released training settings for so many steps."""
+    validation = ValidationConfig(
+        every_steps=steps, stride_px=crop_px, batch_size=batch_size, failure_probability=0.1, guard=0.5, pictures=0
+    )
+    return TrainConfig(
+        seed=seed,
+        steps=steps,
+        batch_size=batch_size,
+        crop_px=crop_px,
+        flips=True,
+        labels="full",
+        precision="float32",
+        learning_rate=2e-4,
+        min_learning_rate=1e-6,
+        warmup_steps=steps // 10,
+        weight_decay=0.05,
+        betas=(0.9, 0.999),
+        aux_weight=0.01,
+        masking=MaskingConfig(share=0.25, full_share=0.0, area=(0.1, 0.3), aspect=(0.5, 2.0)),
+        validation=validation,
+    )
+
+
+class Trainer:
+    """A network of one recipe in training."""
+
+    def __init__(self, recipe: Recipe, setting: Setting, weights: Mapping[str, Tensor], crops: Iterable[Batch]) -> None:
+        """Make the network from `weights`; `crops` are the batches of its steps, pinned where the recipe prefetches."""
+        self._recipe, self._setting, self._done = recipe, setting, 0
+        with setting.device:
+            self.network = (ReferenceNetwork if recipe.two_passes else MoBaNet)(setting.network)
+        self.network.load_state_dict(weights)
+        prepare(self.network.train(), recipe.precision, recipe.speed)
+        self._optimizer = make_optimizer(self.network, setting.train, recipe.speed.fused_optimizer)
+        self._loss = loss_function(self.network, recipe.precision, recipe.speed, setting.train.aux_weight)
+        self._inputs = self._stream(crops)
+
+    def step(self) -> Tensor:
+        """One optimiser step; returns its loss, on the device."""
+        use_precision(self._recipe.precision)  # global in torch, and other recipes train in this process
+        self._done += 1
+        return take_step(self._loss, self._optimizer, next(self._inputs), self._done, self._setting.train)
+
+    def _stream(self, crops: Iterable[Batch]) -> Iterator[Inputs]:
+        config, device = self._setting.train, self._setting.device
+        patch = self.network.patch_size
+        windows = Windows(config.crop_px, config.crop_px, config.batch_size, patch, IMAGENET_MEAN, IMAGENET_STD)
+        make = functools.partial(make_inputs, config=config, windows=windows, device=device)
+        if self._recipe.speed.prefetch:
+            return one_ahead(crops, make, 1)
+        return (make(batch, step) for step, batch in enumerate(crops, start=1))

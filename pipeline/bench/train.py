@@ -1,0 +1,278 @@
+"""`mobanet bench train`: how fast a training step is, ours beside the released recipe, in one process on one device.
+
+Every recipe makes the same whole step: crops from host memory to the device, normalising, masking, network, loss,
+backward pass, AdamW. Rounds of steps alternate between the recipes, and the median round counts.
+Utilisation is (model FLOPs per image x images per second) / ceiling. Model FLOPs: two per multiply-add in every matrix
+product and convolution of one forward and backward pass of the network as trained (frozen weights have no gradient),
+with attention as plain products and nothing counted twice when it is computed twice. Ceiling: the best of several bf16
+products of two square matrices on this device.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import logging
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import timm
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from components.common.errors import ParamsError
+from components.common.progress import track
+from components.train.data import Batch
+from model import MoBaNet, MoBaNetConfig
+from model.inputs import padded_side
+from model.mobanet import on_meta
+from model.speed import loss_function, prepare
+from pipeline.bench.recipes import (
+    OURS,
+    SWITCHED_OFF,
+    Recipe,
+    Setting,
+    Trainer,
+    recipes,
+    released_train_config,
+    without_each_switch,
+)
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 5
+WARM_UP_STEPS = 4
+CROPS = 4
+"""Different batches that the steps go through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is trained on the bench."""
+
+    backbone: str
+    batch: int
+    crop_px: int
+    steps: int  # per round
+
+
+RELEASED = Size("vit_large_patch14_dinov2", 24, 256, 10)
+SMALL = Size("vit_tiny_patch16_224", 2, 224, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Figures of one recipe."""
+
+    images_per_s: float  # median over the rounds
+    spread: float  # (fastest round - slowest round) / median
+    step_ms: float
+    utilisation: float  # share of the ceiling, 0..1
+    peak_gib: float | None  # device memory of this recipe alone; None on a CPU
+    first_steps_s: float  # of the warm-up, compilation included
+    loss: float  # of the first step
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `--json` prints."""
+
+    device: str
+    torch: str
+    timm: str
+    backbone: str
+    batch: int
+    input_px: int  # side after padding
+    steps: int  # per round
+    gflops_per_image: float  # forward and backward
+    ceiling_tflops: float
+    recipes: dict[str, Measured]
+    ratio: dict[str, float]  # our images per second over those of each other recipe
+
+
+def flops_per_image(config: MoBaNetConfig, side_px: int) -> int:
+    """Model FLOPs of one image, forward and backward, as the module's docstring defines them."""
+    network, batch = on_meta(config).train(), 2
+    prepare(network, "float32", SWITCHED_OFF)
+    rgb, dsm = (torch.empty(batch, bands, side_px, side_px, device="meta") for bands in (3, 1))
+    target = torch.zeros(batch, side_px, side_px, dtype=torch.long, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        loss_function(network, "float32", SWITCHED_OFF, 0.01)(rgb, dsm, target).backward()
+    return counter.get_total_flops() // batch
+
+
+def ceiling_flops(device: torch.device) -> float:
+    """FLOP per second of the best of several bf16 matrix products."""
+    side, repeats = (8192, 10) if device.type == "cuda" else (1024, 2)
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+
+    def products() -> None:
+        for _ in range(repeats):
+            torch.matmul(a, b)
+
+    products()
+    return max(2 * side**3 * repeats / timed(products, device) for _ in range(5))
+
+
+def timed(work: Callable[[], None], device: torch.device) -> float:
+    """Seconds that `work` takes, by the device's own clock where it has one."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+    start_event, end_event = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize(device)
+    start_event.record()
+    work()
+    end_event.record()
+    torch.cuda.synchronize(device)
+    return start_event.elapsed_time(end_event) / 1000
+
+
+def random_crops(batch: int, crop_px: int, pinned: bool) -> Iterator[Batch]:
+    """Noise of the shapes and types that the loader gives, without end."""
+    generator, made = torch.Generator().manual_seed(0), []
+    for _ in range(CROPS):
+        image = torch.randint(0, 256, (batch, 3, crop_px, crop_px), generator=generator, dtype=torch.uint8)
+        dsm = torch.randn(batch, 1, crop_px, crop_px, generator=generator)
+        label = torch.randint(0, 6, (batch, crop_px, crop_px), generator=generator, dtype=torch.uint8)
+        made.append(Batch(*(x.pin_memory() if pinned else x for x in (image, dsm, label))))
+    return itertools.cycle(made)
+
+
+class Timed:
+    """A recipe on the bench: set up and warm, with the times of its rounds."""
+
+    def __init__(self, recipe: Recipe, setting: Setting, weights: Mapping[str, torch.Tensor]) -> None:
+        """Build it, take its first steps and note its memory."""
+        device, train = setting.device, setting.train
+        crops = random_crops(train.batch_size, train.crop_px, pinned=recipe.speed.prefetch)
+        on_gpu = device.type == "cuda"
+        gc.collect()
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated() if on_gpu else 0
+        start = time.perf_counter()
+        self._trainer = Trainer(recipe, setting, weights, crops)
+        self.loss = self._trainer.step().item()
+        for _ in range(WARM_UP_STEPS - 1):
+            self._trainer.step()
+        if on_gpu:
+            torch.cuda.synchronize()
+        self.first_steps_s = time.perf_counter() - start
+        self.peak_gib = (torch.cuda.max_memory_allocated() - before) / 2**30 if on_gpu else None
+        self.seconds: list[float] = []
+        self._device = device
+
+    def round(self, steps: int) -> None:
+        """Time so many steps."""
+
+        def work() -> None:
+            for _ in range(steps):
+                self._trainer.step()
+
+        self.seconds.append(timed(work, self._device) / steps)
+
+
+def measure(setting: Setting, chosen: Mapping[str, Recipe], others: Mapping[str, Recipe], steps: int) -> Report:
+    """Time recipes, `ROUNDS` rounds of `steps` steps each.
+
+    Args:
+        setting: what they train.
+        chosen: timed in turn, all in memory together; the first one is ours.
+        others: timed after these, one by one.
+        steps: per round.
+    """
+    device, side_px = setting.device, padded_side(setting.train.crop_px, on_meta(setting.network).patch_size)
+    flops, ceiling = flops_per_image(setting.network, side_px), ceiling_flops(device)
+    torch.manual_seed(setting.train.seed)
+    weights = MoBaNet(setting.network).state_dict()
+    benches = {name: Timed(recipe, setting, weights) for name, recipe in chosen.items()}
+    for _ in track(range(ROUNDS), "rounds"):
+        for bench in benches.values():
+            bench.round(steps)
+    batch, cost_s = setting.train.batch_size, flops / ceiling
+    measured = {name: _figures(bench, batch, cost_s) for name, bench in benches.items()}
+    benches.clear()
+    for name, recipe in track(others.items(), "switches", len(others)):
+        torch.compiler.reset()  # frees the graphs of the recipe before
+        bench = Timed(recipe, setting, weights)
+        for _ in range(ROUNDS):
+            bench.round(steps)
+        measured[name] = _figures(bench, batch, cost_s)
+        log.info("%s: %.1f images/s", name, measured[name].images_per_s)
+        del bench
+    ours = next(iter(measured.values())).images_per_s
+    return Report(
+        device=torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        torch=torch.__version__,
+        timm=timm.__version__,
+        backbone=setting.network.backbone,
+        batch=setting.train.batch_size,
+        input_px=side_px,
+        steps=steps,
+        gflops_per_image=flops / 1e9,
+        ceiling_tflops=ceiling / 1e12,
+        recipes=measured,
+        ratio={name: ours / figures.images_per_s for name, figures in list(measured.items())[1:]},
+    )
+
+
+def _figures(bench: Timed, batch: int, ceiling_s_per_image: float) -> Measured:
+    median = statistics.median(bench.seconds)
+    return Measured(
+        images_per_s=batch / median,
+        spread=(max(bench.seconds) - min(bench.seconds)) / median,
+        step_ms=median * 1000,
+        utilisation=batch / median * ceiling_s_per_image,
+        peak_gib=bench.peak_gib,
+        first_steps_s=bench.first_steps_s,
+        loss=bench.loss,
+    )
+
+
+def as_table(report: Report) -> str:
+    """The report as aligned text."""
+    lines = [
+        f"{report.device}, torch {report.torch}, timm {report.timm}",
+        f"{report.backbone}, batch {report.batch}, {report.input_px} x {report.input_px} px: "
+        f"{report.gflops_per_image:.0f} GFLOP per image; bf16 ceiling {report.ceiling_tflops:.1f} TFLOP/s",
+        f"{'recipe':<48} {'images/s':>9} {'spread':>7} {'of ceiling':>11} {'peak GiB':>9} {'ratio':>7}",
+    ]
+    for name, row in report.recipes.items():
+        peak = "-" if row.peak_gib is None else f"{row.peak_gib:.1f}"
+        ratio = f"{report.ratio[name]:.2f}" if name in report.ratio else ""
+        lines.append(
+            f"{name:<48} {row.images_per_s:>9.1f} {row.spread:>7.1%} {row.utilisation:>11.1%} {peak:>9} {ratio:>7}"
+        )
+    return "\n".join(lines)
+
+
+def bench_train(
+    backbone: str | None, batch: int | None, crop_px: int | None, steps: int | None, switches: bool
+) -> Report:
+    """Measure on the GPU if there is one; what is None is the released setting there, and a small one on a CPU.
+
+    Args:
+        backbone: a plain timm ViT.
+        batch: crops per step.
+        crop_px: side of a crop; padded to a multiple of the patch size.
+        steps: optimiser steps of each round.
+        switches: also time our recipe with each of its switches off.
+
+    Raises:
+        ParamsError: there is no such backbone.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    usual = RELEASED if device.type == "cuda" else SMALL
+    network = MoBaNetConfig(backbone=backbone or usual.backbone)
+    try:
+        on_meta(network)
+    except ValueError as error:
+        raise ParamsError(str(error)) from None
+    train = released_train_config(batch or usual.batch, crop_px or usual.crop_px, steps=1000)
+    chosen = recipes(device)
+    others = without_each_switch(chosen[OURS]) if switches else {}
+    return measure(Setting(network, train, device), chosen, others, steps or usual.steps)

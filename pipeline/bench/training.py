@@ -1,0 +1,46 @@
+"""The commands `mobanet bench train` and `mobanet bench curves`; torch is imported when one is called."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+
+
+def train(
+    backbone: Annotated[str | None, typer.Option(metavar="NAME", help="timm name; on a GPU ViT-L/14.")] = None,
+    batch: Annotated[int | None, typer.Option(metavar="N", min=2, help="Crops per step; on a GPU 24.")] = None,
+    crop: Annotated[int | None, typer.Option(metavar="PX", min=1, help="Side of a crop; on a GPU 256.")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Steps per round; on a GPU 10.")] = None,
+    switches: Annotated[bool, typer.Option("--switches", help="Also time ours with each switch off in turn.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time training steps of our recipe beside the released one, on random crops and weights; nothing is downloaded.
+
+    A CPU gets a smaller setting. "ratio" is our images per second over those of the recipe of that line.
+    """
+    from pipeline.bench.train import as_table, bench_train
+
+    report = bench_train(backbone, batch, crop, steps, switches)
+    typer.echo(json.dumps(asdict(report), indent=2) if as_json else as_table(report))
+
+
+def curves(
+    store: Annotated[Path, typer.Option(metavar="PATH", help="What preprocess wrote.")] = Path("data/store"),
+    backbone: Annotated[str, typer.Option(metavar="NAME", help="timm name.")] = "vit_large_patch14_dinov2",
+    batch: Annotated[int, typer.Option(metavar="N", min=2, help="Crops per step.")] = 24,
+    crop: Annotated[int, typer.Option(metavar="PX", min=1, help="Side of a crop, pixels.")] = 256,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Optimiser steps of each run.")] = 500,
+    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Runs of each recipe.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Train by our recipe and by the released one with the same seeds, and compare their losses; weights are random."""
+    from pipeline.bench.curves import as_table, measure
+
+    found = measure(store, backbone, batch, crop, steps, range(1, seeds + 1))
+    typer.echo(json.dumps(asdict(found), indent=2) if as_json else as_table(found))
