@@ -39,6 +39,7 @@ class Subject:
     tiles: Mapping[str, TileFacts]  # in the order of the report
     splits: tuple[Split, ...]  # the chosen one, or all that the data set has
     chosen: bool  # whether one split was asked for
+    own: bool  # a user's own data, in which layers on another grid are warped; in a benchmark they are errors
     limits: CheckConfig
 
     def subset(self, tile: str) -> Subset | None:

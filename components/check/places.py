@@ -78,7 +78,11 @@ def layers(subject: Subject) -> Iterator[Finding]:
             try:
                 lacks = padding(Path(place), _grid(header), image, MAX_PAD_PX)
             except GridError as error:
-                yield _elsewhere(str(error).removeprefix(f"{place}: "), _grid(header), image, kind, (tile, place))
+                why = str(error).removeprefix(f"{place}: ")
+                if subject.own:
+                    yield _elsewhere(why, _grid(header), image, kind, (tile, place))
+                else:
+                    yield finding("grid-mismatch", f"{why}: check that both files are of this tile", tile, place)
                 continue
             if lacks:
                 how = "by repeating the edge" if kind == "dsm" else "with ignored pixels"
@@ -86,14 +90,14 @@ def layers(subject: Subject) -> Iterator[Finding]:
 
 
 def _elsewhere(why: str, layer: Grid, image: Grid, kind: FileKind, where: tuple[str, str]) -> Finding:
-    """A layer on another grid: warped if both sides say where they are and it lies where the image is."""
+    """A layer of own data on another grid: warped if both sides say where they are and it lies where the image is."""
     covered = covered_share(layer, image)
     if covered is None:
         return finding("grid-mismatch", f"{why}: check that both files are of this tile", *where)
     if covered < LEAST_COVERED:
         return finding("grid-mismatch", f"{why}, and covers {100 * covered:.0f} % of the image: another place?", *where)
     code = "warped" if kind == "dsm" else "label-warped"
-    return finding(code, f"{why}; warped onto the image if preprocess.warp is true, refused otherwise", *where)
+    return finding(code, f"{why}; warped onto the image's grid", *where)
 
 
 def reference_systems(subject: Subject) -> Iterator[Finding]:

@@ -106,7 +106,7 @@ def examine(
     tiles = [tile for tile in (splits[0].tiles if chosen else tree.tiles) if tree.tiles.get(tile)]
     read = pooled(scan_tile, list(_jobs(tree, tiles)), config.workers)
     facts = {found.tile: found for found in track(read, "checking tiles", len(tiles))}
-    subject = Subject(tree.dataset, facts, splits, chosen, config)
+    subject = Subject(tree.dataset, facts, splits, chosen, tree.source == "folder", config)
     everything = {*findings, *(one for checker in CHECKERS for one in checker(subject))}
     order = {tile: number for number, tile in enumerate(facts)}
     return Report(str(tree.folder), tree.source, subject, tuple(sorted(everything, key=lambda one: _rank(one, order))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +50,12 @@ def package(tmp_path) -> Callable[..., Path]:
 def checked(config) -> Callable[..., Report]:
     """The report on a folder."""
 
-    def checked(folder, dataset=None, split=None, **limits) -> Report:
+    def checked(folder, dataset=None, split=None, own=False, **limits) -> Report:
         source = open_source(folder, dataset)
+        tree = replace(source.tree, source="folder") if own else source.tree
         name = source.tree.dataset.name
         splits = (datasets.split(name, split),) if split else datasets.splits(name)
-        return examine(source.tree, splits, split is not None, config(**limits), source.findings)
+        return examine(tree, splits, split is not None, config(**limits), source.findings)
 
     return checked
 

@@ -36,7 +36,7 @@ def test_a_copy_saved_anew_is_found(package, rewritten, checked):
 
 def test_two_ids_of_one_file_are_an_error(config):
     split = Split("mine", train=("2_10",), val=(), test=("02_10",))
-    subject = Subject(datasets.dataset("potsdam"), {}, (split,), True, config())
+    subject = Subject(datasets.dataset("potsdam"), {}, (split,), True, False, config())
     assert [(one.code, one.tile) for one in same_files(subject)] == [("same-file", "02_10")]
 
 
@@ -57,4 +57,4 @@ def test_class_shares_of_some_tiles_may_differ_as_much_as_tiles_do(config, packa
     report = checked(package())
     assert not list(class_shares(report.subject))
     one_tile = {"2_10": report.subject.tiles["2_10"]}
-    assert not list(class_shares(Subject(report.subject.dataset, one_tile, (), False, config())))
+    assert not list(class_shares(Subject(report.subject.dataset, one_tile, (), False, False, config())))
