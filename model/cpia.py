@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from model.dropout import Dropout
+
 ADAPTER_RATIO = 1 / 16
 """Bottleneck of the adapter injection, share of the width."""
 
@@ -49,7 +51,7 @@ class PromptAdapter(nn.Module):
         bottleneck = max(1, int(width * ADAPTER_RATIO))
         self.down_token = nn.Linear(width, bottleneck)
         self.down_prompt = nn.Linear(width, bottleneck)
-        self.dropout = nn.Dropout(0.1)
+        self.dropout = Dropout(0.1, batch_dim=1)
         self.up = nn.Linear(bottleneck, width)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)

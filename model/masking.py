@@ -34,20 +34,31 @@ class MaskingConfig:
 
 
 def mask_modalities(
-    rgb_B3HW: Tensor, dsm_B1HW: Tensor, config: MaskingConfig, generator: torch.Generator
+    rgb_B3HW: Tensor,
+    dsm_B1HW: Tensor,
+    config: MaskingConfig,
+    generator: torch.Generator,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Hide parts of a batch.
+
+    What is hidden is drawn for the whole batch, so that it does not depend on how many ranks share it.
 
     Args:
         rgb_B3HW: normalised image.
         dsm_B1HW: scaled DSM.
         config: how much to hide.
-        generator: on the CPU, so that every device draws the same.
+        generator: on the CPU and in the same state on every rank, so that all draw the same.
+        rank: which equal part of the batch is given, 0..world_size - 1.
+        world_size: ranks that share the batch.
 
     Returns:
         Image and DSM, copies where something is hidden.
     """
-    batch, _, height, width = rgb_B3HW.shape
+    own, _, height, width = rgb_B3HW.shape
+    batch = own * world_size
     chosen = torch.randperm(batch, generator=generator)[: int(batch * config.share)].tolist()
     if not chosen:
         return rgb_B3HW, dsm_B1HW
@@ -55,7 +66,8 @@ def mask_modalities(
     for place, sample in enumerate(chosen):
         rows, columns = _region(height, width, config, generator)
         hidden = rgb_B3HW if place < len(chosen) // 2 else dsm_B1HW
-        hidden[sample, :, rows, columns] = 0
+        if sample // own == rank:
+            hidden[sample % own, :, rows, columns] = 0
     return rgb_B3HW, dsm_B1HW
 
 

@@ -1,6 +1,6 @@
 """How the network computes, apart from what it computes: precision, kernels, memory layouts, compilation.
 
-In: a network with its final weights, on its device. Out: the same network set up, and its training loss as a function.
+In: a network with its final weights, on its device. Out: the same network set up, and with its loss as one module.
 No switch changes the mathematics; every one may change the rounding. What each gains: docs/performance.md.
 """
 
@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from timm.models.vision_transformer import Attention
-from torch import Tensor
+from torch import Tensor, nn
 
-from model.losses import segmentation_loss
+from model.losses import LossTerms, loss_terms
 from model.mobanet import MoBaNet
 from model.upernet import AuxiliaryHead, UPerNet, resize, resize_by_products
 
 Precision = Literal["float32", "tf32", "bf16"]
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(image `[B, 3, H, W]`, DSM `[B, 1, H, W]`, labels `[B, H, W]`) -> scalar loss."""
+Loss = Callable[[Tensor, Tensor, Tensor], LossTerms]
+"""(image `[B, 3, H, W]`, DSM `[B, 1, H, W]`, labels `[B, H, W]`) -> terms of the loss."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,16 +37,16 @@ class SpeedConfig:
     fused_optimizer: bool  # GPU only: AdamW in one kernel
     prefetch: bool  # GPU only: the next batch is copied and normalised while this one is computed
     compile: bool  # GPU only: torch.compile; the first step takes a minute or two
-    cuda_graphs: bool  # GPU only, with compile: kernels are launched as one graph
+    cuda_graphs: bool  # GPU only, with compile, not with several ranks: kernels are launched as one graph
 
     def __post_init__(self) -> None:
         if self.cuda_graphs and not self.compile:
             raise ValueError("cuda_graphs is True; expected False without compile")
 
-    def on(self, device: torch.device) -> SpeedConfig:
-        """What of it holds on a device."""
+    def on(self, device: torch.device, world_size: int = 1) -> SpeedConfig:
+        """What of it holds on a device, for so many ranks."""
         if device.type == "cuda":
-            return self
+            return replace(self, cuda_graphs=self.cuda_graphs and world_size == 1)
         off = ("channels_last", "matrix_resize", "fused_optimizer", "prefetch", "compile", "cuda_graphs")
         return replace(self, **dict.fromkeys(off, False))
 
@@ -82,26 +82,31 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def loss_function(network: MoBaNet, precision: Precision, speed: SpeedConfig, aux_weight: float) -> Loss:
-    """The loss of a batch, compiled if so wanted.
+class TrainingLoss(nn.Module):
+    """The network and its loss as one module, compiled if so wanted: what is called once per step, and wrapped by DDP.
 
     A compiled loss is compiled for the shapes of its first call. With `cuda_graphs` its result and the gradients are
     overwritten by the next call.
     """
 
-    def loss(rgb_B3HW: Tensor, dsm_B1HW: Tensor, target_BHW: Tensor) -> Tensor:
-        with autocast(precision, rgb_B3HW.device):
-            output = network.forward_with_aux(rgb_B3HW, dsm_B1HW)
-        return segmentation_loss(output, target_BHW, aux_weight)
+    def __init__(self, network: MoBaNet, precision: Precision, speed: SpeedConfig) -> None:
+        """Wrap a network that `prepare` has set up."""
+        super().__init__()
+        self.network, self._precision, self._speed = network, precision, speed
+        self._run: Callable[[Tensor, Tensor, Tensor], LossTerms] = self._terms
+        if speed.compile:
+            # Batch norms that speak with other ranks are no part of a graph.
+            whole = not any(isinstance(module, nn.SyncBatchNorm) for module in network.modules())
+            options: dict[str, Any] = {"triton.cudagraphs": speed.cuda_graphs}
+            self._run = torch.compile(self._terms, dynamic=False, fullgraph=whole, options=options)
 
-    if not speed.compile:
-        return loss
-    compiled: Loss = torch.compile(
-        loss, dynamic=False, fullgraph=True, options={"triton.cudagraphs": speed.cuda_graphs}
-    )
+    def forward(self, rgb_B3HW: Tensor, dsm_B1HW: Tensor, target_BHW: Tensor) -> LossTerms:
+        """Terms of the loss of one batch: image, DSM and int64 labels, 255 = ignore."""
+        if self._speed.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        return self._run(rgb_B3HW, dsm_B1HW, target_BHW)
 
-    def begin(rgb_B3HW: Tensor, dsm_B1HW: Tensor, target_BHW: Tensor) -> Tensor:
-        torch.compiler.cudagraph_mark_step_begin()
-        return compiled(rgb_B3HW, dsm_B1HW, target_BHW)
-
-    return begin if speed.cuda_graphs else compiled
+    def _terms(self, rgb_B3HW: Tensor, dsm_B1HW: Tensor, target_BHW: Tensor) -> LossTerms:
+        with autocast(self._precision, rgb_B3HW.device):
+            output = self.network.forward_with_aux(rgb_B3HW, dsm_B1HW)
+        return loss_terms(output, target_BHW)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.dropout import Dropout
+
 POOL_SIDES = (1, 2, 3, 6)
 
 
@@ -73,7 +75,7 @@ class UPerNet(nn.Module):
         self.laterals = nn.ModuleList(conv_norm(inputs, channels, 1) for _ in range(3))
         self.smooths = nn.ModuleList(block(channels, channels, 3) for _ in range(3))
         self.bottleneck = block(4 * channels, channels, 3)
-        self.classifier = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(channels, num_classes, 1, bias=False))
+        self.classifier = nn.Sequential(Dropout(0.1, whole_maps=True), nn.Conv2d(channels, num_classes, 1, bias=False))
         self.resize_logits = resize
 
     def forward(self, stages: list[Tensor], size: tuple[int, int]) -> Tensor:
@@ -93,7 +95,7 @@ class AuxiliaryHead(nn.Module):
         """Classify maps of `inputs` channels."""
         super().__init__()
         self.block = block(inputs, inputs, 3)
-        self.dropout = nn.Dropout(0.1)
+        self.dropout = Dropout(0.1)
         self.classifier = nn.Conv2d(inputs, num_classes, 1, bias=False)
         self.resize_logits = resize
 

@@ -8,7 +8,7 @@ Ranges are checked by the class itself: `__post_init__` raises `ValueError` with
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -60,6 +60,15 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader] 
     if not isinstance(document, Mapping):
         raise ParamsError(f"{path}: not a mapping of names to values; compare with the files of the project")
     return document
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every leaf of a nested mapping."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def from_mapping(cls: type[C], given: object, where: str) -> C:

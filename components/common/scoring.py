@@ -5,7 +5,8 @@ Shared by train (validation tiles) and evaluate (test tiles), so that one figure
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -45,13 +46,30 @@ Confusions = dict[str, dict[str, npt.NDArray[np.int64]]]
 
 
 def confusions(
-    network: MoBaNet, store: Store, entries: Iterable[TileEntry], windows: Windows, device: torch.device
+    network: MoBaNet,
+    store: Store,
+    entries: Iterable[TileEntry],
+    windows: Windows,
+    device: torch.device,
+    wanted: Callable[[int], bool] = lambda job: True,
 ) -> Confusions:
-    """Confusion matrices over all tiles, rows truth, columns prediction."""
+    """Confusion matrices over tiles, rows truth, columns prediction.
+
+    Args:
+        network: in evaluation mode, on `device`.
+        store: where the tiles are.
+        entries: the tiles.
+        windows: how they are cut.
+        device: where the network is.
+        wanted: whether to do a job. A job is a tile under a condition, numbered from 0; others do the rest.
+    """
     k = network.config.num_classes
     totals = {name: {gt: np.zeros((k, k), np.int64) for gt in GROUND_TRUTHS} for name in conditions(network)}
+    job = itertools.count()
     for entry in track(entries, "scoring tiles", lines=False):
         for name, predict in conditions(network).items():
+            if not wanted(next(job)):
+                continue
             found = tile_confusions(store[entry], class_map(store[entry], predict, windows, device), k)
             for truth in GROUND_TRUTHS:
                 totals[name][truth] += found[truth]

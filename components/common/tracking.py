@@ -8,6 +8,7 @@ In a group of processes only rank 0 opens a run; the others pass the backend `no
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import math
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.common.errors import TrackingError
+from components.common.params import dotted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Backend = Literal["mlflow", "none"]
+
+BATCH = 1000
+"""Points that MLflow takes at once."""
+
+RETRY_S = 30.0
+"""After the store has failed to answer, it is left alone for so long."""
 
 RUN_ID = "MLFLOW_RUN_ID"
 """Environment variable with the run that a pipeline has opened for its steps; it is joined, not copied."""
@@ -45,12 +53,12 @@ class Run:
     def params(self, values: Mapping[str, Any]) -> None:
         """Record parameters. Nested mappings become dotted keys; a key that the run has already keeps its value."""
 
-    def metrics(self, values: Mapping[str, float | None], step: int) -> None:
-        """Record numbers at a step; None, NaN and infinite ones are left out."""
+    def metrics(self, values: Mapping[str, float | None], step: int, *, once: bool = False) -> None:
+        """Record numbers at a step; None, NaN and infinite ones are left out.
 
-    def last_step(self, metric: str) -> int:
-        """Last step at which the run has this metric, -1 if it has none: on resume, send later steps only."""
-        return -1
+        With `once`, so are those that the run has at this step or a later one: an interrupted training got further
+        than its checkpoint, and goes on from there.
+        """
 
     def image(self, name: str, image_HWC: npt.NDArray[np.uint8], step: int) -> None:
         """Record a picture, RGB 0..255, at a step; the same name at several steps becomes a slider."""
@@ -63,18 +71,27 @@ class Run:
 
 
 class _MlflowRun(Run):
-    """A run in MLflow. Once it is open, a server that goes away costs log entries, never the training."""
+    """A run in MLflow. Once it is open, a store that goes away costs nothing but time: what it missed is sent later."""
 
     id: str
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
+    def __init__(self, run_id: str) -> None:
         self.id = run_id
-        self._client = client
-        self._unsent: list[Metric] = []
+        self._points: list[tuple[Metric, bool]] = []  # that wait to be sent, and whether to send them once
+        self._calls: list[tuple[str, Callable[[], object]]] = []  # so do these: what it is, and how to send it
+        self._last: dict[str, int] = {}  # metric -> last step that the store has
+        self._silent_until = 0.0  # no try before this time, seconds of the monotonic clock
+
+    @functools.cached_property
+    def _client(self) -> MlflowClient:
+        """Made when first used: with a database as store, that is contact."""
+        import mlflow
+
+        return mlflow.MlflowClient()
 
     def params(self, values: Mapping[str, Any]) -> None:
-        flat = {key: str(value) for key, value in _flatten(values)}
-        self._attempt("parameters", lambda: self._send_params(flat))
+        flat = {key: str(value) for key, value in dotted(values)}
+        self._send("parameters", lambda: self._send_params(flat))
 
     def _send_params(self, flat: Mapping[str, str]) -> None:
         from mlflow.entities import Param
@@ -86,56 +103,84 @@ class _MlflowRun(Run):
         new = [Param(key, value) for key, value in flat.items() if key not in known]
         self._client.log_batch(self.id, params=new)
 
-    def metrics(self, values: Mapping[str, float | None], step: int) -> None:
+    def metrics(self, values: Mapping[str, float | None], step: int, *, once: bool = False) -> None:
         from mlflow.entities import Metric
 
         now_ms = int(time.time() * 1000)
         finite = {key: float(v) for key, v in values.items() if v is not None and math.isfinite(v)}
-        self._unsent += [Metric(key, value, now_ms, step) for key, value in finite.items()]
-        self.flush()
-
-    def flush(self) -> None:
-        """Send the metrics that wait; those that a lost server refused go with the next ones."""
-        if self._attempt("metrics", lambda: self._client.log_batch(self.id, metrics=self._unsent)):
-            self._unsent = []
-
-    def last_step(self, metric: str) -> int:
-        history = self._client.get_metric_history(self.id, metric)
-        return max((point.step for point in history), default=-1)
+        self._points += [(Metric(key, value, now_ms, step), once) for key, value in finite.items()]
+        self._flush()
 
     def image(self, name: str, image_HWC: npt.NDArray[np.uint8], step: int) -> None:
-        self._attempt(f"picture {name}", lambda: self._client.log_image(self.id, image_HWC, key=name, step=step))
+        self._send(f"picture {name}", lambda: self._client.log_image(self.id, image_HWC, key=name, step=step))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        send = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-        self._attempt(str(path), lambda: send(self.id, str(path), folder))
+        method = "log_artifacts" if path.is_dir() else "log_artifact"
+        self._send(str(path), lambda: getattr(self._client, method)(self.id, str(path), folder))
 
     def tags(self, values: Mapping[str, object]) -> None:
         from mlflow.entities import RunTag
 
         tags = [RunTag(key, str(value)) for key, value in values.items()]
-        self._attempt("tags", lambda: self._client.log_batch(self.id, tags=tags))
+        self._send("tags", lambda: self._client.log_batch(self.id, tags=tags))
 
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
-        """Send what waits and close the run."""
+        """Send what waits, say what could not be sent, and close the run."""
         import mlflow
 
-        self.flush()
+        self._silent_until = 0.0
+        self._flush()
+        if missing := self._missing():
+            log.warning("MLflow run %s lacks %s", self.id, ", ".join(missing))
         with _environment(**{RUN_ID: os.environ.get(RUN_ID)}):  # MLflow removes it
-            self._attempt("the end of the run", lambda: mlflow.end_run(status))
+            try:
+                if mlflow.active_run() is not None:
+                    mlflow.end_run(status)
+                else:  # joined while the store was away
+                    self._client.set_terminated(self.id, status)
+            except Exception as error:  # see _flush
+                log.warning("MLflow run %s could not be closed as %s (%s)", self.id, status, reason(error))
 
-    def _attempt(self, what: str, send: Callable[[], object]) -> bool:
-        """Call `send`; say so when the store does not take it, and go on."""
+    def _send(self, what: str, call: Callable[[], object]) -> None:
+        self._calls.append((what, call))
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what waits, in order; when the store does not take it, say so and try again later."""
+        if time.monotonic() < self._silent_until:
+            return
         try:
-            send()
+            while self._points:
+                batch = self._points[:BATCH]
+                new = [point for point, once in batch if not once or point.step > self._last_step(point.key)]
+                if new:
+                    self._client.log_batch(self.id, metrics=new)
+                self._last |= {point.key: point.step for point in new if point.key in self._last}
+                del self._points[: len(batch)]
+            while self._calls:
+                self._calls[0][1]()
+                del self._calls[0]
         except Exception as error:  # whatever MLflow, requests or the database raise: hours of training weigh more
-            log.warning("MLflow did not take %s (%s); the run goes on", what, reason(error))
-            return False
-        return True
+            log.warning("MLflow did not take %s (%s); the run goes on", self._missing()[0], reason(error))
+            self._last.clear()  # the answer may have been lost, and not what was sent
+            self._silent_until = time.monotonic() + RETRY_S
+
+    def _last_step(self, metric: str) -> int:
+        """Last step at which the store has this metric, -1 if it has none."""
+        if metric not in self._last:
+            history = self._client.get_metric_history(self.id, metric)
+            self._last[metric] = max((point.step for point in history), default=-1)
+        return self._last[metric]
+
+    def _missing(self) -> list[str]:
+        """What the store has not got, in words."""
+        steps = [point.step for point, _ in self._points]
+        metrics = [f"metrics of the steps {min(steps)} to {max(steps)}"] if steps else []
+        return metrics + [what for what, _ in self._calls]
 
 
 @contextmanager
-def open_run(backend: Backend, *, experiment: str, run_id: str | None = None) -> Iterator[Run]:
+def open_run(backend: Backend, *, experiment: str, run_id: str | None = None, patient: bool = False) -> Iterator[Run]:
     """Open a run, and close it as what the block came to: finished, failed, or killed (Ctrl-C, `SystemExit`).
 
     Args:
@@ -143,6 +188,7 @@ def open_run(backend: Backend, *, experiment: str, run_id: str | None = None) ->
         experiment: name of the experiment that a new run belongs to; made if it is not there.
         run_id: run to go on with; None: the one that `MLFLOW_RUN_ID` names, else a new one. A run that the store does
             not know (another machine's, a deleted one) is replaced by a new one, tagged `continues`, with a warning.
+        patient: go on with `run_id` even if the store does not answer now; it gets everything once it does.
 
     Raises:
         TrackingError: MLflow is not installed, its store cannot be reached, or the run of `MLFLOW_RUN_ID` is not in it.
@@ -150,7 +196,13 @@ def open_run(backend: Backend, *, experiment: str, run_id: str | None = None) ->
     if backend == "none":
         yield Run()
         return
-    run = _start(connect(), experiment, run_id)
+    try:
+        run = _start(connect(), experiment, run_id)
+    except TrackingError as error:
+        if not patient or run_id is None:
+            raise
+        log.warning("%s. The run goes on without it, and sends what it missed as soon as there is an answer", error)
+        run = _MlflowRun(run_id)
     status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
     try:
         yield run
@@ -172,6 +224,7 @@ def connect() -> MlflowClient:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # seconds, not the usual 4 minutes for every call
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")  # seconds, not 120, that training waits for an answer
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if importlib.util.find_spec("mlflow") is None:
         raise TrackingError("MLflow is not installed here; run `pip install mlflow`, or set runtime.tracking: none")
@@ -224,7 +277,7 @@ def _start(client: MlflowClient, experiment: str, run_id: str | None) -> _Mlflow
             started = mlflow.start_run(joined, place, log_system_metrics=system_metrics)
         except Exception as error:
             raise TrackingError(f"no run could be opened in {address()}: {reason(error)}") from None
-    run = _MlflowRun(client, started.info.run_id)
+    run = _MlflowRun(started.info.run_id)
     if run_id is not None and joined is None:
         run.tags({"continues": run_id})
     return run
@@ -268,15 +321,6 @@ def _root(error: BaseException) -> BaseException:
 def reason(error: BaseException) -> str:
     """The first line of an error, cut to a length that fits into a sentence."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of every leaf of a nested mapping."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import pickle
 import tempfile
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from components.common.errors import WeightsError
 from components.common.files import digest
+from components.train.checkpoint import fingerprint
 from model import MoBaNet
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def load_backbone_weights(network: MoBaNet, source: str) -> str:
         if keys:
             raise WeightsError(f"{source}: {kind} {keys[0]} and {len(keys) - 1} more; it is not a file for {name}")
     network.encoder.reset_patch_embeddings()
-    identity = _fingerprint(vit.state_dict())
+    identity = fingerprint(vit.state_dict())
     log.info("backbone weights: %s, sha256 %s", source, identity[:12])
     return identity
 
@@ -104,11 +104,3 @@ def _download(uri: str, folder: Path) -> Path:
         raise WeightsError(f"{uri}: cannot be downloaded ({error}); check the address and the AWS_* settings") from None
     log.info("%s: downloaded, sha256 %s", uri, digest(target)[:12])
     return target
-
-
-def _fingerprint(state: dict[str, Tensor]) -> str:
-    total = hashlib.sha256()
-    for name in sorted(state):
-        total.update(name.encode())
-        total.update(state[name].detach().cpu().flatten().view(torch.uint8).numpy().data)
-    return total.hexdigest()

@@ -79,6 +79,7 @@ class RuntimeConfig:
     device: Literal["auto", "cpu", "cuda"]
     workers: int  # processes that cut crops; 0: the training process itself
     checkpoint_every_steps: int  # at most so many steps are lost by an interruption, >= 1
+    checkpoint_every_minutes: float  # nor more than these minutes of them, > 0
     keep_checkpoints: int  # latest ones kept, >= 1
     log_every_steps: int  # steps between log lines, >= 1
     tracking: Backend  # mlflow | none
@@ -88,6 +89,8 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         _at_least(self, 1, "checkpoint_every_steps", "keep_checkpoints", "log_every_steps")
         _at_least(self, 0, "workers")
+        if self.checkpoint_every_minutes <= 0:
+            raise ValueError(f"checkpoint_every_minutes is {self.checkpoint_every_minutes}; expected more than 0")
 
 
 def _at_least(config: object, least: float, *names: str) -> None:

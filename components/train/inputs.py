@@ -33,11 +33,23 @@ def step_seed(config: TrainConfig, step: int) -> int:
     return config.seed * 1_000_000_007 + step
 
 
-def make_inputs(batch: Batch, step: int, config: TrainConfig, windows: Windows, device: torch.device) -> Inputs:
-    """Prepare the batch of one step, on the device's current stream; the CPU does not wait for it."""
+def make_inputs(
+    batch: Batch,
+    step: int,
+    config: TrainConfig,
+    windows: Windows,
+    device: torch.device,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Inputs:
+    """Prepare part `rank` of `world_size` of the batch of one step, on the device's current stream.
+
+    The CPU does not wait for it.
+    """
     image, dsm, label = (x.to(device, non_blocking=True) for x in (batch.image_BCHW, batch.dsm_B1HW, batch.label_BHW))
     rgb, dsm = normalise(image, dsm, windows.image_mean, windows.image_std)
-    rgb, dsm = mask_modalities(rgb, dsm, config.masking, torch.Generator().manual_seed(step_seed(config, step)))
+    generator = torch.Generator().manual_seed(step_seed(config, step))
+    rgb, dsm = mask_modalities(rgb, dsm, config.masking, generator, rank=rank, world_size=world_size)
     patch = windows.patch_size
     target = pad_to_multiple(label[:, None], patch, IGNORE)[:, 0].long()
     return Inputs(pad_to_multiple(rgb, patch), pad_to_multiple(dsm, patch), target)

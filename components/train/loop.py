@@ -1,11 +1,12 @@
-"""The training loop: one step, one line of log; validate, select and checkpoint every so often."""
+"""The training loop: one step, one line of log; checkpoint, validate and select every so often."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 
@@ -15,17 +16,16 @@ from components.common.tracking import Run
 from components.common.windows import Windows
 from components.train.checkpoint import Checkpoints, Progress
 from components.train.config import RuntimeConfig, TrainConfig
-from components.train.data import Crops, batches
+from components.train.data import Batch, Crops, batches
+from components.train.distributed import Ranks
 from components.train.inputs import Inputs, make_inputs, one_ahead
 from components.train.optim import learning_rate, take_step
+from components.train.stop import EXIT_CODE
 from components.train.validation import pictures, selected_step, steps_in_play, validate
 from model import MoBaNet
 from model.speed import Loss, autocast
 
 log = logging.getLogger(__name__)
-
-WATCHED = ("train/loss", "val/expected_miou")
-"""One metric of each kind that the run gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,75 +38,124 @@ class Session:
     runtime: RuntimeConfig
     store: Store
     windows: Windows
-    device: torch.device
+    ranks: Ranks
     loss: Loss
     checkpoints: Checkpoints
-    run: Run
-    sent: Mapping[str, int]  # of WATCHED: the last step that the run has
-
-    def send(self, values: Mapping[str, float], step: int) -> None:
-        """Metrics to the run, unless it has this step already: an interrupted run got further than its checkpoint."""
-        if step > max(self.sent[name] for name in values if name in self.sent):
-            self.run.metrics(values, step)
+    run: Run  # keeps nothing on other ranks than the first
 
 
 def fit(session: Session, progress: Progress) -> None:
-    """Train from `progress.step` to the last step; `progress` and the checkpoints are kept up to date."""
-    config, runtime, network = session.config, session.runtime, session.network
+    """Train from `progress.step` to the last step; `progress` and the checkpoints are kept up to date.
+
+    Raises:
+        SystemExit: with code 75, when the run was asked to stop; a checkpoint of the step before is there.
+    """
+    config, runtime = session.config, session.runtime
+    _send_history(session, progress)
+    if progress.step and _validation_is_due(session, progress):  # the interruption came before its end
+        _validate(session, progress)
     crops = Crops(session.store, session.store.manifest.subset("train"), config)
     losses: list[torch.Tensor] = []
-    since = time.monotonic()
-    network.train()
+    since = saved = time.monotonic()
+    session.network.train()
     first = progress.step + 1
     shown = track(_inputs(session, crops, first), "training", config.steps - progress.step, lines=False)
     for step, inputs in enumerate(shown, start=first):
         losses.append(_step(session, inputs, step))
         progress.step = step
-        last = step == config.steps
-        if step % runtime.log_every_steps == 0 or last:
-            _log(session, progress, torch.stack(losses).mean().item(), len(losses) / (time.monotonic() - since))
+        if step % runtime.log_every_steps == 0 or step == config.steps:
+            _log(session, progress, losses, len(losses) / (time.monotonic() - since))
             losses, since = [], time.monotonic()
-        if step % config.validation.every_steps == 0 or last:
+        overdue = time.monotonic() - saved > 60 * runtime.checkpoint_every_minutes
+        stop, overdue = session.ranks.agree(session.ranks.stop.requested, overdue)
+        due = _validation_is_due(session, progress)
+        if stop or overdue or due or step % runtime.checkpoint_every_steps == 0:
+            _save(session, progress)
+            saved = time.monotonic()
+        if stop:
+            _stop(progress)
+        if due:
             _validate(session, progress)
+            _save(session, progress)
             since = time.monotonic()
-        if step % runtime.checkpoint_every_steps == 0 or step % config.validation.every_steps == 0 or last:
-            session.checkpoints.save(network, session.optimizer, progress)
 
 
 def _inputs(session: Session, crops: Crops, first: int) -> Iterator[Inputs]:
-    config, windows, device = session.config, session.windows, session.device
-    loaded = batches(crops, config, session.runtime.workers, first)
-    if session.runtime.speed.on(device).prefetch:
-        return one_ahead(loaded, lambda batch, step: make_inputs(batch, step, config, windows, device), first)
-    return (make_inputs(batch, step, config, windows, device) for step, batch in enumerate(loaded, start=first))
+    config, windows, ranks = session.config, session.windows, session.ranks
+    loaded = batches(crops, config, session.runtime.workers, first, rank=ranks.rank, world_size=ranks.size)
+
+    def make(batch: Batch, step: int) -> Inputs:
+        return make_inputs(batch, step, config, windows, ranks.device, ranks.rank, ranks.size)
+
+    if session.runtime.speed.on(ranks.device).prefetch:
+        return one_ahead(loaded, make, first)
+    return (make(batch, step) for step, batch in enumerate(loaded, start=first))
 
 
 def _step(session: Session, inputs: Inputs, step: int) -> torch.Tensor:
-    return take_step(session.loss, session.optimizer, inputs, step, session.config)
+    return take_step(session.loss, session.optimizer, inputs, step, session.config, session.ranks)
 
 
-def _log(session: Session, progress: Progress, loss: float, steps_per_s: float) -> None:
+def _save(session: Session, progress: Progress) -> None:
+    kept = session.checkpoints
+    if session.ranks.first and kept.save(session.network, session.optimizer, progress) and progress.validations:
+        kept.drop_candidates_except(steps_in_play(progress.validations, session.config.validation.guard))
+
+
+def _stop(progress: Progress) -> NoReturn:
+    log.info("stopped after step %d, as asked; run the same command again to go on", progress.step)
+    raise SystemExit(EXIT_CODE)
+
+
+def _send_history(session: Session, progress: Progress) -> None:
+    """What the tracked run has missed of the steps before an interruption."""
+    for row in progress.losses:
+        _send(session, "train", row)
+    for row in progress.validations:
+        _send(session, "val", row)
+
+
+def _send(session: Session, kind: str, row: dict[str, float]) -> None:
+    values = {f"{kind}/{name}": value for name, value in row.items() if name != "step"}
+    session.run.metrics(values, int(row["step"]), once=True)
+
+
+def _log(session: Session, progress: Progress, losses: list[torch.Tensor], steps_per_s: float) -> None:
     config, step = session.config, progress.step
+    loss = session.ranks.total(torch.stack(losses).mean()).item()
     row = {"step": step, "loss": loss, "learning_rate": learning_rate(step, config)}
     progress.losses.append(row)
-    session.send({"train/loss": loss, "train/learning_rate": row["learning_rate"]}, step)
+    _send(session, "train", row)
     left_min = (config.steps - step) / steps_per_s / 60
     images_per_s = steps_per_s * config.batch_size
     line = "step %5d/%d  loss %.4f  lr %.2e  %.1f images/s  %.1f min left"
     log.info(line, step, config.steps, loss, row["learning_rate"], images_per_s, left_min)
 
 
+def _validation_is_due(session: Session, progress: Progress) -> bool:
+    step, config = progress.step, session.config
+    done = progress.validations[-1]["step"] if progress.validations else 0
+    return (step % config.validation.every_steps == 0 or step == config.steps) and step > done
+
+
 def _validate(session: Session, progress: Progress) -> None:
-    config, step = session.config.validation, progress.step
-    with autocast(session.config.precision, session.device):
-        figures = validate(session.network, session.store, session.windows, config, session.device)
+    config, step, ranks = session.config.validation, progress.step, session.ranks
+    with autocast(session.config.precision, ranks.device):
+        figures = validate(session.network, session.store, session.windows, config, ranks)
+    if figures is None:
+        _stop(progress)
     progress.validations.append({"step": step, **figures})
-    session.checkpoints.save_candidate(session.network, step)
-    session.checkpoints.drop_candidates_except(steps_in_play(progress.validations, config.guard))
-    session.send({f"val/{name}": value for name, value in figures.items()}, step)
-    with autocast(session.config.precision, session.device):
-        for tile, picture in pictures(session.network, session.store, session.windows, config.pictures, session.device):
-            session.run.image(f"validation {tile}", picture, step)
+    if ranks.first:
+        session.checkpoints.save_candidate(session.network, step)
+        _send(session, "val", progress.validations[-1])
+        _send_pictures(session, step)
     mious = "  ".join(f"{name.removeprefix('miou_')} {value:.2f}" for name, value in figures.items() if "miou_" in name)
     best = "  best so far" if selected_step(progress.validations, config.guard) == step else ""
     log.info("step %5d  validation mIoU %%: %s  expected %.2f%s", step, mious, figures["expected_miou"], best)
+
+
+def _send_pictures(session: Session, step: int) -> None:
+    count, device = session.config.validation.pictures, session.ranks.device
+    with autocast(session.config.precision, device):
+        for tile, picture in pictures(session.network, session.store, session.windows, count, device):
+            session.run.image(f"validation {tile}", picture, step)

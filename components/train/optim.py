@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from components.train.config import TrainConfig
+from components.train.distributed import Ranks
 from components.train.inputs import Inputs, step_seed
+from model.losses import mean_loss
 from model.speed import Loss
 
 
@@ -31,13 +33,33 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.min_learning_rate + swing * (config.learning_rate - config.min_learning_rate)
 
 
-def take_step(loss: Loss, optimizer: torch.optim.Optimizer, inputs: Inputs, step: int, config: TrainConfig) -> Tensor:
-    """Make optimiser step `step`, counted from 1, on one batch; returns its loss, on the device."""
+def take_step(
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    inputs: Inputs,
+    step: int,
+    config: TrainConfig,
+    ranks: Ranks,
+) -> Tensor:
+    """Make optimiser step `step`, counted from 1, on one batch.
+
+    Args:
+        loss: of the network; where ranks share the batch, its backward pass averages their gradients.
+        optimizer: of its trainable weights.
+        inputs: this rank's part of the batch.
+        step: settles the learning rate and what dropout drops.
+        config: section `train`.
+        ranks: that share the batch.
+
+    Returns:
+        The loss of the batch, on the device; of several ranks each has a share, and the shares add up to the loss.
+    """
     torch.manual_seed(step_seed(config, step))  # dropout
-    total = loss(inputs.rgb_B3HW, inputs.dsm_B1HW, inputs.target_BHW)
+    terms = loss(inputs.rgb_B3HW, inputs.dsm_B1HW, inputs.target_BHW)
+    total = mean_loss(terms.sums_T, ranks.total(terms.counts_T), config.aux_weight)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
     optimizer.zero_grad(set_to_none=True)
-    total.backward()
+    (total * ranks.size).backward()  # gradients are averaged, and should be added up
     optimizer.step()
     return total.detach().clone()  # clone: a graph's next replay overwrites its result

@@ -1,6 +1,7 @@
 """Train the network on the store's training tiles; validation tiles choose the checkpoint, test tiles are never opened.
 
-Needs torch, timm, numpy, pyarrow, pyyaml and safetensors; MLflow only with `runtime.tracking: mlflow`.
+Alone, or as one of several ranks that `torchrun` started. Needs torch, timm, numpy, pyarrow, pyyaml and safetensors;
+MLflow only with `runtime.tracking: mlflow`.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,20 +20,33 @@ from components.common.files import replacing, write_json
 from components.common.modelfile import ModelFacts, save_model
 from components.common.provenance import git_commit, tool_version
 from components.common.store import Manifest, Store
-from components.common.tracking import open_run
+from components.common.tracking import Run, open_run
 from components.common.windows import Windows
 from components.train.backbone_weights import load_backbone_weights
-from components.train.checkpoint import Checkpoints, Progress, run_key
+from components.train.checkpoint import Checkpoints, Progress, load
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
-from components.train.loop import WATCHED, Session, fit
+from components.train.distributed import Ranks, open_ranks
+from components.train.identity import identity
+from components.train.loop import Session, fit
 from components.train.optim import make_optimizer
 from components.train.validation import selected_step
 from model import MoBaNet
+from model.dropout import share_batch
+from model.gradients import without_gradient
 from model.inputs import padded_side
 from model.mobanet import count_parameters
-from model.speed import loss_function, prepare
+from model.speed import SpeedConfig, TrainingLoss, prepare
 
 log = logging.getLogger(__name__)
+
+PARTS = {
+    "encoder.cpia": "model.cpia",
+    "encoder.dgfm": "model.dgfm",
+    "encoder.backbone": "model.finetune",
+    "encoder.dsm_patch_embedding": "model.modalities",
+    "aux": "model.aux_heads",
+}
+"""Beginning of a weight's name -> the parameter that asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,45 +69,45 @@ def run(
         runtime: section `runtime`.
         store: folder that preprocess wrote.
         models: gets best.safetensors, training.csv, validation.csv and run.json.
-        checkpoints: gets one folder per run.
+        checkpoints: folder of this run.
 
     Raises:
         MobanetError: the store, the weights or a parameter is unusable.
+        SystemExit: with code 75, after SIGTERM; a checkpoint of the last step is there.
     """
+    with open_ranks(runtime.device) as ranks, ExitStack() as stack:
+        data = _open(store)
+        network, weights_id = _build(config, model, data)
+        shaping = identity(config, network, weights_id, data)
+        ranks.require_same(shaping)
+        speed = runtime.speed.on(ranks.device, ranks.size)
+        single = _prepare(network, config, speed, ranks)
+        optimizer = make_optimizer(network, config, speed.fused_optimizer)
+        kept = Checkpoints(checkpoints, runtime.keep_checkpoints, shaping)
+        progress = _resume(kept, network, optimizer, ranks)
+        tracked = _track(stack, runtime, ranks, progress)
+        windows = _windows(config, network, data.manifest)
+        loss = ranks.with_shared_gradients(single)
+        session = Session(network, optimizer, config, runtime, data, windows, ranks, loss, kept, tracked)
+        _describe(session, model, progress)
+        fit(session, progress)
+        step = selected_step(progress.validations, config.validation.guard)
+        chosen = next(row for row in progress.validations if row["step"] == step)
+        if ranks.first:
+            _hand_over(session, progress, chosen, models)
+            stack.close()  # the tracked run is over
+            kept.finish()
+    log.info("selected step %d: expected mIoU %.2f %%", step, chosen["expected_miou"])
+    return TrainResult(step, _figures(chosen), progress.mlflow_run_id)
+
+
+def _open(store: Path) -> Store:
     data = Store(store)
     if not data.manifest.subset("val"):
         raise DataError(
             f"{store}: the split {data.manifest.split} has no validation tile; a checkpoint cannot be selected"
         )
-    network, weights_id = _build(config, model, data)
-    device = _device(runtime)
-    speed = runtime.speed.on(device)
-    prepare(network.to(device), config.precision, speed)
-    optimizer = make_optimizer(network, config, speed.fused_optimizer)
-    kept = Checkpoints(checkpoints / run_key(_shaping(config, network, weights_id, data)), runtime.keep_checkpoints)
-    progress = kept.restore(network, optimizer)
-    if progress.step:
-        log.info("going on from step %d of %d (%s)", progress.step, config.steps, kept.folder)
-    loss = loss_function(network, config.precision, speed, config.aux_weight)
-    windows = _windows(config, network, data.manifest)
-    with open_run(runtime.tracking, experiment=runtime.experiment, run_id=progress.mlflow_run_id) as tracked:
-        progress.mlflow_run_id = tracked.id
-        commit = git_commit()
-        tracked.params({"train": asdict(config), "model": asdict(model), "parameters": _counts(network)})
-        tracked.tags({"git_commit": commit, "data_md5": data.data_md5, "dataset": data.manifest.dataset})
-        kept.save(network, optimizer, progress)  # from here on the MLflow run is known to a resumed one
-        sent = {name: tracked.last_step(name) for name in WATCHED}
-        fit(Session(network, optimizer, config, runtime, data, windows, device, loss, kept, tracked, sent), progress)
-        step = selected_step(progress.validations, config.validation.guard)
-        kept.load_candidate(network, step)
-        chosen = next(row for row in progress.validations if row["step"] == step)
-        facts = _facts(config, network, data, commit, chosen, tracked.id)
-        _write_outputs(models, network.float(), facts, progress)
-        tracked.tags({"selected_step": step})
-        tracked.artifact(models / "validation.csv")
-    kept.finish()
-    log.info("selected step %d: expected mIoU %.2f %%", step, chosen["expected_miou"])
-    return TrainResult(step, facts.validation, facts.mlflow_run_id)
+    return data
 
 
 def _build(config: TrainConfig, model: ModelParams, data: Store) -> tuple[MoBaNet, str]:
@@ -108,14 +122,75 @@ def _build(config: TrainConfig, model: ModelParams, data: Store) -> tuple[MoBaNe
     return network, weights_id
 
 
-def _device(runtime: RuntimeConfig) -> torch.device:
-    if runtime.device == "cuda" and not torch.cuda.is_available():
-        raise ParamsError("runtime.device is cuda, but torch sees no GPU here; set it to auto or cpu")
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if runtime.device == "auto" else runtime.device
-    log.info(
-        "training on %s", torch.cuda.get_device_name() if name == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+def _prepare(network: MoBaNet, config: TrainConfig, speed: SpeedConfig, ranks: Ranks) -> TrainingLoss:
+    """Set the network up on its device, and make sure that all that should train would."""
+    ranks.with_shared_norms(network.to(ranks.device))
+    share_batch(network, ranks.rank, ranks.size)
+    prepare(network, config.precision, speed)
+    trial = TrainingLoss(network, config.precision, replace(speed, compile=False, cuda_graphs=False))
+    if missed := without_gradient(network, trial, config.aux_weight):
+        part = next((key for prefix, key in PARTS.items() if missed[0].startswith(prefix)), "model")
+        raise ParamsError(
+            f"{part}: {len(missed)} weights that should train would get no gradient, the first is {missed[0]}; switch "
+            "that part off, or correct what it depends on (train.aux_weight is that of the auxiliary heads)"
+        )
+    return TrainingLoss(network, config.precision, speed)
+
+
+def _resume(kept: Checkpoints, network: MoBaNet, optimizer: torch.optim.Optimizer, ranks: Ranks) -> Progress:
+    """State of an interrupted run; rank 0 reads it for all, so that one host alone needs the checkpoints."""
+    found = ranks.from_first(kept.latest)
+    if found is None:
+        return Progress()
+    progress = load(found, network, optimizer)
+    log.info("going on from step %d (%s)", progress.step, kept.folder)
+    return progress
+
+
+def _track(stack: ExitStack, runtime: RuntimeConfig, ranks: Ranks, progress: Progress) -> Run:
+    """Open the tracked run on rank 0, until the stack closes; `progress` gets its name on every rank."""
+    run, patient = Run(), progress.step > 0
+
+    def begin() -> str | None:
+        nonlocal run
+        opened = open_run(
+            runtime.tracking, experiment=runtime.experiment, run_id=progress.mlflow_run_id, patient=patient
+        )
+        run = stack.enter_context(opened)
+        return run.id
+
+    progress.mlflow_run_id = ranks.from_first(begin)
+    return run
+
+
+def _describe(session: Session, model: ModelParams, progress: Progress) -> None:
+    """Tell the tracked run what is trained; the first checkpoint makes the run known to a resumed one."""
+    data, ranks = session.store, session.ranks
+    session.run.params(
+        {"train": asdict(session.config), "model": asdict(model), "parameters": _counts(session.network)}
     )
-    return torch.device(name)
+    session.run.params({"ranks": ranks.size, "device": ranks.device.type})
+    tags = {"git_commit": git_commit(), "data_md5": data.data_md5, "dataset": data.manifest.dataset}
+    session.run.tags(tags)
+    if ranks.first and not progress.step:
+        session.checkpoints.save(session.network, session.optimizer, progress)
+
+
+def _hand_over(session: Session, progress: Progress, chosen: Mapping[str, float], models: Path) -> None:
+    """Write the selected network, its facts and the history."""
+    network, run = session.network, session.run
+    session.checkpoints.load_candidate(network, int(chosen["step"]))
+    facts = _facts(session, chosen)
+    save_model(models / "best.safetensors", network.float(), facts)
+    _write_csv(models / "training.csv", progress.losses)
+    _write_csv(models / "validation.csv", progress.validations)
+    write_json(models / "run.json", {"mlflow_run_id": facts.mlflow_run_id})
+    run.tags({"selected_step": facts.step})
+    run.artifact(models / "validation.csv")
+
+
+def _figures(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if name != "step"}
 
 
 def _windows(config: TrainConfig, network: MoBaNet, manifest: Manifest) -> Windows:
@@ -129,23 +204,13 @@ def _windows(config: TrainConfig, network: MoBaNet, manifest: Manifest) -> Windo
     )
 
 
-def _shaping(config: TrainConfig, network: MoBaNet, weights_id: str, data: Store) -> dict[str, Any]:
-    return {"train": asdict(config), "network": asdict(network.config), "weights": weights_id, "data": data.data_md5}
-
-
 def _counts(network: MoBaNet) -> dict[str, int]:
     counts = count_parameters(network)["network"]
     return {"total": counts.total, "trainable": counts.trainable, "frozen": counts.total - counts.trainable}
 
 
-def _facts(
-    config: TrainConfig,
-    network: MoBaNet,
-    data: Store,
-    commit: str,
-    chosen: Mapping[str, float],
-    mlflow_run_id: str | None,
-) -> ModelFacts:
+def _facts(session: Session, chosen: Mapping[str, float]) -> ModelFacts:
+    config, network, data = session.config, session.network, session.store
     manifest = data.manifest
     return ModelFacts(
         network=network.config,
@@ -164,20 +229,13 @@ def _facts(
         split=manifest.split,
         acknowledgement=manifest.acknowledgement,
         data_md5=data.data_md5,
-        git_commit=commit,
+        git_commit=git_commit(),
         tool_version=tool_version(),
         step=int(chosen["step"]),
         seed=config.seed,
-        validation={name: value for name, value in chosen.items() if name != "step"},
-        mlflow_run_id=mlflow_run_id,
+        validation=_figures(chosen),
+        mlflow_run_id=session.run.id,
     )
-
-
-def _write_outputs(models: Path, network: MoBaNet, facts: ModelFacts, progress: Progress) -> None:
-    save_model(models / "best.safetensors", network, facts)
-    _write_csv(models / "training.csv", progress.losses)
-    _write_csv(models / "validation.csv", progress.validations)
-    write_json(models / "run.json", {"mlflow_run_id": facts.mlflow_run_id})
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, float]]) -> None:

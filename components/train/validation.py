@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -16,22 +16,31 @@ from components.common.scoring import class_map, conditions, confusions
 from components.common.store import Store, Tile
 from components.common.windows import Windows
 from components.train.config import ValidationConfig
+from components.train.distributed import Ranks
 from model import MoBaNet
 
 FIGURE_NAMES = {"rgb+dsm": "miou_fused", "rgb": "miou_rgb", "dsm": "miou_dsm"}
 
 
 def validate(
-    network: MoBaNet, store: Store, windows: Windows, config: ValidationConfig, device: torch.device
-) -> dict[str, float]:
+    network: MoBaNet, store: Store, windows: Windows, config: ValidationConfig, ranks: Ranks
+) -> dict[str, float] | None:
     """MIoU under every condition, OA and worst class of the first one, and all balance figures, in percent points.
 
+    Ranks share the tiles and conditions; each gets all figures. None: a rank was asked to stop, and nothing was scored.
     A network of one modality has no balance: its `expected_miou` is its mIoU.
     """
     manifest = store.manifest
+    ranks.level(network)
     network.eval()
-    by_condition = confusions(network, store, manifest.subset("val"), windows, device)
+    counted = confusions(network, store, manifest.subset("val"), windows, ranks.device, _share(ranks))
     network.train()
+    if ranks.agree(ranks.stop.requested)[0]:
+        return None
+    by_condition = {
+        name: {truth: ranks.total(torch.from_numpy(c)).numpy() for truth, c in by_truth.items()}
+        for name, by_truth in counted.items()
+    }
     scored = {name: scores(c["eroded"], manifest.classes, manifest.in_means) for name, c in by_condition.items()}
     own, own_scores = next(iter(scored.items()))
     figures = {FIGURE_NAMES[name]: s.miou for name, s in scored.items()} | {"oa": own_scores.oa, "mf1": own_scores.mf1}
@@ -44,6 +53,11 @@ def validate(
     balanced = asdict(balance(three[0], three[1], three[2], majority, config.failure_probability))
     same_as_miou = ("both", "rgb", "dsm", "failure_probability")
     return figures | {name: value for name, value in balanced.items() if name not in same_as_miou}
+
+
+def _share(ranks: Ranks) -> Callable[[int], bool]:
+    """Which of the numbered jobs this rank does; none any more once it is asked to stop."""
+    return lambda job: job % ranks.size == ranks.rank and not ranks.stop.requested
 
 
 def candidate(row: Mapping[str, float]) -> Candidate:

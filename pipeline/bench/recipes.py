@@ -16,11 +16,12 @@ from torch import Tensor
 from components.common.windows import Windows
 from components.train.config import TrainConfig, ValidationConfig
 from components.train.data import Batch
+from components.train.distributed import alone
 from components.train.inputs import Inputs, make_inputs, one_ahead
 from components.train.optim import make_optimizer, take_step
 from model import MaskingConfig, MoBaNet, MoBaNetConfig
 from model.inputs import IMAGENET_MEAN, IMAGENET_STD
-from model.speed import Precision, SpeedConfig, loss_function, prepare, use_precision
+from model.speed import Precision, SpeedConfig, TrainingLoss, prepare, use_precision
 from pipeline.bench.reference import ReferenceNetwork
 
 SWITCHED_ON = SpeedConfig(
@@ -134,19 +135,21 @@ class Trainer:
     def __init__(self, recipe: Recipe, setting: Setting, weights: Mapping[str, Tensor], crops: Iterable[Batch]) -> None:
         """Make the network from `weights`; `crops` are the batches of its steps, pinned where the recipe prefetches."""
         self._recipe, self._setting, self._done = recipe, setting, 0
+        self._ranks = alone(setting.device)
         with setting.device:
             self.network = (ReferenceNetwork if recipe.two_passes else MoBaNet)(setting.network)
         self.network.load_state_dict(weights)
         prepare(self.network.train(), recipe.precision, recipe.speed)
         self._optimizer = make_optimizer(self.network, setting.train, recipe.speed.fused_optimizer)
-        self._loss = loss_function(self.network, recipe.precision, recipe.speed, setting.train.aux_weight)
+        self._loss = TrainingLoss(self.network, recipe.precision, recipe.speed)
         self._inputs = self._stream(crops)
 
     def step(self) -> Tensor:
         """One optimiser step; returns its loss, on the device."""
         use_precision(self._recipe.precision)  # global in torch, and other recipes train in this process
         self._done += 1
-        return take_step(self._loss, self._optimizer, next(self._inputs), self._done, self._setting.train)
+        inputs, train = next(self._inputs), self._setting.train
+        return take_step(self._loss, self._optimizer, inputs, self._done, train, self._ranks)
 
     def _stream(self, crops: Iterable[Batch]) -> Iterator[Inputs]:
         config, device = self._setting.train, self._setting.device

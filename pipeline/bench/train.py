@@ -27,8 +27,9 @@ from components.common.progress import track
 from components.train.data import Batch
 from model import MoBaNet, MoBaNetConfig
 from model.inputs import padded_side
+from model.losses import mean_loss
 from model.mobanet import on_meta
-from model.speed import loss_function, prepare
+from model.speed import TrainingLoss, prepare
 from pipeline.bench.recipes import (
     OURS,
     SWITCHED_OFF,
@@ -99,7 +100,8 @@ def flops_per_image(config: MoBaNetConfig, side_px: int) -> int:
     rgb, dsm = (torch.empty(batch, bands, side_px, side_px, device="meta") for bands in (3, 1))
     target = torch.zeros(batch, side_px, side_px, dtype=torch.long, device="meta")
     with FlopCounterMode(display=False) as counter:
-        loss_function(network, "float32", SWITCHED_OFF, 0.01)(rgb, dsm, target).backward()
+        sums_T, counts_T = TrainingLoss(network, "float32", SWITCHED_OFF)(rgb, dsm, target)
+        mean_loss(sums_T, counts_T, aux_weight=0.01).backward()
     return counter.get_total_flops() // batch
 
 

@@ -58,6 +58,18 @@ def test_the_inputs_themselves_stay_as_they_are():
     assert rgb.min() == dsm.min() == 1
 
 
+def test_the_parts_of_ranks_side_by_side_are_the_batch_of_one():
+    rgb, dsm = torch.ones(8, 3, 16, 16), torch.ones(8, 1, 16, 16)
+    whole = mask_modalities(rgb, dsm, config(), torch.Generator().manual_seed(4))
+    parts = [
+        mask_modalities(rgb[:2], dsm[:2], config(), torch.Generator().manual_seed(4), rank=rank, world_size=4)
+        for rank in range(4)
+    ]
+    assert (whole[0] == 0).any() and (whole[1] == 0).any()
+    for one, of_ranks in zip(whole, zip(*parts, strict=True), strict=True):
+        assert torch.equal(torch.cat(of_ranks), one)
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [

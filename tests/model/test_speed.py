@@ -5,10 +5,11 @@ import dataclasses
 
 import pytest
 import torch
-from torch import nn
 
 from model import MoBaNet
-from model.speed import SpeedConfig, loss_function, prepare
+from model.dropout import Dropout
+from model.losses import mean_loss
+from model.speed import SpeedConfig, TrainingLoss, prepare
 from model.upernet import resize, resize_by_products
 
 PLAIN = SpeedConfig(
@@ -38,7 +39,7 @@ def network(toy_network) -> MoBaNet:
     """In training, without dropout, and with weights that let every gradient be other than zero."""
     made = toy_network()
     for module in made.modules():
-        if isinstance(module, nn.Dropout | nn.Dropout2d):
+        if isinstance(module, Dropout):
             module.p = 0.0
     torch.manual_seed(1)
     with torch.no_grad():
@@ -53,7 +54,7 @@ def loss_and_gradients(network, precision, speed, device="cpu"):
     generator = torch.Generator().manual_seed(2)
     rgb, dsm = (torch.randn(8, bands, 64, 64, generator=generator) for bands in (3, 1))
     target = torch.randint(0, 6, (8, 64, 64), generator=generator)
-    loss = loss_function(network, precision, speed, 0.01)(rgb.to(device), dsm.to(device), target.to(device))
+    loss = mean_loss(*TrainingLoss(network, precision, speed)(rgb.to(device), dsm.to(device), target.to(device)), 0.01)
     loss.backward()
     gradients = [p.grad.flatten().float().cpu() for p in network.parameters() if p.grad is not None]
     return loss.item(), torch.cat(gradients), network
@@ -121,6 +122,7 @@ def test_resizing_by_products_is_bilinear_interpolation(old, new):
 def test_a_cpu_does_without_what_only_a_gpu_has():
     everything = SpeedConfig(**{field.name: True for field in dataclasses.fields(SpeedConfig)})
     assert everything.on(torch.device("cuda")) == everything
+    assert not everything.on(torch.device("cuda"), world_size=2).cuda_graphs
     kept = everything.on(torch.device("cpu"))
     on = {name for name, value in dataclasses.asdict(kept).items() if value}
     assert on == {"fused_attention", "frozen_bf16", "checkpoint_blocks"}

@@ -62,6 +62,7 @@ def runtime():
             "device": "cpu",
             "workers": 0,
             "checkpoint_every_steps": 2,
+            "checkpoint_every_minutes": 10.0,
             "keep_checkpoints": 2,
             "log_every_steps": 2,
             "speed": SpeedConfig(**PLAIN),

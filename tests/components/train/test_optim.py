@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from components.train.distributed import alone
 from components.train.inputs import Inputs
 from components.train.optim import learning_rate, make_optimizer, take_step
-from model import segmentation_loss
+from model.losses import loss_terms
 
 
 def test_rate_rises_to_the_top_and_falls_to_the_bottom(train_config):
@@ -34,10 +35,12 @@ def test_a_step_moves_all_that_trains_and_nothing_frozen_the_same_way_fused_or_n
         inputs = Inputs(rgb, dsm, torch.randint(0, 6, (2, 64, 64), generator=generator))
 
         def loss(rgb, dsm, target):
-            return segmentation_loss(network.forward_with_aux(rgb, dsm), target, 0.01)
+            return loss_terms(network.forward_with_aux(rgb, dsm), target)
 
         config = train_config()
-        return network, take_step(loss, make_optimizer(network, config, fused), inputs, 1, config)
+        return network, take_step(
+            loss, make_optimizer(network, config, fused), inputs, 1, config, alone(torch.device("cpu"))
+        )
 
     before, (network, loss), (other, other_loss) = toy_network(), stepped(fused), stepped(False)
     assert torch.equal(loss, other_loss)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ import torch
 from components.common.errors import ParamsError, StoreError
 from components.common.modelfile import load_model
 from components.common.store import Store
-from components.train import loop
+from components.train import loop, validation
 from components.train.step import run
 
 VALIDATION = {
@@ -29,12 +31,12 @@ class Killed(Exception):
 
 @pytest.fixture
 def train(tmp_path, toy_store, train_config, model_params, runtime):
-    def call(name="a", store=toy_store, model=None, **changes):
+    def call(name="a", store=toy_store, model=None, changes=None, **train):
         folder = tmp_path / name
         return run(
-            train_config(**changes),
+            train_config(**train),
             model or model_params(),
-            runtime(),
+            runtime(**changes or {}),
             store,
             folder / "models",
             folder / "checkpoints",
@@ -92,7 +94,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(train, tmp_path, monke
         assert (tmp_path / "whole/models" / file).read_text() == (tmp_path / "killed/models" / file).read_text()
 
 
-def test_other_parameters_do_not_go_on_from_the_checkpoints_of_the_first(train, monkeypatch, tmp_path):
+def test_a_run_is_not_gone_on_with_under_other_parameters(train, monkeypatch, tmp_path):
     step = loop._step
 
     def dying(session, batch, number):
@@ -103,14 +105,69 @@ def test_other_parameters_do_not_go_on_from_the_checkpoints_of_the_first(train, 
     monkeypatch.setattr(loop, "_step", dying)
     with pytest.raises(Killed):
         train()
+    with pytest.raises(ParamsError, match=r"interrupted at step 4 had train.learning_rate = 0.002, now it is 0.001"):
+        train(learning_rate=1e-3)
+    shutil.rmtree(tmp_path / "a/checkpoints")
+    monkeypatch.setattr(loop, "_step", step)
+    assert train(learning_rate=1e-3).step in (4, 8)
+    assert train(learning_rate=5e-4).step in (4, 8)  # the one before is finished
+
+
+def test_sigterm_ends_the_run_after_the_step_under_way_and_nothing_is_lost(train, monkeypatch, tmp_path):
+    train("whole")
+    step = loop._step
+
+    def terminated(session, batch, number):
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(session, batch, number)
+
+    monkeypatch.setattr(loop, "_step", terminated)
+    with pytest.raises(SystemExit) as stopped:
+        train("stopped")
+    assert stopped.value.code == 75
     seen = []
     monkeypatch.setattr(
         loop, "_step", lambda session, batch, number: seen.append(number) or step(session, batch, number)
     )
-    train(learning_rate=1e-3)
-    assert seen[0] == 1
-    train()
-    assert seen[8] == 5  # the first run's own checkpoints are still there
+    train("stopped")
+    assert seen[0] == 4
+    whole, resumed = weights(tmp_path, "whole"), weights(tmp_path, "stopped")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_sigterm_in_a_validation_ends_the_run_and_the_validation_is_made_up_for(train, monkeypatch, tmp_path):
+    train("whole")
+    look = validation.confusions
+
+    def terminated(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return look(*args)
+
+    monkeypatch.setattr(validation, "confusions", terminated)
+    with pytest.raises(SystemExit) as stopped:
+        train("stopped")
+    assert stopped.value.code == 75
+    monkeypatch.setattr(validation, "confusions", look)
+    train("stopped")
+    for file in ("training.csv", "validation.csv"):
+        assert (tmp_path / "whole/models" / file).read_text() == (tmp_path / "stopped/models" / file).read_text()
+
+
+def test_checkpoints_are_written_by_time_too(train, tmp_path, runtime, monkeypatch):
+    clock = iter(range(0, 10**6, 45))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
+    saved = []
+    save = loop._save
+    monkeypatch.setattr(loop, "_save", lambda session, progress: saved.append(progress.step) or save(session, progress))
+    train(changes={"checkpoint_every_steps": 100, "checkpoint_every_minutes": 1.0, "log_every_steps": 100}, steps=8)
+    assert {2, 3} & set(saved)
+
+
+def test_what_gets_no_gradient_is_refused_before_the_first_step(train, tmp_path):
+    with pytest.raises(ParamsError, match=r"model.aux_heads: \d+ weights that should train would get no gradient"):
+        train(aux_weight=0.0)
+    assert not (tmp_path / "a/checkpoints").exists()
 
 
 def test_a_finished_run_that_is_run_again_starts_anew_with_the_same_result(train, tmp_path):

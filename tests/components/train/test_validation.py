@@ -5,14 +5,16 @@ import torch
 
 from components.common.store import Store
 from components.common.windows import Windows
+from components.train.distributed import alone
 from components.train.validation import pictures, selected_step, steps_in_play, validate
 
 WINDOWS = Windows(64, 64, 4, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 CPU = torch.device("cpu")
+ALONE = alone(CPU)
 
 
 def test_figures_name_every_condition_and_the_balance(toy_network, toy_store, train_config):
-    figures = validate(toy_network(), Store(toy_store), WINDOWS, train_config().validation, CPU)
+    figures = validate(toy_network(), Store(toy_store), WINDOWS, train_config().validation, ALONE)
     assert {"miou_fused", "miou_rgb", "miou_dsm", "expected_miou", "shapley_rgb", "shapley_dsm", "oa"} <= figures.keys()
     fused, rgb, dsm = (figures[f"miou_{name}"] for name in ("fused", "rgb", "dsm"))
     assert figures["expected_miou"] == pytest.approx((0.81 * fused + 0.09 * (rgb + dsm)) / 0.99)
@@ -21,7 +23,7 @@ def test_figures_name_every_condition_and_the_balance(toy_network, toy_store, tr
 
 def test_a_single_modality_network_is_selected_by_its_own_miou(toy_network, toy_store, train_config):
     network = toy_network(modalities=("dsm",))
-    figures = validate(network, Store(toy_store), WINDOWS, train_config().validation, CPU)
+    figures = validate(network, Store(toy_store), WINDOWS, train_config().validation, ALONE)
     assert figures["expected_miou"] == figures["miou_dsm"]
     assert "miou_fused" not in figures and "shapley_rgb" not in figures
     assert selected_step([{"step": 4, **figures}], guard=0.5) == 4

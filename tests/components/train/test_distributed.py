@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from components.common.errors import ParamsError
+from components.common.store import Store
+from components.common.windows import Windows
+from components.train import watch
+from components.train.data import Crops, batches
+from components.train.distributed import alone, open_ranks
+from components.train.inputs import Inputs, make_inputs
+from components.train.optim import make_optimizer, take_step
+from components.train.validation import validate
+from model.dropout import share_batch
+from model.speed import SpeedConfig, TrainingLoss
+from tests.components.train.conftest import PLAIN
+from tests.ranks import on_ranks
+
+CPU = torch.device("cpu")
+WINDOWS = Windows(64, 64, 4, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def without_labels(inputs: Inputs, rank: int, size: int) -> Inputs:
+    """The same inputs; of the batch, the first half of the samples has hardly any label left."""
+    target = inputs.target_BHW.clone()
+    if rank < size / 2:
+        half = target[: len(target) // (2 if size == 1 else 1)]
+        half[:-1] = 255
+        half[-1, 2:] = 255
+    return Inputs(inputs.rgb_B3HW, inputs.dsm_B1HW, target)
+
+
+def trained(network, config, store, ranks, *, uneven):
+    """Weights after all steps, and the losses; statistics of batch norms stay fixed, dropout and masks are on."""
+    share_batch(network, ranks.rank, ranks.size)
+    dtype = next(network.parameters()).dtype
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    optimizer = make_optimizer(network, config)
+    loss = ranks.with_shared_gradients(TrainingLoss(network, "float32", SpeedConfig(**PLAIN)))
+    crops = Crops(store, store.manifest.subset("train"), config)
+    losses = []
+    loaded = batches(crops, config, 0, 1, rank=ranks.rank, world_size=ranks.size)
+    for step, batch in enumerate(loaded, start=1):
+        inputs = make_inputs(batch, step, config, WINDOWS, ranks.device, ranks.rank, ranks.size)
+        inputs = Inputs(inputs.rgb_B3HW.to(dtype), inputs.dsm_B1HW.to(dtype), inputs.target_BHW)
+        if uneven:
+            inputs = without_labels(inputs, ranks.rank, ranks.size)
+        losses.append(ranks.total(take_step(loss, optimizer, inputs, step, config, ranks)).item())
+    return {name: p.detach().numpy() for name, p in network.named_parameters() if p.requires_grad}, losses
+
+
+@pytest.mark.parametrize(
+    ("dtype", "learning_rate", "tolerance", "uneven", "cpia"),
+    [
+        (torch.float64, 2e-4, 1e-9, True, "adapter"),
+        (torch.float32, 2e-4, 1e-5, False, "residual"),
+        # AdamW moves a weight whose gradient is next to nothing by what rounding makes of it, times the learning rate.
+        (torch.float32, 5e-5, 1e-5, True, "residual"),
+    ],
+)
+def test_two_ranks_with_half_the_batch_each_train_the_network_of_one(
+    toy_network, train_config, toy_store, dtype, learning_rate, tolerance, uneven, cpia
+):
+    config, store = train_config(steps=20, batch_size=8, learning_rate=learning_rate), Store(toy_store)
+
+    def work():
+        with open_ranks("cpu") as ranks:
+            return trained(toy_network(cpia=cpia).to(dtype), config, store, ranks, uneven=uneven)
+
+    start = dict(toy_network(cpia=cpia).named_parameters())
+    one, losses = trained(toy_network(cpia=cpia).to(dtype), config, store, alone(CPU), uneven=uneven)
+    (first, shared_losses), (second, _) = on_ranks(2, work)
+    assert shared_losses == pytest.approx(losses, rel=1e-5)
+    assert max(abs(one[name] - start[name].detach().numpy()).max() for name in one) > 5 * learning_rate
+    for name in one:
+        assert abs(first[name] - one[name]).max() < tolerance, name
+        assert (first[name] == second[name]).all(), name
+
+
+def test_no_frozen_weight_is_in_a_bucket_or_sent(toy_network):
+    def work():
+        with open_ranks("cpu") as ranks:
+            network = toy_network().train()
+            loss = ranks.with_shared_gradients(TrainingLoss(network, "float32", SpeedConfig(**PLAIN)))
+            in_buckets = sum(p.numel() for p in loss._module_parameters)
+            frozen = [name for name, p in loss.module.named_parameters() if not p.requires_grad]
+            return in_buckets, set(frozen) <= set(loss.parameters_to_ignore)
+
+    trainable = sum(p.numel() for p in toy_network().parameters() if p.requires_grad)
+    assert on_ranks(2, work) == [(trainable, True)] * 2
+
+
+def test_ranks_share_the_tiles_of_a_validation_and_all_get_the_figures_of_one(toy_network, train_config, toy_store):
+    network, store, config = toy_network(), Store(toy_store), train_config().validation
+
+    def work():
+        with open_ranks("cpu") as ranks:
+            if not ranks.first:
+                for norm in network.modules():
+                    if isinstance(norm, nn.BatchNorm2d):
+                        norm.running_mean += 1  # other samples were seen here
+            return validate(network, store, WINDOWS, config, ranks)
+
+    expected = validate(toy_network(), store, WINDOWS, config, alone(CPU))
+    assert on_ranks(2, work) == [pytest.approx(expected, nan_ok=True)] * 2
+
+
+def test_an_error_of_the_first_rank_is_everybodys():
+    def refuse():
+        raise ParamsError("train.steps is wrong")
+
+    def work():
+        with open_ranks("cpu") as ranks:
+            with pytest.raises(ParamsError, match="train.steps is wrong"):
+                ranks.from_first(refuse)
+            return ranks.from_first(lambda: f"made by {ranks.rank}")
+
+    assert on_ranks(2, work) == ["made by 0"] * 2
+
+
+def test_ranks_with_other_data_are_refused_by_name():
+    def work():
+        with open_ranks("cpu") as ranks:
+            try:
+                ranks.require_same({"train": {"seed": 1}, "data": "abc" if ranks.first else "def"})
+            except ParamsError as error:
+                return str(error)
+            return None
+
+    none, refused = on_ranks(2, work)
+    assert none is None
+    assert refused.startswith("rank 1: data is 'def', and 'abc' at rank 0; give every host the same")
+
+
+def test_a_wish_to_stop_is_everybodys(monkeypatch):
+    monkeypatch.setattr(watch, "BEAT_S", 0.05)
+
+    def work():
+        with open_ranks("cpu") as ranks:
+            asked = ranks.agree(not ranks.first, False)
+            if not ranks.first:
+                os.kill(os.getpid(), signal.SIGTERM)
+            deadline = time.monotonic() + 20
+            while not ranks.stop.requested and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return asked, ranks.stop.requested
+
+    assert on_ranks(2, work) == [([True, False], True)] * 2
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_killed_rank_ends_the_other_with_exit_code_75(lost):
+    def work():
+        with open_ranks("cpu") as ranks:
+            ranks.agree(False)
+            if ranks.rank == lost:
+                os.kill(os.getpid(), signal.SIGKILL)
+            while True:
+                ranks.agree(False)
+
+    found = on_ranks(2, work)
+    assert (found[lost], found[1 - lost]) == (-signal.SIGKILL, 75)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_rank_that_falls_silent_ends_the_other_with_exit_code_75(monkeypatch, lost):
+    monkeypatch.setattr(watch, "BEAT_S", 0.05)
+    monkeypatch.setattr(watch, "PATIENCE_S", 1.0)
+
+    def work():
+        with open_ranks("cpu") as ranks:
+            ranks.agree(False)
+            if ranks.rank == lost:
+                os.kill(os.getpid(), signal.SIGSTOP)  # its connections stay open, as those of a host that is cut off
+            ranks.agree(False)
+
+    started = time.monotonic()
+    found = on_ranks(2, work, deaf=lost)
+    assert found[1 - lost] == 75
+    assert time.monotonic() - started < 60
+
+
+def test_more_ranks_than_gpus_is_a_sentence(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ParamsError, match="LOCAL_RANK is 1, but torch sees 1 GPUs here"), open_ranks("auto"):
+        pass
+
+
+def test_without_a_gpu_cuda_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ParamsError, match="runtime.device is cuda, but torch sees no GPU"), open_ranks("cuda"):
+        pass
