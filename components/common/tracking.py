@@ -14,7 +14,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,21 +24,15 @@ import numpy as np
 import numpy.typing as npt
 
 from components.common.errors import TrackingError
+from components.common.outbox import Outbox, Point, reason
 from components.common.params import dotted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
 
 log = logging.getLogger(__name__)
 
 Backend = Literal["mlflow", "none"]
-
-BATCH = 1000
-"""Points that MLflow takes at once."""
-
-RETRY_S = 30.0
-"""After the store has failed to answer, it is left alone for so long."""
 
 RUN_ID = "MLFLOW_RUN_ID"
 """Environment variable with the run that a pipeline has opened for its steps; it is joined, not copied."""
@@ -77,10 +71,7 @@ class _MlflowRun(Run):
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
-        self._points: list[tuple[Metric, bool]] = []  # that wait to be sent, and whether to send them once
-        self._calls: list[tuple[str, Callable[[], object]]] = []  # so do these: what it is, and how to send it
-        self._last: dict[str, int] = {}  # metric -> last step that the store has
-        self._silent_until = 0.0  # no try before this time, seconds of the monotonic clock
+        self._outbox = Outbox("MLflow", self._send_points, self._last_step)
 
     @functools.cached_property
     def _client(self) -> MlflowClient:
@@ -91,7 +82,7 @@ class _MlflowRun(Run):
 
     def params(self, values: Mapping[str, Any]) -> None:
         flat = {key: str(value) for key, value in dotted(values)}
-        self._send("parameters", lambda: self._send_params(flat))
+        self._outbox.put_call("parameters", lambda: self._send_params(flat))
 
     def _send_params(self, flat: Mapping[str, str]) -> None:
         from mlflow.entities import Param
@@ -104,33 +95,40 @@ class _MlflowRun(Run):
         self._client.log_batch(self.id, params=new)
 
     def metrics(self, values: Mapping[str, float | None], step: int, *, once: bool = False) -> None:
-        from mlflow.entities import Metric
-
         now_ms = int(time.time() * 1000)
         finite = {key: float(v) for key, v in values.items() if v is not None and math.isfinite(v)}
-        self._points += [(Metric(key, value, now_ms, step), once) for key, value in finite.items()]
-        self._flush()
+        self._outbox.put_points([Point(key, value, now_ms, step, once) for key, value in finite.items()])
+
+    def _send_points(self, points: Sequence[Point]) -> None:
+        from mlflow.entities import Metric
+
+        self._client.log_batch(self.id, metrics=[Metric(p.metric, p.value, p.time_ms, p.step) for p in points])
+
+    def _last_step(self, metric: str) -> int:
+        history = self._client.get_metric_history(self.id, metric)
+        return max((point.step for point in history), default=-1)
 
     def image(self, name: str, image_HWC: npt.NDArray[np.uint8], step: int) -> None:
-        self._send(f"picture {name}", lambda: self._client.log_image(self.id, image_HWC, key=name, step=step))
+        self._outbox.put_call(
+            f"picture {name}", lambda: self._client.log_image(self.id, image_HWC, key=name, step=step)
+        )
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         method = "log_artifacts" if path.is_dir() else "log_artifact"
-        self._send(str(path), lambda: getattr(self._client, method)(self.id, str(path), folder))
+        self._outbox.put_call(str(path), lambda: getattr(self._client, method)(self.id, str(path), folder))
 
     def tags(self, values: Mapping[str, object]) -> None:
         from mlflow.entities import RunTag
 
         tags = [RunTag(key, str(value)) for key, value in values.items()]
-        self._send("tags", lambda: self._client.log_batch(self.id, tags=tags))
+        self._outbox.put_call("tags", lambda: self._client.log_batch(self.id, tags=tags))
 
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Send what waits, say what could not be sent, and close the run."""
         import mlflow
 
-        self._silent_until = 0.0
-        self._flush()
-        if missing := self._missing():
+        self._outbox.flush(at_once=True)
+        if missing := self._outbox.missing():
             log.warning("MLflow run %s lacks %s", self.id, ", ".join(missing))
         with _environment(**{RUN_ID: os.environ.get(RUN_ID)}):  # MLflow removes it
             try:
@@ -138,45 +136,8 @@ class _MlflowRun(Run):
                     mlflow.end_run(status)
                 else:  # joined while the store was away
                     self._client.set_terminated(self.id, status)
-            except Exception as error:  # see _flush
+            except Exception as error:  # as in the outbox: the training is over, and its results are written
                 log.warning("MLflow run %s could not be closed as %s (%s)", self.id, status, reason(error))
-
-    def _send(self, what: str, call: Callable[[], object]) -> None:
-        self._calls.append((what, call))
-        self._flush()
-
-    def _flush(self) -> None:
-        """Send what waits, in order; when the store does not take it, say so and try again later."""
-        if time.monotonic() < self._silent_until:
-            return
-        try:
-            while self._points:
-                batch = self._points[:BATCH]
-                new = [point for point, once in batch if not once or point.step > self._last_step(point.key)]
-                if new:
-                    self._client.log_batch(self.id, metrics=new)
-                self._last |= {point.key: point.step for point in new if point.key in self._last}
-                del self._points[: len(batch)]
-            while self._calls:
-                self._calls[0][1]()
-                del self._calls[0]
-        except Exception as error:  # whatever MLflow, requests or the database raise: hours of training weigh more
-            log.warning("MLflow did not take %s (%s); the run goes on", self._missing()[0], reason(error))
-            self._last.clear()  # the answer may have been lost, and not what was sent
-            self._silent_until = time.monotonic() + RETRY_S
-
-    def _last_step(self, metric: str) -> int:
-        """Last step at which the store has this metric, -1 if it has none."""
-        if metric not in self._last:
-            history = self._client.get_metric_history(self.id, metric)
-            self._last[metric] = max((point.step for point in history), default=-1)
-        return self._last[metric]
-
-    def _missing(self) -> list[str]:
-        """What the store has not got, in words."""
-        steps = [point.step for point, _ in self._points]
-        metrics = [f"metrics of the steps {min(steps)} to {max(steps)}"] if steps else []
-        return metrics + [what for what, _ in self._calls]
 
 
 @contextmanager
@@ -316,11 +277,6 @@ def _root(error: BaseException) -> BaseException:
     while cause := error.__cause__ or error.__context__:
         error = cause
     return error
-
-
-def reason(error: BaseException) -> str:
-    """The first line of an error, cut to a length that fits into a sentence."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from components.common import tracking
+from components.common import outbox, tracking
 from components.common.errors import TrackingError
 from components.common.tracking import open_run
 
@@ -60,21 +60,24 @@ def test_a_run_that_breaks_off_says_how(mlflow_folder, error, status) -> None:
     assert stored(run.id).info.status == status
 
 
-def test_a_resumed_run_is_the_same_run_and_running_again(mlflow_folder, caplog) -> None:
+def test_a_resumed_run_is_the_same_run_and_gets_no_step_twice(mlflow_folder, caplog) -> None:
     with pytest.raises(KeyboardInterrupt), open_run("mlflow", experiment="city") as first:
         first.params({"lr": 0.1})
-        first.metrics({"loss": 1.0}, 10)
-        assert first.last_step("loss") == 10
+        for step in (5, 10):
+            first.metrics({"loss": 1.0, "rate": 0.1}, step, once=True)
         raise KeyboardInterrupt
     with open_run("mlflow", experiment="city", run_id=first.id) as second:
         assert second.id == first.id
         assert stored(first.id).info.status == "RUNNING"
-        assert (second.last_step("loss"), second.last_step("unheard")) == (10, -1)
         second.params({"lr": 0.2, "steps": 30})
-        second.metrics({"loss": 0.5}, 20)
+        for step in (5, 10, 15, 20):
+            second.metrics({"loss": 0.5}, step, once=True)
+        second.metrics({"test": 1.0}, 10)
+        second.metrics({"test": 2.0}, 10)  # evaluated again
     assert "MLflow keeps lr = 0.1" in caplog.text
     assert stored(first.id).data.params == {"lr": "0.1", "steps": "30"}
-    assert history(first.id, "loss") == [(10, 1.0), (20, 0.5)]
+    assert history(first.id, "loss") == [(5, 1.0), (10, 1.0), (15, 0.5), (20, 0.5)]
+    assert history(first.id, "test") == [(10, 1.0), (10, 2.0)]
     assert stored(first.id).info.status == "FINISHED"
 
 
@@ -118,18 +121,51 @@ def test_without_tracking_nothing_is_written(tmp_path, monkeypatch) -> None:
         run.image("crop", np.zeros((8, 8, 3), np.uint8), 1)
         run.artifact(tmp_path, "all")
         run.tags({"a": 1})
-        assert (run.id, run.last_step("loss")) == (None, -1)
+        assert run.id is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_goes_away_gets_the_metrics_later(mlflow_folder, monkeypatch, caplog) -> None:
+def test_a_server_that_goes_away_gets_everything_later(mlflow_folder, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(outbox, "RETRY_S", 0.0)
     with open_run("mlflow", experiment="city") as run:
         with monkeypatch.context() as cut_off:
             cut_off.setattr(mlflow.MlflowClient, "log_batch", lambda *args, **kwargs: 1 / 0)
             run.metrics({"loss": 1.0}, 1)
+            run.tags({"colour": "blue"})
         run.metrics({"loss": 0.5}, 2)
-    assert "MLflow did not take metrics (division by zero); the run goes on" in caplog.text
+    assert "MLflow did not take metrics of the steps 1 to 1 (division by zero); the run goes on" in caplog.text
     assert history(run.id, "loss") == [(1, 1.0), (2, 0.5)]
+    assert stored(run.id).data.tags["colour"] == "blue"
+
+
+def test_what_a_server_never_took_is_said_at_the_end(mlflow_folder, monkeypatch, caplog) -> None:
+    with open_run("mlflow", experiment="city") as run:
+        monkeypatch.setattr(mlflow.MlflowClient, "log_batch", lambda *args, **kwargs: 1 / 0)
+        for step in (3, 6):
+            run.metrics({"loss": 1.0}, step)
+        run.image("crop", np.zeros((8, 8, 3), np.uint8), 6)
+    assert f"MLflow run {run.id} lacks metrics of the steps 3 to 6, picture crop" in caplog.text
+
+
+def test_a_resumed_run_whose_store_is_away_goes_on_and_sends_all_when_it_is_back(
+    mlflow_folder, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr(outbox, "RETRY_S", 0.0)
+    with open_run("mlflow", experiment="city") as first:
+        first.metrics({"loss": 1.0}, 1, once=True)
+    (mlflow_folder / "mlflow.db").rename(mlflow_folder / "away.db")
+    (mlflow_folder / "mlflow.db").write_text("not a database" * 100)
+    with pytest.raises(TrackingError), open_run("mlflow", experiment="city", run_id=first.id):
+        pass
+    with open_run("mlflow", experiment="city", run_id=first.id, patient=True) as second:
+        for step in (1, 2):
+            second.metrics({"loss": 0.5}, step, once=True)
+        (mlflow_folder / "away.db").rename(mlflow_folder / "mlflow.db")
+        second.metrics({"loss": 0.25}, 3, once=True)
+    assert second.id == first.id
+    assert "The run goes on without it" in caplog.text
+    assert history(first.id, "loss") == [(1, 1.0), (2, 0.5), (3, 0.25)]
+    assert stored(first.id).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize(
