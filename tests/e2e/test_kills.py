@@ -1,0 +1,101 @@
+"""Training killed by SIGKILL at random moments, also while a checkpoint is being written, and started again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.toy_training import ToyTraining
+from tests.ranks import free_port
+
+pytestmark = pytest.mark.system
+
+TRIALS = 30
+IN_A_WRITE = 10
+"""So many of them are killed between the last byte of a checkpoint's draft and its new name."""
+
+EXPECTED_SYNCS = 17
+"""Files that a whole run writes: a checkpoint before the first step and after each of 12, two more after the
+validations, two candidates, the model."""
+
+DEADLINE_S = 120
+
+
+def train(toy: ToyTraining, run: str, rank: int, size: int, port: int, die_at_sync: int | None) -> None:
+    """One rank of one start, in a process that has torch imported already."""
+    import torch
+
+    from components.common.params import section
+    from components.train import step
+    from components.train.config import ModelParams, RuntimeConfig, TrainConfig
+
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    if die_at_sync is not None and rank == 0:
+        count, fsync = iter(range(1, 1000)), os.fsync
+        os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(count) == die_at_sync else fsync(file)
+    sections = (("train", TrainConfig), ("model", ModelParams), ("runtime", RuntimeConfig))
+    folder = toy.folder / run
+    step.run(*(section(toy.params, *named) for named in sections), toy.store, folder / "models", folder / "checkpoints")
+
+
+class Starter:
+    """Starts ranks from a server process that has imported everything: a start takes no seconds."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["components.train.step", "tests.e2e.toy_training", __name__])
+
+    def start(self, toy: ToyTraining, run: str, size: int, die_at_sync: int | None = None) -> list:
+        port = free_port()
+        ranks = [
+            self._context.Process(target=train, args=(toy, run, rank, size, port, die_at_sync)) for rank in range(size)
+        ]
+        for process in ranks:
+            process.start()
+        return ranks
+
+
+def ended(ranks: list) -> list[int]:
+    """Exit codes of all ranks."""
+    for process in ranks:
+        process.join(DEADLINE_S)
+    return [process.exitcode for process in ranks]
+
+
+@pytest.fixture(scope="module")
+def starter() -> Starter:
+    return Starter()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_thirty_killed_runs_end_with_the_weights_of_the_one_that_was_left_alone(tmp_path: Path, starter, size) -> None:
+    toy, chance = ToyTraining(tmp_path), random.Random(size)
+    assert ended(starter.start(toy, "warm", size)) == [0] * size
+    begun = time.monotonic()
+    assert ended(starter.start(toy, "whole", size)) == [0] * size
+    took_s = time.monotonic() - begun
+    killed = 0
+    for trial in range(TRIALS):
+        run = f"killed-{trial}"
+        if trial < IN_A_WRITE:
+            ranks = starter.start(toy, run, size, die_at_sync=1 + trial * EXPECTED_SYNCS // IN_A_WRITE)
+        else:
+            ranks = starter.start(toy, run, size)
+            time.sleep(chance.uniform(0, took_s))
+            ranks[chance.randrange(size)].kill()
+        codes = ended(ranks)
+        killed += -signal.SIGKILL in codes
+        assert set(codes) <= {-signal.SIGKILL, 75, 0}, run
+        if trial < IN_A_WRITE:
+            assert list((tmp_path / run).rglob(".*.part")), f"{run} was not killed in a write"
+        assert ended(starter.start(toy, run, size)) == [0] * size, run
+        toy.assert_same(run, "whole")
+    assert killed > TRIALS * 2 / 3
