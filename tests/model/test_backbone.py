@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import timm
 import torch
 
 from model import MoBaNet, MoBaNetConfig, segmentation_loss
 from model.backbone import FAMILIES, build_backbone
+from model.speed import SpeedConfig, autocast, prepare
 
 SMALL = {"embed_dim": 64, "depth": 4, "num_heads": 4, "patch_size": 8, "img_size": 64}
 WINDOWS = {"window_size": 3, "global_attn_indexes": (1, 3)}  # 3 does not divide 8 patches, so windows are padded
@@ -21,6 +24,7 @@ TOYS = {
     "samvit_base_patch16_224": SMALL | WINDOWS,  # no absolute positions
 }
 ONE_OF_EACH_FAMILY = ("vit_tiny_patch16_224", "vit_small_patch16_dinov3", "samvit_base_patch16")
+OFF = SpeedConfig(**{field.name: False for field in dataclasses.fields(SpeedConfig)})
 OTHER_GRID = (40, 72)  # pixels
 families = pytest.mark.parametrize("name", ONE_OF_EACH_FAMILY)
 
@@ -34,6 +38,7 @@ def randomise(module):
 
 
 def toy(name, **changes):
+    torch.manual_seed(0)
     network = MoBaNet(MoBaNetConfig(backbone=name, backbone_args=TOYS[name], decoder_channels=16, **changes))
     randomise(network)
     return network.eval()
@@ -126,6 +131,21 @@ def test_training_gives_the_same_features_twice(name):
     image, _ = inputs()
     first, second = ([*features_of_every_block(backbone, image)] for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@families
+@pytest.mark.parametrize("switch", ["fused_attention", "checkpoint_blocks", "frozen_bf16"])
+def test_switches_for_speed_work_with_every_family(name, switch):
+    gradients = []
+    for precision, on in (("float32", False), ("bf16" if switch == "frozen_bf16" else "float32", True)):
+        network, image = toy(name), inputs()
+        prepare(network, precision, dataclasses.replace(OFF, **{switch: on}))
+        with autocast(precision, torch.device("cpu")):
+            network(*image).square().mean().backward()
+        gradients.append(network.encoder.cpia[0].up.weight.grad.clone())
+    torch.set_float32_matmul_precision("highest")
+    tolerance = 0.2 if switch == "frozen_bf16" else 1e-4
+    assert (gradients[1] - gradients[0]).norm() < tolerance * gradients[0].norm()
 
 
 @families
