@@ -7,19 +7,16 @@ from typing import Any, Literal
 
 Modality = Literal["rgb", "dsm"]
 
-TAPS_BY_DEPTH = {12: (2, 5, 8, 11), 24: (5, 11, 17, 23), 40: (9, 19, 29, 39)}
-"""Last block of each of the four stages, for the depths of the released settings: ViT-S/B, ViT-L, ViT-g."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MoBaNetConfig:
     """What to build. Checked on creation; a wrong value raises ValueError with a sentence that starts with its name."""
 
-    backbone: str = "vit_large_patch14_dinov2"  # a plain timm ViT, by its timm name
+    backbone: str = "vit_large_patch14_dinov2"  # by its timm name, of a family in model/backbone.py
     backbone_args: dict[str, Any] = field(default_factory=dict)  # keywords for timm on top of the name, e.g. patch_size
     num_classes: int = 6
     image_bands: int = 3  # other than 3: the image gets a trainable patch embedding, as the DSM has
-    tap_indices: tuple[int, ...] | None = None  # four blocks, 0-based; None: evenly spread, as the paper's
+    tap_indices: tuple[int, ...] | None = None  # four blocks, 0-based; None: evenly spread, as in the paper
     modalities: tuple[Modality, ...] = ("rgb", "dsm")  # one alone: a single-modality baseline
     cpia: Literal["residual", "adapter", "none"] = "residual"  # how prompts are injected
     cpia_ratio: float = 0.25  # bottleneck of CPIA and (at most 0.125) of DGFM, share of the width, (0, 1]
@@ -49,7 +46,7 @@ class MoBaNetConfig:
         Raises:
             ValueError: a chosen tap lies beyond the last block, or the depth is under four.
         """
-        taps = self.tap_indices or TAPS_BY_DEPTH.get(depth) or tuple(depth * stage // 4 - 1 for stage in (1, 2, 3, 4))
+        taps = self.tap_indices or tuple(depth * stage // 4 - 1 for stage in (1, 2, 3, 4))
         if taps[0] < 0 or taps[-1] >= depth:
             raise ValueError(f"tap_indices is {list(taps)}; {self.backbone} has the blocks 0 to {depth - 1}")
         return taps

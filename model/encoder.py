@@ -82,14 +82,14 @@ class Encoder(nn.Module):
         patches = {"rgb": self._embed_image, "dsm": self._embed_dsm}
         inputs = {"rgb": image_BCHW, "dsm": dsm_B1HW}
         embedded = torch.cat([patches[m](inputs[m]) for m in self.modalities])  # both streams as one batch
-        grid, prefix = embedded.shape[-2:], self.backbone.num_prefix_tokens
+        grid, prefix = (embedded.shape[-2], embedded.shape[-1]), self.backbone.num_prefix_tokens
         tokens = self.backbone.tokens(embedded)
         stages, first = [], 0
         for index, tap in enumerate(self.taps):
             if self.cpia:
                 prompted = self.cpia[index](tokens[:, prefix:].unflatten(0, (len(self.modalities), -1)))
                 tokens = torch.cat([tokens[:, :prefix], prompted.flatten(0, 1)], dim=1)
-            tokens = self.backbone.run(tokens, first, tap)
+            tokens = self.backbone.run(tokens, grid, first, tap)
             # A copy, as narrow as the sequence (autocast norms in float32); the sequence goes on without the norm.
             features = self.backbone.norm(tokens)[:, prefix:].to(tokens.dtype)
             stages.append(self._stage(index, features.transpose(1, 2).unflatten(2, grid)))

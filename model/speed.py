@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
 from model.losses import LossTerms, loss_terms
@@ -56,9 +55,7 @@ def prepare(network: MoBaNet, precision: Precision, speed: SpeedConfig) -> None:
     use_precision(precision)
     backbone = network.encoder.backbone
     backbone.checkpoint_blocks = speed.checkpoint_blocks
-    for module in backbone.modules():
-        if isinstance(module, Attention):
-            module.fused_attn = speed.fused_attention  # type: ignore[misc]  # final for TorchScript's sake alone
+    fuse_attention(backbone, speed.fused_attention)
     if precision == "bf16" and speed.frozen_bf16:
         for parameter in network.parameters():
             if not parameter.requires_grad:
@@ -69,6 +66,13 @@ def prepare(network: MoBaNet, precision: Precision, speed: SpeedConfig) -> None:
     for module in network.modules():
         if isinstance(module, UPerNet | AuxiliaryHead):
             module.resize_logits = resize_by_products if speed.matrix_resize else resize
+
+
+def fuse_attention(network: nn.Module, on: bool) -> None:
+    """Compute attention of every kind that timm has by torch's one kernel, or step by step."""
+    for module in network.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = on  # type: ignore[assignment]  # timm's, a bool
 
 
 def use_precision(precision: Precision) -> None:

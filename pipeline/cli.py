@@ -24,7 +24,7 @@ app = typer.Typer(
 
 COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "data": ("Import and check raw tiles.", {"import": data.import_, "check": check.check}),
-    "model": ("Look at networks.", {"info": model.info}),
+    "model": ("Look at networks.", {"info": model.info, "list": model.list_}),
     "bench": (
         "Measure speed and memory, as ratios in one run.",
         {"data": loader.bench, "preprocess": preprocess.bench, "train": training.train, "curves": training.curves},

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from components.common.modelfile import ModelFacts
 from model import MoBaNet
 from model.inputs import normalise
+from model.speed import fuse_attention
 
 if TYPE_CHECKING:
     from onnx_ir import Model
@@ -60,10 +61,11 @@ def write_onnx(path: Path, network: MoBaNet, facts: ModelFacts, opset: int) -> N
     import onnx
     import onnx_ir
 
+    fuse_attention(network, False)  # the exporter knows the one kernel for four dimensions only; SAM's has three
     samples = torch.export.Dim("N")
     examples = tuple(torch.zeros(2, *shape) for shape in input_shapes(facts).values())
     for library in ("onnxscript", "onnx_ir"):
-        logging.getLogger(library).setLevel(logging.WARNING)  # they tell of every node they touch
+        logging.getLogger(library).setLevel(logging.ERROR)  # they tell of every node they touch
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="# The axis name")  # both inputs have the same N, as they should
         program = torch.onnx.export(

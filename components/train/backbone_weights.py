@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +14,6 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
 from components.common.errors import WeightsError
@@ -22,9 +22,6 @@ from components.train.checkpoint import fingerprint
 from model import MoBaNet
 
 log = logging.getLogger(__name__)
-
-CLASSIFIER = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
-"""Weights of a classifier on top of a ViT: the only ones of a file that may be left over."""
 
 
 def load_backbone_weights(network: MoBaNet, source: str) -> str:
@@ -43,7 +40,7 @@ def load_backbone_weights(network: MoBaNet, source: str) -> str:
     if source == "none":
         log.info("backbone weights: random (model.weights: none)")
         return "none"
-    vit, name = network.encoder.backbone.vit, network.config.backbone
+    backbone, name = network.encoder.backbone, network.config.backbone
     if source == "hub":
         state = _from_hub(name, network.config.backbone_args)
     elif source.startswith("s3://"):
@@ -52,23 +49,24 @@ def load_backbone_weights(network: MoBaNet, source: str) -> str:
     else:
         state = _from_file(Path(source), source)
     try:
-        fitted = checkpoint_filter_fn(dict(state), vit)
-        left_over = vit.load_state_dict(fitted, strict=False)
+        with redirect_stdout(None):  # timm prints a line for every bias that DINOv3 can do without
+            fitted = backbone.rename_released(dict(state), backbone.vit)
+        left_over = backbone.vit.load_state_dict(fitted, strict=False)
     except (RuntimeError, KeyError, AttributeError) as error:
         raise WeightsError(f"{source}: does not fit {name} ({' '.join(str(error).split())[:300]})") from None
-    unexpected = [key for key in left_over.unexpected_keys if not key.startswith(CLASSIFIER)]
+    unexpected = [key for key in left_over.unexpected_keys if not key.startswith(backbone.beside)]
     for kind, keys in (("lacks", left_over.missing_keys), ("also holds", unexpected)):
         if keys:
             raise WeightsError(f"{source}: {kind} {keys[0]} and {len(keys) - 1} more; it is not a file for {name}")
     network.encoder.reset_patch_embeddings()
-    identity = fingerprint(vit.state_dict())
+    identity = fingerprint(backbone.vit.state_dict())
     log.info("backbone weights: %s, sha256 %s", source, identity[:12])
     return identity
 
 
 def _from_hub(name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:
     try:
-        return dict(timm.create_model(name, pretrained=True, num_classes=0, global_pool="", **arguments).state_dict())
+        return dict(timm.create_model(name, pretrained=True, num_classes=0, **arguments).state_dict())
     except Exception as error:  # huggingface_hub, requests and timm raise many kinds: no network, no such weights, ...
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(

@@ -33,7 +33,7 @@ class TwoPassEncoder(Encoder):
                 torch.cat([tokens[:, :prefix], tokens[:, prefix:] + change], dim=1)
                 for tokens, change in zip(streams, changes, strict=True)
             ]
-            streams = [vit.run(tokens, first, tap) for tokens in streams]
+            streams = [vit.run(tokens, grid, first, tap) for tokens in streams]
             maps = [vit.norm(tokens)[:, prefix:].transpose(1, 2).unflatten(2, grid) for tokens in streams]
             stages.append(self._project(index, maps[0], maps[1]))
             first = tap + 1

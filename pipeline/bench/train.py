@@ -258,7 +258,7 @@ def bench_train(
     """Measure on the GPU if there is one; what is None is the released setting there, and a small one on a CPU.
 
     Args:
-        backbone: a plain timm ViT.
+        backbone: a name of `mobanet model list`.
         batch: crops per step.
         crop_px: side of a crop; padded to a multiple of the patch size.
         steps: optimiser steps of each round.

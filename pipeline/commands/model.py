@@ -57,3 +57,33 @@ def info(
         table.add_row(name, f"{count['total']:,}", f"{count['trainable']:,}", end_section=name == list(parts)[-1])
     table.add_row("network", f"{whole['total']:,}", f"{whole['trainable']:,}")
     Console().print(table)
+
+
+def list_(
+    pattern: Annotated[
+        str | None,
+        typer.Argument(help="Names with * and ?, e.g. '*dinov3*'; default: foundation models, not made to classify."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+) -> None:
+    """List backbones that timm has weights for, with the licence of these.
+
+    A name goes into params.yaml, model.backbone, as it is, beside `weights: hub`. Nothing is downloaded here.
+    """
+    from model.catalogue import pretrained_backbones
+
+    found = pretrained_backbones(pattern)
+    if not found:
+        raise ParamsError(f"{pattern!r} matches no backbone that can be used; without a pattern, many are listed")
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(entry) for entry in found], indent=2))
+        return
+    table = Table("backbone", "M weights", "patch, px", "positions", "licence of the weights", box=None)
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for entry in found:
+        size = f"{entry.weights / 1e6:,.1f}"
+        table.add_row(entry.name, size, str(entry.patch_px), entry.positions, entry.licence)
+    console = Console()
+    console.width = max(console.width, 120)  # a name is there to be copied, so none is cut
+    console.print(table)

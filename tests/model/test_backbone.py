@@ -1,63 +1,204 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import timm
 import torch
-import torch.nn.functional as F
 
-from model import MoBaNetConfig
-from model.backbone import build_backbone, resample_positions
+from model import MoBaNet, MoBaNetConfig, segmentation_loss
+from model.backbone import FAMILIES, build_backbone
+from model.speed import SpeedConfig, autocast, prepare
 
-CASES = {  # class token with a position, registers without, neither
-    "vit_tiny_patch16_224": {"patch_size": 8, "img_size": 32},
-    "vit_small_patch14_reg4_dinov2": {"embed_dim": 64, "depth": 4, "num_heads": 2, "img_size": 56},
-    "vit_medium_patch16_gap_240": {"embed_dim": 64, "depth": 4, "num_heads": 2, "img_size": 64},
+SMALL = {"embed_dim": 64, "depth": 4, "num_heads": 4, "patch_size": 8, "img_size": 64}
+WINDOWS = {"window_size": 3, "global_attn_indexes": (1, 3)}  # 3 does not divide 8 patches, so windows are padded
+TOYS = {
+    "vit_tiny_patch16_224": SMALL,  # class token with a position
+    "vit_small_patch14_reg4_dinov2": SMALL,  # registers without
+    "vit_medium_patch16_gap_240": SMALL,  # neither
+    "vit_betwixt_patch16_reg4_gap_256": SMALL,  # no final norm: timm has one for the classifier alone
+    "vit_small_patch16_dinov3": SMALL,  # from here on timm resamples as we do, so any grid can be compared
+    "vit_small_plus_patch16_dinov3_qkvb": SMALL,  # with biases and a gated MLP
+    "vit_base_patch16_sapiens2": SMALL | {"num_kv_heads": 2},
+    "samvit_base_patch16": SMALL | WINDOWS,
+    "samvit_base_patch16_224": SMALL | WINDOWS,  # no absolute positions
 }
+ONE_OF_EACH_FAMILY = ("vit_tiny_patch16_224", "vit_small_patch16_dinov3", "samvit_base_patch16")
+OFF = SpeedConfig(**{field.name: False for field in dataclasses.fields(SpeedConfig)})
+OTHER_GRID = (40, 72)  # pixels
+families = pytest.mark.parametrize("name", ONE_OF_EACH_FAMILY)
 
 
-@pytest.mark.parametrize(("name", "args"), CASES.items(), ids=list(CASES))
-def test_tokens_of_every_block_equal_timms_own(name, args):
+def randomise(module):
+    """Every weight matters, and so do positions and biases, which timm starts at or near zero."""
     torch.manual_seed(0)
-    backbone = build_backbone(MoBaNetConfig(backbone=name, backbone_args=args)).eval()
-    image = torch.randn(2, 3, args["img_size"], args["img_size"])
-    tokens, ours = backbone.tokens(backbone.patch_embedding(image)), []
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+
+
+def toy(name, **changes):
+    torch.manual_seed(0)
+    network = MoBaNet(MoBaNetConfig(backbone=name, backbone_args=TOYS[name], decoder_channels=16, **changes))
+    randomise(network)
+    return network.eval()
+
+
+def inputs(size=(64, 64)):
+    torch.manual_seed(3)
+    return torch.randn(2, 3, *size), torch.randn(2, 1, *size)
+
+
+def timms_own(name, backbone):
+    """timm's model as timm makes it, with the same weights; what we leave out of it keeps its own."""
+    theirs = timm.create_model(name, num_classes=0, **TOYS[name]).eval()
+    theirs.load_state_dict(backbone.vit.state_dict(), strict=False)
+    return theirs
+
+
+def features_of_every_block(backbone, image):
+    patches = backbone.patch_embedding(image)
+    grid, tokens = tuple(patches.shape[-2:]), backbone.tokens(patches)
     for index in range(backbone.depth):
-        tokens = backbone.run(tokens, index, index)
-        ours.append(backbone.norm(tokens)[:, backbone.num_prefix_tokens :])
-    theirs = backbone.vit.forward_intermediates(image, norm=True, output_fmt="NLC", intermediates_only=True)
-    for mine, other in zip(ours, theirs, strict=True):
+        tokens = backbone.run(tokens, grid, index, index)
+        yield backbone.norm(tokens)[:, backbone.num_prefix_tokens :].transpose(1, 2).unflatten(2, grid)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [(name, (64, 64)) for name in TOYS] + [(name, OTHER_GRID) for name in list(TOYS)[4:]],
+)
+def test_tokens_of_every_block_equal_timms_own(name, size):
+    backbone = build_backbone(MoBaNetConfig(backbone=name, backbone_args=TOYS[name])).eval()
+    randomise(backbone)
+    image, _ = inputs(size)
+    theirs = timms_own(name, backbone)
+    has_norm = hasattr(theirs, "norm")  # SAM's neck is none
+    expected = theirs.forward_intermediates(image, norm=has_norm, intermediates_only=True)
+    for mine, other in zip(features_of_every_block(backbone, image), expected, strict=True):
         torch.testing.assert_close(mine, other)
 
 
-@pytest.mark.parametrize("name", [n for n in timm.list_models("vit_*dinov2*") if "giant" not in n])
-def test_every_dinov2_can_be_built(name):
+@families
+def test_stages_without_prompts_are_timms_features_of_the_taps(name):
+    network = toy(name, cpia="none", dgfm=False)
+    encoder, (rgb, dsm) = network.encoder, inputs()
+    theirs = timms_own(name, encoder.backbone)
+    maps = theirs.forward_intermediates(rgb, norm=hasattr(theirs, "norm"), intermediates_only=True)
+    expected = encoder.projections[0](maps[encoder.taps[0]])
+    torch.testing.assert_close(encoder(rgb, dsm)[0].modality_BChw["rgb"], expected, atol=1e-4, rtol=1e-4)
+
+
+@families
+@pytest.mark.parametrize("finetune", [False, True])
+def test_gradients_reach_prompts_through_the_backbone_and_its_weights_only_when_finetuned(name, finetune):
+    network = toy(name, finetune=finetune).train()
+    output = network.forward_with_aux(*inputs())
+    segmentation_loss(output, torch.randint(0, 6, (2, 64, 64)), aux_weight=0.01).backward()
+    reached = {key for key, p in network.named_parameters() if p.grad is not None}
+    assert reached == {key for key, p in network.named_parameters() if p.requires_grad}
+    assert any(key.startswith("encoder.backbone") for key in reached) is finetune
+    assert all(prompt.up.weight.grad.abs().sum() > 0 for prompt in network.encoder.cpia)
+    assert network.encoder.dsm_patch_embedding.weight.grad.abs().sum() > 0
+    assert network.encoder.backbone.training is finetune
+
+
+@families
+def test_a_missing_modality_is_the_same_as_zeros_on_any_grid(name):
+    network, (rgb, dsm) = toy(name), inputs(OTHER_GRID)
+    assert network(rgb, None).shape == (2, 6, *OTHER_GRID)
+    torch.testing.assert_close(network(rgb, None), network(rgb, torch.zeros_like(dsm)))
+    torch.testing.assert_close(network(None, dsm), network(torch.zeros_like(rgb), dsm))
+
+
+@families
+def test_other_bands_have_a_patch_embedding_of_their_own(name):
+    network = toy(name, image_bands=4)
+    assert network(torch.randn(1, 4, 64, 64), None).shape == (1, 6, 64, 64)
+    assert network.encoder.image_patch_embedding.weight.requires_grad
+
+
+@families
+def test_a_size_that_is_no_multiple_of_the_patch_is_refused(name):
+    with pytest.raises(ValueError, match="60 x 64 px .* multiples of 8"):
+        toy(name)(torch.zeros(1, 3, 60, 64), None)
+
+
+@families
+def test_training_gives_the_same_features_twice(name):
+    """DINOv3 shakes its grid in training; here four stages, and two runs, see one and the same."""
+    backbone = build_backbone(MoBaNetConfig(backbone=name, backbone_args=TOYS[name])).train()
+    image, _ = inputs()
+    first, second = ([*features_of_every_block(backbone, image)] for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@families
+@pytest.mark.parametrize("switch", ["fused_attention", "checkpoint_blocks", "frozen_bf16"])
+def test_switches_for_speed_work_with_every_family(name, switch):
+    gradients = []
+    for precision, on in (("float32", False), ("bf16" if switch == "frozen_bf16" else "float32", True)):
+        network, image = toy(name), inputs()
+        prepare(network, precision, dataclasses.replace(OFF, **{switch: on}))
+        with autocast(precision, torch.device("cpu")):
+            network(*image).square().mean().backward()
+        gradients.append(network.encoder.cpia[0].up.weight.grad.clone())
+    torch.set_float32_matmul_precision("highest")
+    tolerance = 0.2 if switch == "frozen_bf16" else 1e-4
+    assert (gradients[1] - gradients[0]).norm() < tolerance * gradients[0].norm()
+
+
+@families
+def test_weights_have_timms_names_and_nothing_of_a_classifier(name):
+    backbone = build_backbone(MoBaNetConfig(backbone=name, backbone_args=TOYS[name]))
+    theirs = timm.create_model(name, num_classes=0, **TOYS[name]).state_dict()
+    expected = {f"vit.{key}" for key in theirs if not key.startswith(backbone.beside)}
+    assert set(backbone.state_dict()) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "positions", "prefix", "patch_px", "taps"),
+    [
+        ("vit_small_patch14_dinov2", "learned", 1, 14, (2, 5, 8, 11)),
+        ("vit_large_patch14_reg4_dinov2", "learned", 5, 14, (5, 11, 17, 23)),
+        ("vit_small_plus_patch16_dinov3", "rotary", 5, 16, (2, 5, 8, 11)),
+        ("vit_huge_plus_patch16_dinov3", "rotary", 5, 16, (7, 15, 23, 31)),
+        ("vit_7b_patch16_dinov3", "rotary", 5, 16, (9, 19, 29, 39)),
+        ("samvit_base_patch16", "windowed", 0, 16, (2, 5, 8, 11)),
+        ("samvit_large_patch16", "windowed", 0, 16, (5, 11, 17, 23)),
+        ("samvit_huge_patch16", "windowed", 0, 16, (7, 15, 23, 31)),
+    ],
+)
+def test_released_backbones_have_their_sizes_and_taps(name, positions, prefix, patch_px, taps):
+    config = MoBaNetConfig(backbone=name)
     with torch.device("meta"):
-        backbone = build_backbone(MoBaNetConfig(backbone=name))
-    assert backbone.patch_size == 14
-    assert backbone.num_prefix_tokens == (5 if "reg4" in name else 1)
-
-
-def test_positions_of_the_trained_grid_are_untouched():
-    positions = torch.randn(1, 16, 8)
-    assert resample_positions(positions, (4, 4), (4, 4)) is positions
-
-
-def test_positions_of_a_non_square_grid_follow_the_dinov2_rule():
-    positions = torch.randn(1, 16, 8)
-    grid = positions.reshape(1, 4, 4, 8).permute(0, 3, 1, 2)
-    scale = ((6 + 0.1) / 4, (9 + 0.1) / 4)
-    expected = F.interpolate(grid, scale_factor=scale, mode="bicubic").permute(0, 2, 3, 1).reshape(1, 54, 8)
-    torch.testing.assert_close(resample_positions(positions, (4, 4), (6, 9)), expected)
+        backbone = build_backbone(config)
+    assert (backbone.positions, backbone.num_prefix_tokens, backbone.patch_size) == (positions, prefix, patch_px)
+    assert config.taps(backbone.depth) == taps
+    whole = [index for index, block in enumerate(backbone.vit.blocks) if getattr(block, "window_size", None) == 0]
+    assert whole in ([], list(taps))  # SAM's stages end where attention is global
 
 
 @pytest.mark.parametrize(
     ("name", "args", "words"),
     [
         ("vit_nonsense", {}, "no model of this name"),
-        ("resnet18", {}, "a ResNet; expected a plain timm VisionTransformer"),
+        ("resnet18", {}, "a ResNet; expected one of VisionTransformer, Eva, VisionTransformerSAM"),
         ("test_vit", {"colour": 3}, "backbone_args"),
+        ("test_vit", {"num_heads": 5}, "backbone_args"),
+        ("test_vit", {"pos_embed": "none"}, "no position embedding"),
+        ("vit_small_r26_s32_224", {}, "a HybridEmbed before its blocks"),
+        ("eva02_tiny_patch14_224", {}, "positions of another kind"),
+        ("samvit_base_patch16_224", {"use_rel_pos": False, "use_rope": True}, "positions for one grid alone"),
     ],
 )
-def test_what_is_not_a_plain_vit_is_refused(name, args, words):
-    with pytest.raises(ValueError, match=words):
+def test_what_is_of_no_family_is_refused(name, args, words):
+    with pytest.raises(ValueError, match=words), torch.device("meta"):
         build_backbone(MoBaNetConfig(backbone=name, backbone_args=args))
+
+
+def test_every_family_has_toys():
+    built = {
+        type(build_backbone(MoBaNetConfig(backbone=name, backbone_args=TOYS[name]))) for name in ONE_OF_EACH_FAMILY
+    }
+    assert built == set(FAMILIES.values())

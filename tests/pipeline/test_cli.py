@@ -32,6 +32,20 @@ def test_model_info_prints_a_table_of_the_parts():
         assert part in result.stdout
 
 
+def test_model_list_prints_names_to_copy_and_licences_and_the_same_as_json():
+    table = runner.invoke(app, ["model", "list", "vit_small_patch16_dinov3.*"]).stdout
+    entries = json.loads(runner.invoke(app, ["model", "list", "vit_small_patch16_dinov3.*", "--json"]).stdout)
+    for entry in entries:
+        assert entry["name"] in table and entry["licence"] in table
+    assert entries[0] == {
+        "name": "vit_small_patch16_dinov3.lvd1689m",
+        "weights": 21_586_944,
+        "patch_px": 16,
+        "positions": "rotary",
+        "licence": "dinov3-license",
+    }
+
+
 def test_an_unknown_backbone_is_an_error_a_user_can_read():
     result = runner.invoke(app, ["model", "info", "--backbone", "vit_nonsense"])
     assert isinstance(result.exception, ParamsError)
@@ -42,6 +56,7 @@ def test_an_unknown_backbone_is_an_error_a_user_can_read():
     [
         (["model", "info", "--backbone", "vit_nonsense"], 2, "error: backbone is 'vit_nonsense'"),
         (["model", "info", "--params", "nowhere.yaml"], 2, "error: nowhere.yaml: no such file"),
+        (["model", "list", "resnet*"], 2, "error: 'resnet*' matches no backbone that can be used"),
         (["--version"], 0, ""),
     ],
 )

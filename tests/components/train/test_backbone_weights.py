@@ -4,6 +4,7 @@ import pickle
 
 import boto3
 import pytest
+import timm
 import torch
 from moto.server import ThreadedMotoServer
 from safetensors.torch import save_file
@@ -58,6 +59,63 @@ def test_a_released_dinov2_file_is_understood(toy_network, tmp_path):
     torch.testing.assert_close(vit.cls_token.data, state["cls_token"] + 1)
     assert torch.equal(vit.pos_embed.data, state["pos_embed"])
     assert torch.equal(vit.reg_token.data, state["reg_token"])
+
+
+SMALL = {"embed_dim": 64, "depth": 4, "num_heads": 4, "patch_size": 8, "img_size": 64}
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_dinov3", "vit_small_patch16_dinov3_qkvb"])
+def test_a_released_dinov3_file_is_understood(toy_network, tmp_path, capsys, name):
+    """Their names: storage_tokens, LayerScale apart, one bias for queries, keys and values, periods of the angles."""
+    network = toy_network(backbone=name, backbone_args=SMALL)
+    vit = network.encoder.backbone.vit
+    state = {key: torch.randn_like(t) for key, t in vit.state_dict().items()}
+    renames = {"reg_token": "storage_tokens", ".gamma_1": ".ls1.gamma", ".gamma_2": ".ls2.gamma"}
+    released = {"mask_token": torch.zeros(1, 64), "rope_embed.periods": torch.ones(4)}
+    for key, tensor in state.items():
+        for ours, theirs in renames.items():
+            key = key.replace(ours, theirs)
+        released[key] = tensor
+    for block in range(4):
+        query, value = (released.pop(f"blocks.{block}.attn.{x}_bias", torch.zeros(64)) for x in "qv")
+        released[f"blocks.{block}.attn.qkv.bias"] = torch.cat([query, torch.zeros(64), value])
+        released[f"blocks.{block}.attn.qkv.bias_mask"] = torch.ones(192)
+    torch.save(released, tmp_path / "dinov3.pth")
+    load_backbone_weights(network, str(tmp_path / "dinov3.pth"))
+    assert_loaded(network, state)
+    assert capsys.readouterr().out == ""
+
+
+SAM = {"backbone": "samvit_base_patch16", "backbone_args": SMALL | {"window_size": 3, "global_attn_indexes": (1, 3)}}
+BESIDE = {"neck.0.weight": torch.zeros(256, 64, 1, 1)}
+
+
+def test_a_released_sam_file_is_understood(toy_network, tmp_path):
+    """Their names: image_encoder, lin1 and lin2; a neck, a prompt encoder and a mask decoder are left out."""
+    network = toy_network(**SAM)
+    state = {key: torch.randn_like(t) for key, t in network.encoder.backbone.vit.state_dict().items()}
+    released = {f"image_encoder.{key.replace('mlp.fc', 'mlp.lin')}": t for key, t in (state | BESIDE).items()}
+    torch.save(released | {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}, tmp_path / "sam.pth")
+    load_backbone_weights(network, str(tmp_path / "sam.pth"))
+    assert_loaded(network, state)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"backbone": "vit_small_patch16_dinov3", "backbone_args": SMALL}, SAM], ids=["dinov3", "sam"]
+)
+def test_a_file_of_timm_fills_every_family(toy_network, tmp_path, changes):
+    theirs = timm.create_model(changes["backbone"], num_classes=3, **changes["backbone_args"]).state_dict()
+    theirs = {key: torch.randn_like(tensor) for key, tensor in theirs.items()}
+    save_file(theirs, tmp_path / "timm.safetensors")
+    network = toy_network(**changes)
+    load_backbone_weights(network, str(tmp_path / "timm.safetensors"))
+    assert_loaded(network, theirs)
+
+
+def test_weights_of_another_family_are_refused(toy_network, donor, tmp_path):
+    save_file(donor, tmp_path / "vit.safetensors")
+    with pytest.raises(WeightsError, match="not a file for samvit_base_patch16|does not fit samvit_base_patch16"):
+        load_backbone_weights(toy_network(**SAM), str(tmp_path / "vit.safetensors"))
 
 
 def test_a_missing_and_a_foreign_weight_are_named(toy_network, donor, tmp_path):
