@@ -28,11 +28,8 @@ SENSORS = {"image": ("shapley_rgb", "#2f6db3", -0.19), "DSM": ("shapley_dsm", "#
 GATES = {"gate_mean": "mean gate (1 image, 0 DSM)", "gate_std": "standard deviation", "gate_saturated": "saturated, %"}
 
 STYLE: Any = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "font.size": 10,
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True},
+    **{"grid.alpha": 0.25, "font.size": 10, "text.parse_math": False},  # a user's names may hold a dollar sign
 }
 
 
@@ -70,7 +67,7 @@ def _panels(
 def fusion(results: Results) -> Figure | None:
     """E(p) against fused mIoU; the band is the guard of the rule, the ring the chosen variant."""
     p, guard = results.protocol.failure_probability, results.protocol.guard
-    figure, panels = _panels(results, f"E({p:g}) against fused mIoU, a small dot per seed")
+    figure, panels = _panels(results, f"E({p:g}) against fused mIoU (band: within {guard:g} of the best; ring: chosen)")
     for subset, (axis,) in panels.items():
         best = 0.0
         for variant in results.variants:
@@ -103,7 +100,7 @@ def contributions(results: Results) -> Figure | None:
         axis.axvline(0, color="black", linewidth=0.8)
         axis.set_yticks(range(len(names)), names if subset == SUBSETS[0] else [""] * len(names))
         axis.invert_yaxis()
-        axis.set_xlabel("points of mIoU above always answering the commonest class")
+        axis.set_xlabel("mIoU points above the commonest class")
     _legend(figure, panels["val"][0])
     return figure
 

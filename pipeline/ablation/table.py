@@ -118,6 +118,6 @@ def _render(template: str, results: Results) -> str:
         variable_start_string="<<",  # LaTeX has too many braces of its own
         variable_end_string=">>",
     )
-    environment.filters["tex"] = lambda text: text.translate(TEX)
+    environment.filters |= {"tex": lambda text: text.translate(TEX), "md": lambda text: text.replace("|", "\\|")}
     tables = {subset: (SUBSET_TITLES[subset], rows(results, subset)) for subset in SUBSETS}
     return environment.get_template(template).render(results=results, head=head(results), tables=tables)
