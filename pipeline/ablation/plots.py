@@ -95,8 +95,9 @@ def contributions(results: Results) -> Figure | None:
             places = [place + offset for place, values in enumerate(seeds) if values]
             means = [np.mean(values) for values in seeds if values]
             axis.barh(places, means, height=0.36, color=colour, label=sensor)
-            dots = np.array([(value, place + offset) for place, values in enumerate(seeds) for value in values])
-            axis.scatter(dots[:, 0], dots[:, 1], s=12, color="black", alpha=0.6, zorder=3, linewidths=0)
+            dots = [(value, place + offset) for place, values in enumerate(seeds) for value in values]
+            xs, ys = np.array(dots).reshape(-1, 2).T
+            axis.scatter(xs, ys, s=12, color="black", alpha=0.6, zorder=3, linewidths=0)
         axis.axvline(0, color="black", linewidth=0.8)
         axis.set_yticks(range(len(names)), names if subset == SUBSETS[0] else [""] * len(names))
         axis.invert_yaxis()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -20,9 +21,8 @@ class TwoStages:
 
     def gates(self, rgb, dsm):
         stages = torch.tensor([[0.2, 0.6], [0.95, 0.5]])
-        return [
-            stage[None, :, None, None].expand(len(rgb), 2, rgb.shape[2] // 8, rgb.shape[3] // 8) for stage in stages
-        ]
+        batch, _, height, width = rgb.shape
+        return [stage[None, :, None, None].expand(batch, 2, height // 8, width // 8) for stage in stages]
 
 
 @pytest.fixture
@@ -47,11 +47,8 @@ def test_windows_that_do_not_divide_the_tile_count_every_pixel_once(tiles, toy_n
     network = toy_network()
     for dgfm in network.encoder.dgfm:
         torch.nn.init.normal_(dgfm.gate[3].bias)  # a gate per channel, the same everywhere
-    found = [gate_figures(network, tiles, Windows(side, side, 4, 8, *WINDOWS_COLOUR), CPU) for side in (96, 40)]
+    found = [gate_figures(network, tiles, replace(WINDOWS, window_px=side), CPU) for side in (96, 40)]
     assert found[0] == pytest.approx(found[1], rel=1e-4)
-
-
-WINDOWS_COLOUR = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 def test_an_untrained_gate_stands_in_the_middle_and_does_not_vary(tiles, toy_network):

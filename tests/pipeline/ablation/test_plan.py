@@ -42,16 +42,16 @@ def test_trainings_are_children_of_the_study_in_mlflow_and_stay_so(tracked):
 
 
 def test_a_study_leaves_tables_pictures_and_every_figure(small):
-    plan = small()
+    plan = small(seeds=(1,))
     results = run_study(plan)
     assert {path.name for path in plan.folder.iterdir()} == {
         *("table.md", "table.tex", "results.json"),
         *("fusion.png", "contributions.png", "failure.png", "gates.png"),
     }
     document = json.loads((plan.folder / "results.json").read_text())
-    assert document["chosen"] == results.chosen and len(document["runs"]) == 4
+    assert document["chosen"] == results.chosen and len(document["runs"]) == 2
     assert document["protocol"]["data_md5"] == Store(plan.setting.store).data_md5
-    assert document["protocol"]["seeds"] == [1, 2]
+    assert document["protocol"]["seeds"] == [1]
     before = (plan.folder / "table.md").read_bytes()
     run_study(plan)
     assert (plan.folder / "table.md").read_bytes() == before
