@@ -89,7 +89,7 @@ def _parent(plan: Plan) -> str | None:
     memory = plan.folder / "mlflow.json"
     known = json.loads(memory.read_text())["run_id"] if memory.exists() else None
     with new_runs_tagged({"mlflow.runName": plan.setting.study}), _open(plan.setting, known) as run:
-        run.params({"study": plan.study.about, "variants": plan.study.variants})
+        run.tags({"about": plan.study.about, "variants": json.dumps(plan.study.variants)})
     if run.id is not None:
         write_json(memory, {"run_id": run.id})
     return run.id

@@ -36,6 +36,7 @@ def test_trainings_are_children_of_the_study_in_mlflow_and_stay_so(tracked):
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
     assert runs["with gate, seed 1"].data.params["train.masking.share"] == "1.0"
     assert {"ablation/val/miou", "ablation/test/gate_mean_4"} <= runs["with gate, seed 1"].data.metrics.keys()
+    assert json.loads(parent.data.tags["variants"]) == plan.study.variants
     assert parent.data.tags["chosen"] in plan.study.variants
     files = {file.path for file in client().list_artifacts(parent.info.run_id)}
     assert {"table.md", "table.tex", "results.json", "fusion.png"} <= files
