@@ -12,7 +12,7 @@ import typer
 from components.common.door import exit_code
 from pipeline import __version__
 from pipeline.bench import loader, preprocess, training
-from pipeline.commands import check, data, model
+from pipeline.commands import ablate, check, data, model
 
 app = typer.Typer(
     help="MoBaNet Pipeline: segmentation of aerial images fused with heights.\n\n"
@@ -37,6 +37,7 @@ for topic, (about, commands) in COMMANDS.items():
     for name, command in commands.items():
         topic_app.command(name)(command)
     app.add_typer(topic_app, name=topic)
+app.command("ablate")(ablate.ablate)
 
 
 @app.callback(invoke_without_command=True)

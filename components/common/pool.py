@@ -49,7 +49,7 @@ def pooled(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Itera
             if isinstance(error, BrokenProcessPool | MemoryError):
                 raise DataError(
                     f"one of {workers} processes was killed, most likely for want of memory; work with fewer "
-                    "(preprocess.workers) or on smaller tiles (sample.side_px)"
+                    "(preprocess.workers, --jobs) or on smaller tiles (sample.side_px)"
                 ) from None
             raise
 

@@ -1,0 +1,59 @@
+"""The figures of one trained network on the tiles of a subset: scores, balance, gates; flat, by name.
+
+`miou`, `oa`, `mf1` and `worst_class_iou` are of the network's own condition, as in reports/metrics.json; the balance
+figures are those of docs/evaluation.md, the gate's those of `gates.py`. Percent points unless a ratio. A figure that is
+not defined (a network of one modality has no balance, one without DGFM no gate) is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+
+import torch
+
+from components.common.balance import balance, majority_miou
+from components.common.datasets import Subset
+from components.common.metrics import scores
+from components.common.scoring import confusions
+from components.common.store import Store
+from components.common.windows import Windows
+from model import MoBaNet
+from pipeline.ablation.gates import gate_figures
+
+GROUND_TRUTH = "eroded"
+
+REPEATED = {"both", "rgb", "dsm", "failure_probability"}
+"""Figures of the balance that have other names here, or are of the protocol."""
+
+DIGITS = 4
+
+
+def figures(
+    network: MoBaNet, store: Store, subset: Subset, windows: Windows, device: torch.device, p: float
+) -> dict[str, float]:
+    """All figures on one subset.
+
+    Args:
+        network: in evaluation mode, on `device`.
+        store: the data.
+        subset: which tiles of it.
+        windows: how they are cut.
+        device: where the network is.
+        p: probability that a sensor fails.
+    """
+    manifest = store.manifest
+    entries = manifest.subset(subset)
+    counts = [by_truth[GROUND_TRUTH] for by_truth in confusions(network, store, entries, windows, device).values()]
+    scored = [scores(confusion_KK, manifest.classes, manifest.in_means) for confusion_KK in counts]
+    own, *single = scored
+    found = {"miou": own.miou, "oa": own.oa, "mf1": own.mf1, "expected_miou": own.miou}
+    if own.worst_class is not None:
+        found["worst_class_iou"] = own.per_class[own.worst_class].iou
+    if single:
+        rgb, dsm = (alone.miou for alone in single)
+        balanced = asdict(balance(own.miou, rgb, dsm, majority_miou(counts[0], manifest.in_means), p))
+        found |= {"miou_rgb": rgb, "miou_dsm": dsm}
+        found |= {name: balanced[name] for name in balanced.keys() - REPEATED}
+    found |= gate_figures(network, (store[entry] for entry in entries), windows, device)
+    return {name: round(value, DIGITS) for name, value in found.items() if math.isfinite(value)}

@@ -1,0 +1,108 @@
+"""One study from its name to its folder: train and measure what is missing, then write tables and pictures.
+
+In: a file of studies, params.yaml, a store. Out, below `out`: `runs/KEY/` of every training, shared by all studies, and
+`STUDY/` with table.md, table.tex, results.json and the pictures. In MLflow the study is a run, its trainings children.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from components.common.errors import DataError
+from components.common.files import replacing, write_json
+from components.common.params import section
+from components.common.store import Store
+from components.common.tracking import Run, new_runs_tagged, open_run
+from components.evaluate.step import EvaluateConfig
+from components.train.config import RuntimeConfig
+from pipeline.ablation.plots import write_plots
+from pipeline.ablation.results import Results, collect
+from pipeline.ablation.run import SUBSETS, Setting, run_jobs
+from pipeline.ablation.studies import Job, Study, jobs, read_study
+from pipeline.ablation.table import as_latex, as_markdown
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A study, checked and ready to run."""
+
+    study: Study
+    jobs: list[Job]
+    setting: Setting
+    folder: Path  # of the study
+
+
+def plan(name: str, studies: Path, params: Path, seeds: Sequence[int], store: Path, out: Path, workers: int) -> Plan:
+    """Read and check everything; nothing is trained or written.
+
+    Args:
+        name: of the study.
+        studies: file that has it.
+        params: params.yaml.
+        seeds: of each variant.
+        store: what preprocess wrote.
+        out: gets `runs/` and a folder for the study.
+        workers: trainings at once.
+
+    Raises:
+        MobanetError: a study, a parameter or the store is unusable.
+    """
+    study, data = read_study(studies, name), Store(store)
+    for subset in SUBSETS:
+        if not data.manifest.subset(subset):
+            raise DataError(
+                f"{store}: the split {data.manifest.split} has no {subset} tile; variants cannot be compared"
+            )
+    runtime = section(params, "runtime", RuntimeConfig)
+    setting = Setting(
+        study=name,
+        runtime=replace(runtime, experiment=f"{runtime.experiment}-ablation"),
+        evaluate=section(params, "evaluate", EvaluateConfig),
+        store=store,
+        workers=workers,
+    )
+    return Plan(study, jobs(study, params, seeds, data, out / "runs"), setting, out / name)
+
+
+def run_study(plan: Plan) -> Results:
+    """Run what is missing, write tables and pictures, and give the results.
+
+    Raises:
+        MobanetError: a training cannot work, or MLflow cannot be reached.
+    """
+    setting = replace(plan.setting, parent_run=_parent(plan))
+    results = collect(setting.study, plan.study, plan.jobs, setting, run_jobs(plan.jobs, setting))
+    files = _write(results, plan.folder)
+    with _open(setting, setting.parent_run) as run:
+        for path in files:
+            run.artifact(path)
+        run.tags({"chosen": results.chosen})
+    return results
+
+
+def _parent(plan: Plan) -> str | None:
+    """The study's run in MLflow: that of an earlier call, or a new one; it is closed, so that a child can be opened."""
+    memory = plan.folder / "mlflow.json"
+    known = json.loads(memory.read_text())["run_id"] if memory.exists() else None
+    with new_runs_tagged({"mlflow.runName": plan.setting.study}), _open(plan.setting, known) as run:
+        run.tags({"about": plan.study.about, "variants": json.dumps(plan.study.variants)})
+    if run.id is not None:
+        write_json(memory, {"run_id": run.id})
+    return run.id
+
+
+def _open(setting: Setting, run_id: str | None) -> AbstractContextManager[Run]:
+    return open_run(setting.runtime.tracking, experiment=setting.runtime.experiment, run_id=run_id)
+
+
+def _write(results: Results, folder: Path) -> list[Path]:
+    texts = {"table.md": as_markdown(results), "table.tex": as_latex(results)}
+    for name, text in texts.items():
+        with replacing(folder / name) as draft:
+            draft.write_text(text)
+    write_json(folder / "results.json", results.document())
+    return [*(folder / name for name in texts), folder / "results.json", *write_plots(results, folder)]

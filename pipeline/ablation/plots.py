@@ -1,0 +1,159 @@
+"""Results as pictures: fusion against robustness, who earns what, gates by stage.
+
+In: `Results`. Out: PNG files, each with its protocol. Large marks and bars are means over the
+seeds, small dots single seeds.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from components.common.balance import balance
+from components.common.datasets import Subset
+from components.common.files import replacing
+from pipeline.ablation.results import SUBSET_TITLES, Results
+from pipeline.ablation.run import SUBSETS
+
+SENSORS = {"image": ("shapley_rgb", "#2f6db3", -0.19), "DSM": ("shapley_dsm", "#d9822b", 0.19)}
+"""Sensor -> its contribution, and where and how it is drawn."""
+
+GATES = {"gate_mean": "mean gate (1 image, 0 DSM)", "gate_std": "standard deviation", "gate_saturated": "saturated, %"}
+
+STYLE: Any = {
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True},
+    **{"grid.alpha": 0.25, "font.size": 10, "text.parse_math": False},  # a user's names may hold a dollar sign
+}
+
+
+def write_plots(results: Results, folder: Path) -> list[Path]:
+    """Write every picture that the results have figures for; gives their paths."""
+    with rc_context(STYLE):
+        drawn = {name: draw(results) for name, draw in PLOTS.items()}
+        return [_save(figure, folder / f"{name}.png", results) for name, figure in drawn.items() if figure]
+
+
+def _save(figure: Figure, path: Path, results: Results) -> Path:
+    width = int(figure.get_figwidth() * 17)
+    figure.supxlabel(textwrap.fill(results.protocol.sentence, width), fontsize=7, color="#555555", x=0.01, ha="left")
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=150, format="png", facecolor="white")
+    return path
+
+
+def _colour(results: Results, variant: str) -> tuple[float, ...]:
+    return tuple(colormaps["tab10"](list(results.variants).index(variant) % 10))
+
+
+def _panels(
+    results: Results, title: str, rows: int = 1, height: float = 4.6
+) -> tuple[Figure, dict[Subset, list[Axes]]]:
+    """A figure with a column of axes for every subset."""
+    figure = Figure(figsize=(11, height), layout="constrained")
+    axes = figure.subplots(rows, len(SUBSETS), squeeze=False, sharex="col", sharey="row" if rows > 1 else False)
+    figure.suptitle(f"{results.study}: {title}", x=0.01, ha="left", fontweight="bold")
+    for column, subset in enumerate(SUBSETS):
+        axes[0][column].set_title(SUBSET_TITLES[subset])
+    return figure, {subset: list(axes[:, column]) for column, subset in enumerate(SUBSETS)}
+
+
+def fusion(results: Results) -> Figure | None:
+    """E(p) against fused mIoU; the band is the guard of the rule, the ring the chosen variant."""
+    p, guard = results.protocol.failure_probability, results.protocol.guard
+    figure, panels = _panels(results, f"E({p:g}) against fused mIoU (band: within {guard:g} of the best; ring: chosen)")
+    for subset, (axis,) in panels.items():
+        best = 0.0
+        for variant in results.variants:
+            xs, ys = (results.values(variant, subset, name) for name in ("miou", "expected_miou"))
+            colour, (x, y) = _colour(results, variant), (np.mean(xs), np.mean(ys))
+            best = max(best, float(x))
+            axis.scatter(xs, ys, s=16, color=colour, alpha=0.55, linewidths=0)
+            axis.scatter(x, y, s=90, color=colour, label=variant, zorder=3)
+            if subset == "val" and variant == results.chosen:
+                axis.scatter(x, y, s=260, facecolors="none", edgecolors="black", linewidths=1.4, zorder=4)
+        if subset == "val":
+            axis.axvspan(best - guard, best, color="black", alpha=0.07, linewidth=0)
+        axis.set(xlabel="fused mIoU, %", ylabel=f"E({p:g}), %")
+    _legend(figure, panels["val"][0])
+    return figure
+
+
+def contributions(results: Results) -> Figure | None:
+    """Shapley contributions of image and DSM; together they are the fused mIoU above the commonest class."""
+    names, height = list(results.variants), 2.2 + 0.55 * len(results.variants)
+    figure, panels = _panels(results, "what each sensor earns (Shapley contributions)", height=height)
+    for subset, (axis,) in panels.items():
+        for sensor, (name, colour, offset) in SENSORS.items():
+            seeds = [results.values(variant, subset, name) for variant in names]
+            places = [place + offset for place, values in enumerate(seeds) if values]
+            means = [np.mean(values) for values in seeds if values]
+            axis.barh(places, means, height=0.36, color=colour, label=sensor)
+            dots = [(value, place + offset) for place, values in enumerate(seeds) for value in values]
+            xs, ys = np.array(dots).reshape(-1, 2).T
+            axis.scatter(xs, ys, s=12, color="black", alpha=0.6, zorder=3, linewidths=0)
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.set_yticks(range(len(names)), names if subset == SUBSETS[0] else [""] * len(names))
+        axis.invert_yaxis()
+        axis.set_xlabel("mIoU points above the commonest class")
+    _legend(figure, panels["val"][0])
+    return figure
+
+
+def failure(results: Results) -> Figure | None:
+    """E(p) as a function of p: 0 is the fused mIoU, towards 1 the mean of both sensors alone."""
+    figure, panels = _panels(results, "expected mIoU when each sensor fails with probability p")
+    ps = np.linspace(0, 0.99, 100)
+    for subset, (axis,) in panels.items():
+        for variant in results.variants:
+            three = [results.mean(variant, subset, name) for name in ("miou", "miou_rgb", "miou_dsm")]
+            both, rgb, dsm = (np.nan if value is None else value for value in three)
+            curve = [balance(both, rgb, dsm, 0.0, p).expected_miou for p in ps]
+            axis.plot(ps, curve, color=_colour(results, variant), label=variant, linewidth=2)
+        axis.axvline(results.protocol.failure_probability, color="black", linewidth=0.8, linestyle=":")
+        axis.set(xlabel="p", ylabel="E(p), %", xlim=(0, 1))
+    _legend(figure, panels["val"][0])
+    return figure
+
+
+def gates(results: Results) -> Figure | None:
+    """Mean, spread and saturation of the gate by stage; None: no variant has gates."""
+    gated = [variant for variant in results.variants if results.values(variant, "val", "gate_mean")]
+    if not gated:
+        return None
+    figure, panels = _panels(results, "fusion gates by stage, both sensors present", rows=len(GATES), height=8.0)
+    stages = (1, 2, 3, 4)
+    for subset, axes in panels.items():
+        for axis, (name, title) in zip(axes, GATES.items(), strict=True):
+            for place, variant in enumerate(gated):
+                seeds = np.array([results.values(variant, subset, f"{name}_{stage}") for stage in stages])
+                colour, xs = _colour(results, variant), np.array(stages) + 0.05 * (place - (len(gated) - 1) / 2)
+                axis.plot(xs, seeds.mean(axis=1), color=colour, marker="o", label=variant)
+                axis.scatter(np.repeat(xs, seeds.shape[1]), seeds.ravel(), s=10, color=colour, alpha=0.5, linewidths=0)
+            axis.set_xticks(stages)
+            if subset == SUBSETS[0]:
+                axis.set_ylabel(title)
+        axes[0].axhline(0.5, color="black", linewidth=0.8, linestyle=":")
+        axes[-1].set_xlabel("stage")
+    _legend(figure, panels["val"][0])
+    return figure
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
+
+
+PLOTS: dict[str, Callable[[Results], Figure | None]] = {
+    "fusion": fusion,
+    "contributions": contributions,
+    "failure": failure,
+    "gates": gates,
+}
+"""File name -> how it is drawn."""

@@ -1,0 +1,178 @@
+"""Train the jobs of a study and measure each on validation and test tiles; what is done is not done again.
+
+In: jobs, the store. Out: one folder per training with `models/`, `result.json` and, of a process beside others,
+`log.txt`. An interrupted training goes on from its `checkpoints/`, which are removed once `result.json` is there.
+Another protocol (section `evaluate`) measures the same weights again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.common.datasets import Subset
+from components.common.errors import ParamsError
+from components.common.files import write_json
+from components.common.modelfile import ModelFacts, load_model
+from components.common.pool import pooled
+from components.common.progress import track
+from components.common.store import Store
+from components.common.tracking import new_runs_tagged, open_run
+from components.common.windows import Windows
+from components.evaluate.step import EvaluateConfig
+from components.train.config import RuntimeConfig
+from components.train.step import run as train
+from pipeline.ablation.figures import figures
+from pipeline.ablation.studies import Job
+
+log = logging.getLogger(__name__)
+
+SUBSETS: tuple[Subset, ...] = ("val", "test")
+"""Validation tiles choose; test tiles are read for information, after everything that could choose is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all trainings of a study share."""
+
+    study: str
+    runtime: RuntimeConfig
+    evaluate: EvaluateConfig
+    store: Path
+    workers: int  # trainings at once
+    parent_run: str | None = None  # of the study in MLflow; None: not tracked
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One training, measured."""
+
+    variant: str
+    seed: int
+    folder: str  # its name
+    step: int  # of the selected checkpoint
+    window_px: int
+    git_commit: str  # of the code that trained it
+    mlflow_run_id: str | None
+    figures: dict[str, dict[str, float]]  # subset -> figure -> value
+
+
+def run_jobs(jobs: Sequence[Job], setting: Setting) -> list[Result]:
+    """Train and measure what is not done yet; results of all jobs, in their order.
+
+    Raises:
+        MobanetError: a training cannot work; those that are finished stay so.
+    """
+    todo = [job for job in jobs if read_result(job, setting) is None]
+    log.info("%s: %d trainings, %d of them done already", setting.study, len(jobs), len(jobs) - len(todo))
+    done = pooled(partial(_measure, setting), todo, setting.workers)
+    for result in track(done, f"study {setting.study}", len(todo), lines=False):
+        found = result.figures["val"]
+        scores = f"mIoU {found['miou']:.2f}  expected {found['expected_miou']:.2f}"
+        log.info("%s, seed %d: step %d, validation %s", result.variant, result.seed, result.step, scores)
+    return [known for job in jobs if (known := read_result(job, setting))]
+
+
+def read_result(job: Job, setting: Setting) -> Result | None:
+    """What an earlier call has found; None: nothing, or by another protocol."""
+    try:
+        content: dict[str, Any] = json.loads((job.folder / "result.json").read_text())
+    except FileNotFoundError:
+        return None
+    if content.pop("evaluate") != asdict(setting.evaluate):
+        return None
+    return Result(variant=job.variant, seed=job.train.seed, folder=job.folder.name, **content)
+
+
+def state(job: Job, setting: Setting) -> str:
+    """How far a job is, for people."""
+    if read_result(job, setting):
+        return "done"
+    if _weights(job).exists():
+        return "trained, to be measured"
+    return "interrupted, goes on" if (job.folder / "checkpoints").exists() else "to be trained"
+
+
+def _weights(job: Job) -> Path:
+    return job.folder / "models" / "best.safetensors"
+
+
+def _measure(setting: Setting, job: Job) -> Result:
+    with _own_log(job.folder):
+        if setting.workers > 1:
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // setting.workers))
+        if not _weights(job).exists():
+            models, checkpoints = _weights(job).parent, _checkpoints(job)
+            with new_runs_tagged(_tags(setting, job)):
+                train(job.train, job.model, setting.runtime, setting.store, models, checkpoints)
+        facts, found = _figures(setting, _weights(job))
+        _write(setting, job, facts, found)
+    measured = read_result(job, setting)
+    assert measured is not None
+    return measured
+
+
+def _checkpoints(job: Job) -> Path:
+    return job.folder / "checkpoints"
+
+
+def _tags(setting: Setting, job: Job) -> dict[str, str]:
+    parent = {"mlflow.parentRunId": setting.parent_run} if setting.parent_run else {}
+    name = f"{job.variant}, seed {job.train.seed}"
+    return parent | {"mlflow.runName": name, "study": setting.study, "variant": job.variant}
+
+
+def _figures(setting: Setting, weights: Path) -> tuple[ModelFacts, dict[str, dict[str, float]]]:
+    network, facts = load_model(weights)
+    config, store = setting.evaluate, Store(setting.store)
+    side = config.window_px or facts.window_px
+    if config.stride_px > side:
+        raise ParamsError(f"evaluate.stride_px is {config.stride_px}; expected 1 to {side}, the window of the network")
+    windows = Windows(side, config.stride_px, config.batch_size, network.patch_size, facts.image_mean, facts.image_std)
+    use_gpu = torch.cuda.is_available() and setting.runtime.device != "cpu"
+    device = torch.device("cuda" if use_gpu else "cpu")
+    network.to(device)
+    p = config.failure_probability
+    return facts, {subset: figures(network, store, subset, windows, device, p) for subset in SUBSETS}
+
+
+def _write(setting: Setting, job: Job, facts: ModelFacts, found: dict[str, dict[str, float]]) -> None:
+    """Put the result down, on disk and in the run of the training; then its checkpoints have served."""
+    runtime = setting.runtime
+    backend = "none" if facts.mlflow_run_id is None else runtime.tracking
+    with open_run(backend, experiment=runtime.experiment, run_id=facts.mlflow_run_id) as run:
+        flat = {f"ablation/{subset}/{name}": value for subset, row in found.items() for name, value in row.items()}
+        run.metrics(flat, facts.step)
+    content = {
+        "step": facts.step,
+        "window_px": setting.evaluate.window_px or facts.window_px,
+        "git_commit": facts.git_commit,
+        "mlflow_run_id": facts.mlflow_run_id,
+        "figures": found,
+        "evaluate": asdict(setting.evaluate),
+    }
+    write_json(job.folder / "result.json", content)
+    shutil.rmtree(_checkpoints(job), ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _own_log(folder: Path) -> Iterator[None]:
+    """In a process beside others, what is said goes to a file of its own: lines of several trainings would mix."""
+    if multiprocessing.parent_process() is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a", buffering=1) as file, contextlib.redirect_stderr(file):
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=file, force=True)
+        yield

@@ -1,0 +1,138 @@
+"""A study as data: variants, each a name and what it changes in params.yaml; and the trainings that it comes to.
+
+In: a YAML file of studies (`studies.yaml` beside this module, or a user's own), params.yaml, seeds. Out: jobs, checked
+to the last key before the first one runs.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from components.common.errors import ParamsError
+from components.common.files import digest
+from components.common.params import from_mapping, read_yaml
+from components.common.store import Store
+from components.train.config import ModelParams, TrainConfig
+from model.mobanet import on_meta
+
+BUILT_IN = Path(__file__).with_name("studies.yaml")
+
+Changes = Mapping[str, Any]
+"""Dotted key of params.yaml -> value."""
+
+MAY_CHANGE = ("model", "train")
+"""Sections that a variant may change: another protocol or other data would make figures that do not compare."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """One study of a file."""
+
+    about: str  # what the table shows, one sentence
+    variants: dict[str, Any]  # name -> Changes; the others are compared with the first
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training of a study."""
+
+    variant: str
+    train: TrainConfig
+    model: ModelParams
+    folder: Path  # of this training alone, whichever study asks for it: named by all that shapes the weights
+
+
+def read_study(path: Path, name: str) -> Study:
+    """Read one study of a file.
+
+    Raises:
+        ParamsError: the file or the study is not there, or not of the form that `studies.yaml` has.
+    """
+    document = read_yaml(path)
+    if name not in document:
+        raise ParamsError(f"{path}: no study {name}; it has {', '.join(document)} (another file: --studies)")
+    study = from_mapping(Study, document[name], f"{path}: {name}")
+    for variant, changes in study.variants.items():
+        if not isinstance(changes, Mapping):
+            raise ParamsError(f"{path}: {name}.variants.{variant} is {changes!r}; expected a mapping of keys to values")
+    if len(study.variants) < 2:
+        raise ParamsError(f"{path}: {name} has {len(study.variants)} variants; expected 2 or more to compare")
+    return study
+
+
+def jobs(study: Study, params: Path, seeds: Sequence[int], store: Store, runs: Path) -> list[Job]:
+    """Every training of the study, variant by variant.
+
+    Args:
+        study: what to change.
+        params: params.yaml, which the variants change.
+        seeds: of each variant.
+        store: what they train on.
+        runs: gets a folder for every training.
+
+    Raises:
+        ParamsError: a key, a value or a network of some variant is wrong, or two variants come to the same.
+    """
+    found: list[Job] = []
+    for variant, changes in study.variants.items():
+        try:
+            found += _variant_jobs(variant, changes, read_yaml(params), seeds, store, runs)
+        except ParamsError as error:
+            raise ParamsError(f"variant {variant!r} of {params}: {error}") from None
+    _refuse_twins(found)
+    return found
+
+
+def _variant_jobs(
+    variant: str, changes: Changes, document: Mapping[str, Any], seeds: Sequence[int], store: Store, runs: Path
+) -> Iterator[Job]:
+    changed = _changed(document, changes)
+    model = from_mapping(ModelParams, changed.get("model"), "model")
+    train = from_mapping(TrainConfig, changed.get("train"), "train")
+    try:
+        on_meta(model.network(len(store.manifest.classes), len(store.manifest.bands)))
+    except ValueError as error:
+        raise ParamsError(f"model.{error}") from None
+    for seed in seeds:
+        seeded = replace(train, seed=seed)
+        yield Job(variant, seeded, model, runs / _key(seeded, model, store))
+
+
+def _changed(document: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+    changed = copy.deepcopy(dict(document))
+    for key, value in changes.items():
+        *path, last = str(key).split(".")
+        if not path or path[0] not in MAY_CHANGE or key == "train.seed":
+            allowed = " and ".join(MAY_CHANGE)
+            raise ParamsError(f"{key} cannot be changed; a variant may change keys of {allowed}, seeds come by --seeds")
+        inner = changed
+        for part in path:
+            if not isinstance(inner.get(part), dict):
+                inner[part] = {}
+            inner = inner[part]
+        inner[last] = value
+    return changed
+
+
+def _key(train: TrainConfig, model: ModelParams, store: Store) -> str:
+    """A short hash of everything that shapes the weights of a training, but for the code."""
+    given = Path(model.weights)
+    weights = digest(given) if given.is_file() else model.weights
+    shaping = {"train": asdict(train), "model": asdict(model) | {"weights": weights}, "data": store.data_md5}
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _refuse_twins(found: Sequence[Job]) -> None:
+    known: dict[Path, Job] = {}
+    for job in found:
+        if (twin := known.setdefault(job.folder, job)) is not job:
+            raise ParamsError(
+                f"variants {twin.variant!r} and {job.variant!r} come to the same training; change one of them, "
+                "or the value in params.yaml that makes them alike"
+            )

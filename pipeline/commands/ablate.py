@@ -1,0 +1,56 @@
+"""`mobanet ablate`: the table of a paper, from a study; torch is imported when it is called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.common.errors import ParamsError
+
+STUDIES = Path(__file__).parents[1] / "ablation" / "studies.yaml"
+
+
+def ablate(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="modules, masking, or one of your own file.")],
+    studies: Annotated[Path, typer.Option(metavar="FILE", help="Where the study is; like the built-in one.")] = STUDIES,
+    seeds: Annotated[str, typer.Option(metavar="N,N,..", help="Every variant is trained with each.")] = "1,2,3",
+    params: Annotated[Path, typer.Option(metavar="FILE", help="What the variants change.")] = Path("params.yaml"),
+    store: Annotated[Path, typer.Option(metavar="DIR", help="What preprocess wrote.")] = Path("data/store"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets runs/ and STUDY/.")] = Path("reports/ablation"),
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Trainings at once; they share the cores.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the trainings and how far they are.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of the tables.")] = False,
+) -> None:
+    """Train every variant of a study with every seed, and compare them: mIoU, balance, gates.
+
+    A training that is done is not done again, one that was interrupted goes on: run the same command. STUDY/ gets
+    table.md, table.tex, results.json and pictures; docs/balance.md says how to read them. Variants are chosen between
+    on validation tiles alone.
+    """
+    from pipeline.ablation.plan import plan, run_study
+    from pipeline.ablation.run import state
+    from pipeline.ablation.table import as_text
+
+    planned = plan(study, studies, params, parse_seeds(seeds), store, out, jobs)
+    if dry_run:
+        for job in planned.jobs:
+            typer.echo(f"{job.variant}, seed {job.train.seed}: {state(job, planned.setting)} ({job.folder})")
+        return
+    results = run_study(planned)
+    typer.echo(json.dumps(results.document(), indent=2) if as_json else as_text(results))
+    typer.echo(f"tables and pictures: {planned.folder}", err=True)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """The seeds of an option, each once.
+
+    Raises:
+        ParamsError: it is no list of whole numbers from 0 up.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len({*map(int, parts)}) < len(parts):
+        raise ParamsError(f"--seeds is {text!r}; expected different whole numbers from 0 up, e.g. 1,2,3")
+    return [int(part) for part in parts]

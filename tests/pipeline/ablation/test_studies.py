@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from components.common.errors import ParamsError
+from components.common.store import Store
+from pipeline.ablation.studies import BUILT_IN, jobs, read_study
+from tests.pipeline.ablation.conftest import ROOT
+
+
+def study(*variants, **named):
+    listed = {f"variant {number}": changes for number, changes in enumerate(variants)}
+    return {"small": {"about": "x", "variants": listed | named}}
+
+
+@pytest.mark.parametrize("name", ["modules", "masking"])
+def test_the_built_in_studies_fit_the_params_file(name, toy_store, tmp_path):
+    found = jobs(read_study(BUILT_IN, name), ROOT / "params.yaml", (1, 2, 3), Store(toy_store), tmp_path)
+    assert len(found) == 3 * len(read_study(BUILT_IN, name).variants)
+
+
+def test_a_variant_reaches_the_configuration_of_its_training_and_no_other(small):
+    first, _, second, _ = small().jobs
+    assert (first.train.masking.share, first.model.dgfm) == (1.0, True)
+    assert (second.train.masking.share, second.model.dgfm) == (0.5, False)
+    assert (first.train.masking.area, first.train.steps) == ((0.1, 0.3), 2)
+
+
+def test_every_seed_is_a_training_in_a_folder_of_its_own(small):
+    found = small(seeds=(3, 5)).jobs
+    assert [job.train.seed for job in found] == [3, 5, 3, 5]
+    assert len({job.folder for job in found}) == 4
+
+
+def test_a_training_keeps_its_folder_when_its_variant_gets_another_name(small):
+    renamed = study({"train.masking.share": 1.0}, {"model.dgfm": False})
+    assert [job.folder for job in small(content=renamed).jobs] == [job.folder for job in small().jobs]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"train.masking.shar": 0.0}, "train.masking.shar is unknown"),
+        ({"train.masking.share": 2.0}, "train.masking.share is 2.0; expected a share from 0 to 1"),
+        ({"model.cpia": "some"}, "model.cpia is 'some'"),
+        ({"model.dgfm.x": 1}, "model.dgfm is {'x': 1}"),
+        ({"model.backbone": "vit_nonsense"}, "model.backbone is 'vit_nonsense'"),
+        ({"evaluate.stride_px": 8}, "evaluate.stride_px cannot be changed"),
+        ({"trian.steps": 8}, "trian.steps cannot be changed"),
+        ({"train": 8}, "train cannot be changed"),
+        ({"train.seed": 8}, "train.seed cannot be changed; .* seeds come by --seeds"),
+    ],
+)
+def test_what_a_variant_cannot_change_is_one_sentence_before_anything_is_trained(small, changes, sentence):
+    with pytest.raises(ParamsError, match=f"^variant 'variant 1' of .*params.yaml: {sentence}"):
+        small(content=study({}, changes))
+
+
+def test_two_variants_that_are_the_same_training_are_refused(small):
+    with pytest.raises(ParamsError, match="'variant 0' and 'variant 1' come to the same training"):
+        small(content=study({}, {"model.dgfm": True}))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"other": {}}, "no study small; it has other"),
+        ({"small": {"variants": {}}}, "small.about is missing"),
+        ({"small": {"about": "x", "variants": {"a": 1, "b": {}}}}, "small.variants.a is 1"),
+        (study({}), "small has 1 variants; expected 2 or more"),
+    ],
+)
+def test_a_file_of_another_form_is_one_sentence(small, content, sentence):
+    with pytest.raises(ParamsError, match=sentence):
+        small(content=content)
