@@ -10,13 +10,16 @@ Learning rate, crops, masks and dropout are functions of the step, so the step i
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
 import json
 import logging
 import pickletools
+import time
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +34,9 @@ from components.common.files import replacing
 from components.train.identity import difference
 
 log = logging.getLogger(__name__)
+
+LOCK_S = 20.0
+"""How long to wait for the processes of a killed run to end."""
 
 
 @dataclass(slots=True)
@@ -51,7 +57,7 @@ class Checkpoint(NamedTuple):
 
 
 class Checkpoints:
-    """The folder of one run. Only one process may write to it."""
+    """The folder of one run. One process at a time may write to it: see `locked`."""
 
     def __init__(self, folder: Path, keep: int, identity: Mapping[str, Any]) -> None:
         """Use `folder` for the run of this identity, and keep its latest `keep` checkpoints."""
@@ -69,7 +75,7 @@ class Checkpoints:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         leftovers = ".*.part"  # of a killed run
-        for old in self.folder.glob("*" if (self.folder / "finished").exists() else leftovers):
+        for old in self.folder.glob("[!.]*" if (self.folder / "finished").exists() else leftovers):
             old.unlink()
         for path in self._steps():
             try:
@@ -189,6 +195,27 @@ def fingerprint(tensors: Mapping[str, Tensor], text: str = "") -> str:
         total.update(name.encode())
         total.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep every other process from training in it while the block runs.
+
+    Raises:
+        ParamsError: another process does so, also after a while: what a killed one has started ends by itself.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + LOCK_S
+    with (folder / ".lock").open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise ParamsError(f"{folder}: another process trains in it; wait for its end, or stop it") from None
+                time.sleep(0.2)
+        yield
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

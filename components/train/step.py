@@ -23,7 +23,7 @@ from components.common.store import Manifest, Store
 from components.common.tracking import Run, open_run
 from components.common.windows import Windows
 from components.train.backbone_weights import load_backbone_weights
-from components.train.checkpoint import Checkpoints, Progress, load
+from components.train.checkpoint import Checkpoints, Progress, load, locked
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
 from components.train.distributed import Ranks, open_ranks
 from components.train.identity import identity
@@ -75,7 +75,7 @@ def run(
         MobanetError: the store, the weights or a parameter is unusable.
         SystemExit: with code 75, after SIGTERM; a checkpoint of the last step is there.
     """
-    with open_ranks(runtime.device) as ranks, ExitStack() as stack:
+    with open_ranks(runtime.device) as ranks, ExitStack() as held, ExitStack() as tracking:
         data = _open(store)
         network, weights_id = _build(config, model, data)
         shaping = identity(config, network, weights_id, data)
@@ -84,8 +84,9 @@ def run(
         single = _prepare(network, config, speed, ranks)
         optimizer = make_optimizer(network, config, speed.fused_optimizer)
         kept = Checkpoints(checkpoints, runtime.keep_checkpoints, shaping)
+        ranks.from_first(lambda: held.enter_context(locked(checkpoints)))
         progress = _resume(kept, network, optimizer, ranks)
-        tracked = _track(stack, runtime, ranks, progress)
+        tracked = _track(tracking, runtime, ranks, progress)
         windows = _windows(config, network, data.manifest)
         loss = ranks.with_shared_gradients(single)
         session = Session(network, optimizer, config, runtime, data, windows, ranks, loss, kept, tracked)
@@ -95,7 +96,7 @@ def run(
         chosen = next(row for row in progress.validations if row["step"] == step)
         if ranks.first:
             _hand_over(session, progress, chosen, models)
-            stack.close()  # the tracked run is over
+            tracking.close()
             kept.finish()
     log.info("selected step %d: expected mIoU %.2f %%", step, chosen["expected_miou"])
     return TrainResult(step, _figures(chosen), progress.mlflow_run_id)

@@ -29,7 +29,7 @@ def kill_train_after_a_checkpoint(repro, root):
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         assert repro.poll() is None, "dvc repro ended before training could be killed"
-        steps = [p for p in root.glob("checkpoints/*/step-*.safetensors") if not p.name.startswith("step-00000000")]
+        steps = [p for p in root.glob("checkpoints/step-*.safetensors") if not p.name.startswith("step-00000000")]
         if steps:
             for child in psutil.Process(repro.pid).children(recursive=True):
                 if "components.train" in " ".join(child.cmdline()) and "python" in child.name():
