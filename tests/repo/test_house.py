@@ -31,7 +31,7 @@ SECTIONS = {
     "register": "components.register.step.RegisterConfig",
 }
 OPTIONAL = {
-    *("__init__", "datasets", "door", "errors", "files", "panels"),
+    *("__init__", "datasets", "door", "errors", "files", "outbox", "panels"),
     *("params", "pool", "progress", "provenance", "tracking"),
 }
 """Modules of components/common that move, name and show results, but do not shape them in every step that has them."""
