@@ -45,6 +45,7 @@ class Progress:
 
     step: int = 0
     losses: list[dict[str, float]] = field(default_factory=list)  # rows: step, loss, learning_rate
+    since_row: list[float] = field(default_factory=list)  # losses of the steps that the next row will average
     validations: list[dict[str, float]] = field(default_factory=list)  # rows: step and every figure
     mlflow_run_id: str | None = None
 

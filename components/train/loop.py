@@ -55,7 +55,8 @@ def fit(session: Session, progress: Progress) -> None:
     if progress.step and _validation_is_due(session, progress):  # the interruption came before its end
         _validate(session, progress)
     crops = Crops(session.store, session.store.manifest.subset("train"), config)
-    losses: list[torch.Tensor] = []
+    # Of several ranks each has a share of a loss, and what was saved is whole.
+    losses = [torch.tensor(loss * session.ranks.first, device=session.ranks.device) for loss in progress.since_row]
     since = saved = time.monotonic()
     session.network.train()
     first = progress.step + 1
@@ -70,13 +71,13 @@ def fit(session: Session, progress: Progress) -> None:
         stop, overdue = session.ranks.agree(session.ranks.stop.requested, overdue)
         due = _validation_is_due(session, progress)
         if stop or overdue or due or step % runtime.checkpoint_every_steps == 0:
-            _save(session, progress)
+            _save(session, progress, losses)
             saved = time.monotonic()
         if stop:
             _stop(progress)
         if due:
             _validate(session, progress)
-            _save(session, progress)
+            _save(session, progress, losses)
             since = time.monotonic()
 
 
@@ -96,8 +97,9 @@ def _step(session: Session, inputs: Inputs, step: int) -> torch.Tensor:
     return take_step(session.loss, session.optimizer, inputs, step, session.config, session.ranks)
 
 
-def _save(session: Session, progress: Progress) -> None:
+def _save(session: Session, progress: Progress, losses: list[torch.Tensor]) -> None:
     kept = session.checkpoints
+    progress.since_row = session.ranks.total(torch.stack(losses)).tolist() if losses else []
     if session.ranks.first and kept.save(session.network, session.optimizer, progress) and progress.validations:
         kept.drop_candidates_except(steps_in_play(progress.validations, session.config.validation.guard))
 
@@ -122,7 +124,7 @@ def _send(session: Session, kind: str, row: dict[str, float]) -> None:
 
 def _log(session: Session, progress: Progress, losses: list[torch.Tensor], steps_per_s: float) -> None:
     config, step = session.config, progress.step
-    loss = session.ranks.total(torch.stack(losses).mean()).item()
+    loss = session.ranks.total(torch.stack(losses)).mean().item()
     row = {"step": step, "loss": loss, "learning_rate": learning_rate(step, config)}
     progress.losses.append(row)
     _send(session, "train", row)

@@ -110,7 +110,7 @@ def tracking_server(folder: Path, port: int) -> Iterator[None]:
 
 
 def test_a_tracking_server_that_goes_away_and_comes_back_has_every_step_once(tmp_path) -> None:
-    toy = ToyTraining(tmp_path, {"runtime": {"tracking": "mlflow"}, "train": {"steps": 150}})
+    toy = ToyTraining(tmp_path, {"runtime": {"tracking": "mlflow"}, "train": {"steps": 60}})
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     with tracking_server(tmp_path, port):
@@ -119,12 +119,14 @@ def test_a_tracking_server_that_goes_away_and_comes_back_has_every_step_once(tmp
         process.kill()
         process.wait()
     process = toy.start("run", MLFLOW_TRACKING_URI=address)  # resumed while nobody answers
-    toy.wait_for_step("run", 40)
+    toy.wait_for_step("run", 30)
+    process.send_signal(signal.SIGSTOP)
     with tracking_server(tmp_path, port):
+        process.send_signal(signal.SIGCONT)
         assert process.wait(timeout=300) == 0, toy.log("run")
         client = mlflow.MlflowClient(address)
         (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
-        for metric, steps in (("train/loss", range(1, 151)), ("val/expected_miou", range(6, 151, 6))):
+        for metric, steps in (("train/loss", range(1, 61)), ("val/expected_miou", range(6, 61, 6))):
             assert [point.step for point in client.get_metric_history(run.info.run_id, metric)] == list(steps)
         assert run.info.status == "FINISHED" and run.data.params["train.steps"] == "150"
     assert "The run goes on without it, and sends what it missed" in toy.log("run")

@@ -38,7 +38,7 @@ def saved(tmp_path, toy_network, train_config):
 def test_weights_optimiser_and_progress_come_back_bit_for_bit(tmp_path, toy_network, train_config):
     network = toy_network()
     optimizer = stepped(network, train_config())
-    progress = Progress(7, [{"step": 5, "loss": 0.1}], [{"step": 6, "miou_fused": 50.0}], "run")
+    progress = Progress(7, [{"step": 5, "loss": 0.1}], [0.25, 0.5], [{"step": 6, "miou_fused": 50.0}], "run")
     kept = Checkpoints(tmp_path / "run", keep=2, identity=RUN)
     kept.folder.mkdir()
     kept.save(network, optimizer, progress)

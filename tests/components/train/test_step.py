@@ -134,6 +134,8 @@ def test_sigterm_ends_the_run_after_the_step_under_way_and_nothing_is_lost(train
     assert seen[0] == 4
     whole, resumed = weights(tmp_path, "whole"), weights(tmp_path, "stopped")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    for file in ("training.csv", "validation.csv"):
+        assert (tmp_path / "whole/models" / file).read_text() == (tmp_path / "stopped/models" / file).read_text()
 
 
 def test_sigterm_in_a_validation_ends_the_run_and_the_validation_is_made_up_for(train, monkeypatch, tmp_path):
@@ -157,9 +159,13 @@ def test_sigterm_in_a_validation_ends_the_run_and_the_validation_is_made_up_for(
 def test_checkpoints_are_written_by_time_too(train, tmp_path, runtime, monkeypatch):
     clock = iter(range(0, 10**6, 45))
     monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
-    saved = []
-    save = loop._save
-    monkeypatch.setattr(loop, "_save", lambda session, progress: saved.append(progress.step) or save(session, progress))
+    saved, save = [], loop._save
+
+    def noting(session, progress, losses):
+        saved.append(progress.step)
+        save(session, progress, losses)
+
+    monkeypatch.setattr(loop, "_save", noting)
     train(changes={"checkpoint_every_steps": 100, "checkpoint_every_minutes": 1.0, "log_every_steps": 100}, steps=8)
     assert {2, 3} & set(saved)
 
