@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+TORCHRUN = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
+"""What torchrun puts into the environment, and what holds without it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
@@ -106,7 +109,7 @@ class Ranks:
         return DistributedDataParallel(
             loss,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            broadcast_buffers=self.device.type == "cpu",
+            forward_sync_buffers=self.device.type == "cpu",
         )
 
     def level(self, network: nn.Module) -> None:
@@ -133,7 +136,9 @@ def open_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
     Raises:
         ParamsError: there is no GPU, or not one for every rank of this host.
     """
-    size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
+    rank, size, local = (int(os.environ.get(name, usual)) for name, usual in TORCHRUN.items())
+    if rank > 0:
+        logging.getLogger("components").setLevel(logging.WARNING)  # every rank would say the same
     chosen = _device(device, local if size > 1 else None)
     with Stop.on_sigterm() as stop:
         if size == 1:
@@ -142,9 +147,7 @@ def open_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
         control = dist.new_group(backend="gloo")
         assert isinstance(control, dist.ProcessGroup)  # not so for a rank that the group is without
-        ranks = Ranks(dist.get_rank(), size, chosen, stop, control)
-        if not ranks.first:
-            logging.getLogger("components").setLevel(logging.WARNING)  # every rank would say the same
+        ranks = Ranks(rank, size, chosen, stop, control)
         log.info("%d ranks train together", size)
         with Watch(ranks.rank, size, stop) as watch:
             try:
