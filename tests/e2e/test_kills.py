@@ -20,9 +20,9 @@ TRIALS = 30
 IN_A_WRITE = 10
 """So many of them are killed between the last byte of a checkpoint's draft and its new name."""
 
-EXPECTED_SYNCS = 17
-"""Files that a whole run writes: a checkpoint before the first step and after each of 12, two more after the
-validations, two candidates, the model."""
+CHECKPOINTS = 13
+"""Files that a whole run writes into its folder: a checkpoint before the first step and after each of 8, and another
+one and a candidate at each of two validations."""
 
 DEADLINE_S = 120
 
@@ -77,7 +77,8 @@ def starter() -> Starter:
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_thirty_killed_runs_end_with_the_weights_of_the_one_that_was_left_alone(tmp_path: Path, starter, size) -> None:
-    toy, chance = ToyTraining(tmp_path), random.Random(size)
+    toy = ToyTraining(tmp_path, {"train": {"steps": 8, "validation": {"every_steps": 4}}})
+    chance = random.Random(size)
     assert ended(starter.start(toy, "warm", size)) == [0] * size
     begun = time.monotonic()
     assert ended(starter.start(toy, "whole", size)) == [0] * size
@@ -86,7 +87,7 @@ def test_thirty_killed_runs_end_with_the_weights_of_the_one_that_was_left_alone(
     for trial in range(TRIALS):
         run = f"killed-{trial}"
         if trial < IN_A_WRITE:
-            ranks = starter.start(toy, run, size, die_at_sync=1 + trial * EXPECTED_SYNCS // IN_A_WRITE)
+            ranks = starter.start(toy, run, size, die_at_sync=1 + trial * CHECKPOINTS // IN_A_WRITE)
         else:
             ranks = starter.start(toy, run, size)
             time.sleep(chance.uniform(0, took_s))
