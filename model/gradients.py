@@ -44,7 +44,8 @@ def _trial(network: MoBaNet) -> Iterator[None]:
     """Evaluation mode, no zero weights, random numbers of its own; all as before afterwards."""
     training = network.training
     zeros = [weight for _, weight in _trainable(network) if not weight.any()]
-    with torch.random.fork_rng(), torch.enable_grad():
+    device = next(network.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
         torch.manual_seed(0)
         network.eval()
         for weight in zeros:
