@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kfp import compiler, dsl
+from kfp import compiler, dsl, kubernetes
 
 from components.acquire.component import acquire
 from components.check.component import check
@@ -20,19 +20,20 @@ from components.preprocess.component import preprocess
 from components.register.component import register
 from components.train.component import train
 from pipeline.form import Defaults
-from pipeline.resources import WORKSPACE_SIZE, Resources, apply
+from pipeline.resources import DATA, WORKSPACE_SIZE, Resources, apply
 from pipeline.tasks import begin, finish
 
 WORKSPACE = dsl.WORKSPACE_PATH_PLACEHOLDER
 
 
-def build(defaults: Defaults, image: str, resources: Mapping[str, Resources]) -> Any:
+def build(defaults: Defaults, image: str, resources: Mapping[str, Resources], claim: str | None = None) -> Any:
     """The pipeline.
 
     Args:
         defaults: of its parameters.
         image: that every task runs in, best with its digest.
         resources: by task; a task without an entry gets none, as on one machine.
+        claim: a PersistentVolumeClaim with the user's files, which acquire sees under `DATA`; None: there is none.
     """
     form = defaults.form
 
@@ -116,6 +117,8 @@ def build(defaults: Defaults, image: str, resources: Mapping[str, Resources]) ->
                 **scores,
                 **place,
             )
+        if claim is not None:
+            kubernetes.mount_pvc(raw, claim, DATA)
         gpus = {"train_gpus": train_gpus, "evaluate_gpus": evaluate_gpus}
         for task in (read, raw, checked, stored, trained, scored, packed, registered, closing):
             if given := resources.get(task.name):

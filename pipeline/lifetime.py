@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.common.task import read_run, write_run
+from components.common.task import RUN, read_run, write_run
 from components.common.tracking import end_runs
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,10 @@ def stop(workspace: Path, state: str) -> None:
     """
     tags = read_run(workspace)
     for path in workspace.iterdir() if workspace.is_dir() else ():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != RUN:
+            path.unlink()
     closed = end_runs(tags, "FINISHED" if state == "SUCCEEDED" else "FAILED") if tags else ()
+    (workspace / RUN).unlink(missing_ok=True)  # last: a retry needs it
     log.info("the run of the pipeline has ended: %s; MLflow runs closed now: %s", state, ", ".join(closed) or "none")

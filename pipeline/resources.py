@@ -10,6 +10,23 @@ GPU = "nvidia.com/gpu"
 WORKSPACE_SIZE = "100Gi"
 """Raw tiles (Potsdam 14 GB unpacked), store and checkpoints, twice for drafts."""
 
+DATA = "/data"
+"""Where acquire sees the volume with the user's files."""
+
+SECRET = "mobanet"
+"""Secret of the namespace, with addresses and keys; none of them is written into the graph."""
+
+ENVIRONMENT = {
+    "MLFLOW_TRACKING_URI": False,
+    "MLFLOW_TRACKING_USERNAME": True,
+    "MLFLOW_TRACKING_PASSWORD": True,
+    "MLFLOW_S3_ENDPOINT_URL": True,
+    "AWS_ENDPOINT_URL": True,
+    "AWS_ACCESS_KEY_ID": True,
+    "AWS_SECRET_ACCESS_KEY": True,
+}
+"""Key of the secret, and variable of every task -> whether it may be missing."""
+
 HOUR_S, DAY_S = 3600, 24 * 3600
 
 
@@ -61,6 +78,8 @@ def apply(task: dsl.PipelineTask, given: Resources, gpus: object, image: str) ->
         task.set_accelerator_type(GPU).set_accelerator_limit(gpus)
     if given.shm is not None:
         kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=given.shm)
+    for key, optional in ENVIRONMENT.items():
+        kubernetes.use_secret_as_env(task, SECRET, {key: key}, optional=optional)
     kubernetes.set_timeout(task, given.timeout_s)
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
     kubernetes.set_security_context(task, run_as_non_root=True)

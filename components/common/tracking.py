@@ -265,11 +265,12 @@ def run_page(run_id: str) -> str | None:
     """Address of the web page of a run; None where the store is no server."""
     import mlflow
 
-    uri = address().rstrip("/")
-    if not uri.startswith(("http://", "https://")):
+    parts = urlsplit(mlflow.get_tracking_uri())
+    if parts.scheme not in ("http", "https"):
         return None
     experiment = mlflow.MlflowClient().get_run(run_id).info.experiment_id
-    return f"{uri}/#/experiments/{experiment}/runs/{run_id}"
+    server = parts.netloc.rpartition("@")[2]  # a name and a password are nobody else's
+    return f"{parts.scheme}://{server}{parts.path.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
 
 
 def end_runs(tags: Mapping[str, str], status: Literal["FINISHED", "FAILED"]) -> tuple[str, ...]:

@@ -31,6 +31,10 @@ def compile_(
         str,
         typer.Option(metavar="NAME@DIGEST", envvar="MOBANET_IMAGE", help="Of all tasks; a digest cannot change."),
     ] = IMAGE,
+    data_claim: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A PersistentVolumeClaim with your files; data_path is then below /data."),
+    ] = None,
     params: PARAMS = Path("params.yaml"),
     dry_run: DRY_RUN = False,
 ) -> None:
@@ -42,7 +46,7 @@ def compile_(
     if out.suffix not in (".yaml", ".yml"):
         raise ParamsError(f"--out is {out}; expected a name that ends with .yaml")
     given = defaults(params)
-    text = compiled(build(given, image, RESOURCES))
+    text = compiled(build(given, image, RESOURCES, data_claim))
     if dry_run:
         _print_plan(given)
         return

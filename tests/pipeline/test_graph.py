@@ -99,6 +99,23 @@ def test_every_task_that_can_use_a_gpu_has_shared_memory(executors, on_kubernete
         assert (shm["mountPath"], shm["medium"]) == ("/dev/shm", "Memory") and shm["sizeLimit"]
 
 
+def test_every_task_gets_the_address_of_mlflow_and_no_secret_is_in_the_graph(executors, on_kubernetes):
+    for name, pod in on_kubernetes.items():
+        variables = {pair["envVar"] for secret in pod["secretAsEnv"] for pair in secret["keyToEnv"]}
+        assert {"MLFLOW_TRACKING_URI", "AWS_SECRET_ACCESS_KEY"} <= variables, name
+    assert not any("env" in executor["container"] for executor in executors.values())
+
+
+def test_a_volume_with_files_is_mounted_where_they_are_read_and_nowhere_else():
+    graph = build(defaults(ROOT / "params.yaml"), IMAGE, RESOURCES, claim="potsdam")
+    _, platform = yaml.safe_load_all(compiled(graph))
+    pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    mounted = {name: pod["pvcMount"] for name, pod in pods.items() if "pvcMount" in pod}
+    assert mounted.keys() == {"exec-acquire"}
+    (mount,) = mounted["exec-acquire"]
+    assert (mount["mountPath"], mount["constant"]) == ("/data", "potsdam")
+
+
 def test_only_what_lies_in_artifacts_alone_is_cached(tasks):
     cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
     assert cached == {"train", "evaluate", "export"}
