@@ -12,7 +12,7 @@ import typer
 from components.common.door import exit_code
 from pipeline import __version__
 from pipeline.bench import loader, preprocess, training
-from pipeline.commands import ablate, check, data, model
+from pipeline.commands import ablate, check, data, model, pipeline
 
 app = typer.Typer(
     help="MoBaNet Pipeline: segmentation of aerial images fused with heights.\n\n"
@@ -25,6 +25,7 @@ app = typer.Typer(
 COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "data": ("Import and check raw tiles.", {"import": data.import_, "check": check.check}),
     "model": ("Look at networks.", {"info": model.info, "list": model.list_}),
+    "pipeline": ("The steps as a graph for Kubeflow.", {"compile": pipeline.compile_, "run": pipeline.run}),
     "bench": (
         "Measure speed and memory, as ratios in one run.",
         {"data": loader.bench, "preprocess": preprocess.bench, "train": training.train, "curves": training.curves},

@@ -33,20 +33,32 @@ def open_door(step: str, about: str, paths: Mapping[str, str], call: Callable[..
     sys.exit(exit_code(lambda: call(**arguments)))
 
 
+MENDABLE = (MobanetError, OSError, KeyboardInterrupt)
+"""What a user can mend; full disks and missing permissions are among it."""
+
+
 def exit_code(call: Callable[[], object]) -> int:
     """Run `call`; say in one line what a user can mend, and return the exit code."""
     try:
         call()
-    except MobanetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # full disk, no permission: the user's to mend, and the message names the file
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
+    except MENDABLE as error:
+        return explained(error)
+    return 0
+
+
+def explained(error: BaseException) -> int:
+    """Say one of `MENDABLE` in one line, and return its exit code."""
+    if isinstance(error, KeyboardInterrupt):
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return 130
-    return 0
+    message = error if isinstance(error, MobanetError) else _system(error)
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def _system(error: BaseException) -> str:
+    """An `OSError` in words; its own message names the file in the middle."""
+    return f"{getattr(error, 'filename', None) or 'system'}: {getattr(error, 'strerror', None) or error}"
 
 
 class _Stderr:

@@ -261,6 +261,33 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     return found.experiment_id if found else client.create_experiment(name)
 
 
+def run_page(run_id: str) -> str | None:
+    """Address of the web page of a run; None where the store is no server."""
+    import mlflow
+
+    parts = urlsplit(mlflow.get_tracking_uri())
+    if parts.scheme not in ("http", "https"):
+        return None
+    experiment = mlflow.MlflowClient().get_run(run_id).info.experiment_id
+    server = parts.netloc.rpartition("@")[2]  # a name and a password are nobody else's
+    return f"{parts.scheme}://{server}{parts.path.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+
+
+def end_runs(tags: Mapping[str, str], status: Literal["FINISHED", "FAILED"]) -> tuple[str, ...]:
+    """Close the runs with these tags that are open still: their process was lost. Returns what was closed.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
+    client = connect()
+    conditions = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(everywhere, " and ".join(["attributes.status = 'RUNNING'", *conditions]))
+    for run in found:
+        client.set_terminated(run.info.run_id, status)
+    return tuple(run.info.run_id for run in found)
+
+
 def address() -> str:
     """Address of the store, fit for a message."""
     import mlflow

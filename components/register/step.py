@@ -36,6 +36,7 @@ class RegisterConfig:
     """Section `register` of params.yaml. Where the registry is, `MLFLOW_TRACKING_URI` says."""
 
     model_name: str  # of the registered model; letters, digits, dot, dash and underscore
+    promote: bool  # False: a version that passes every gate stays challenger
     max_fused_drop: float  # how far the mIoU with both sensors may lie under the champion's, percent points, >= 0
     max_worst_class_drop: float  # the same for the IoU of the worst class, percent points, >= 0
 
@@ -73,7 +74,7 @@ class RegisterResult:
 
 
 def run(config: RegisterConfig, package: Path, evaluation: Path, training_run: Path, out: Path) -> RegisterResult:
-    """Register a package, and promote it if it passes the gates.
+    """Register a package, and promote it if it passes the gates and promotion is wanted.
 
     Args:
         config: section `register`.
@@ -195,7 +196,7 @@ def _decide(
         verdicts: tuple[Gate, ...] = (gates.UNKNOWN_CHAMPION,)
     else:
         verdicts = gates.judge(candidate, theirs, tolerances)
-    promoted = all(gate.passed for gate in verdicts)
+    promoted = config.promote and all(gate.passed for gate in verdicts)
     if promoted:
         registry.promote(version, verdicts)
     outcome = _outcome(config.model_name, version, champion, verdicts, promoted)
@@ -207,8 +208,9 @@ def _outcome(name: str, version: str, champion: str | None, verdicts: tuple[Gate
     if promoted:
         return f"version {version} of {name} is the champion now; before: {champion or 'none'}"
     failed = {gate.name for gate in verdicts if not gate.passed}
+    reasons = ", ".join(sorted(failed)) or "register.promote is false"
     stays = f"version {champion} stays champion" if champion else "there is no champion"
-    outcome = f"version {version} of {name} is not promoted ({', '.join(sorted(failed))}); {stays}"
+    outcome = f"version {version} of {name} is not promoted ({reasons}); {stays}"
     if failed & {"data version", "protocol"}:
         outcome += "; re-evaluate the champion on this data with these parameters, see docs/registry.md"
     return outcome

@@ -50,7 +50,7 @@ def test_steps_packages_and_stages_are_the_same_words():
 @pytest.mark.parametrize("step", STEPS)
 def test_every_step_has_the_same_files(step):
     names = {path.name for path in (ROOT / "components" / step).iterdir()}
-    assert {"__init__.py", "__main__.py", "step.py"} <= names
+    assert {"__init__.py", "__main__.py", "component.py", "step.py"} <= names
 
 
 def test_every_section_of_the_params_is_read_by_one_class():
@@ -80,6 +80,15 @@ def test_a_stage_depends_on_the_code_that_its_step_imports_and_on_no_other(step)
     code = {d for d in DVC["stages"][step]["deps"] if d.endswith(".py") or d in ("model", f"components/{step}")}
     assert code >= own | {f"components/common/{name}.py" for name in common - OPTIONAL}
     assert code <= own | {f"components/common/{name}.py" for name in common}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_door_for_kubeflow_re_runs_no_stage(step):
+    path = f"components/{step}/component.py"
+    assert (ROOT / path).is_file()
+    listed = [line for line in (ROOT / ".dvcignore").read_text().splitlines() if not line.startswith("#")]
+    assert any(Path(path).match(pattern) for pattern in listed)
+    assert Path(path) not in closure(Path(f"components/{step}/__main__.py"))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 from components.common import outbox, tracking
 from components.common.errors import TrackingError
-from components.common.tracking import open_run
+from components.common.tracking import end_runs, new_runs_tagged, open_run, run_page
 
 
 def stored(run_id: str):
@@ -211,3 +211,26 @@ def test_the_level_of_other_loggers_is_left_alone(mlflow_folder) -> None:
     before = logging.getLogger().level
     tracking.connect()
     assert logging.getLogger().level == before
+
+
+def test_runs_that_a_lost_process_left_open_are_closed_and_no_others(mlflow_folder) -> None:
+    client = mlflow.MlflowClient()
+    experiment = tracking.experiment_id(tracking.connect(), "city")
+    lost = client.create_run(experiment, tags={"kubeflow_run": "r1"}).info.run_id
+    other = client.create_run(experiment, tags={"kubeflow_run": "r2"}).info.run_id
+    with new_runs_tagged({"kubeflow_run": "r1"}), open_run("mlflow", experiment="city") as done:
+        pass
+    assert end_runs({"kubeflow_run": "r1"}, "FAILED") == (lost,)
+    assert [stored(run).info.status for run in (lost, other, done.id)] == ["FAILED", "RUNNING", "FINISHED"]
+
+
+def test_a_run_has_a_page_where_the_store_is_a_server(mlflow_folder, monkeypatch) -> None:
+    with open_run("mlflow", experiment="city") as run:
+        pass
+    assert run_page(run.id) is None
+    experiment = stored(run.id).info.experiment_id
+    client = mlflow.MlflowClient()
+    monkeypatch.setattr(mlflow, "MlflowClient", lambda: client)
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "https://user:secret@mlflow:5000/base/")
+    page = run_page(run.id)
+    assert page == f"https://mlflow:5000/base/#/experiments/{experiment}/runs/{run.id}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -16,14 +17,14 @@ from components.common.tracking import open_run
 from components.register.step import RegisterConfig, run
 from model.inputs import normalise
 
-CONFIG = RegisterConfig(model_name="city", max_fused_drop=0.5, max_worst_class_drop=2.0)
+CONFIG = RegisterConfig(model_name="city", promote=True, max_fused_drop=0.5, max_worst_class_drop=2.0)
 
 
 @pytest.fixture
 def register(mlflow_folder, trained, package):
     """Register a model that is known by a letter; its evaluation can be changed by `shift`, percent points."""
 
-    def call(letter: str, *, shift: float = 0.0, run_id: str | None = None, **protocol):
+    def call(letter: str, *, shift: float = 0.0, run_id: str | None = None, config=CONFIG, **protocol):
         folder = mlflow_folder / letter
         shutil.copytree(package, folder, dirs_exist_ok=True)
         record = json.loads((package / "export.json").read_text())
@@ -40,7 +41,7 @@ def register(mlflow_folder, trained, package):
         (folder / "evaluation.json").write_text(json.dumps(scores))
         (folder / "run.json").write_text(json.dumps({"mlflow_run_id": run_id}))
         out = mlflow_folder / "registration.json"
-        return run(CONFIG, folder, folder / "evaluation.json", folder / "run.json", out)
+        return run(config, folder, folder / "evaluation.json", folder / "run.json", out)
 
     return call
 
@@ -109,6 +110,14 @@ def test_a_worse_model_leaves_the_champion_in_place(register) -> None:
     assert aliases() == {"challenger": "2", "champion": "1"}
     assert sorted(promotions()) == ["promotion.0001"]
     assert "FAILED" in result.as_table() and "version 1 stays champion" in result.outcome
+
+
+def test_a_better_model_stays_challenger_where_promotion_is_not_wanted(register) -> None:
+    register("a")
+    result = register("b", shift=1.0, config=replace(CONFIG, promote=False))
+    assert all(gate.passed for gate in result.gates) and not result.promoted
+    assert aliases() == {"challenger": "2", "champion": "1"}
+    assert result.outcome == "version 2 of city is not promoted (register.promote is false); version 1 stays champion"
 
 
 def test_a_model_scored_on_other_data_is_not_promoted_and_says_what_to_do(register) -> None:
@@ -239,6 +248,6 @@ def test_what_the_registry_refuses_is_one_sentence(register, monkeypatch) -> Non
     [{"model_name": "a/b"}, {"model_name": ""}, {"max_fused_drop": -0.1}, {"max_worst_class_drop": float("nan")}],
 )
 def test_a_parameter_out_of_range_names_itself(wrong) -> None:
-    good = {"model_name": "city", "max_fused_drop": 0.5, "max_worst_class_drop": 2.0}
+    good = {"model_name": "city", "promote": True, "max_fused_drop": 0.5, "max_worst_class_drop": 2.0}
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))} is"):
         RegisterConfig(**good | wrong)

@@ -1,0 +1,101 @@
+"""The door for Kubeflow: what the body of every `components/STEP/component.py` needs around its step.
+
+A task is a process of its own, in a pod or under `mobanet pipeline run`. Large data stays on the workspace, a folder
+that all tasks of one run see; what goes from task to task are small files and checksums. Errors leave as through the
+door for DVC: 2 after one sentence for what a user can mend.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from components.common.door import MENDABLE, explained
+from components.common.errors import DataError
+from components.common.files import write_json
+from components.common.params import from_mapping
+
+C = TypeVar("C")
+
+IMAGE = "mobanet:latest"
+"""Image of a component that is used on its own; the compiled graph names one for all of its tasks."""
+
+RUN = "run.json"
+"""File of the workspace: tags of the MLflow runs that the tasks open."""
+
+
+def parameters(cls: type[C], name: str, text: str) -> C:
+    """A section of params.yaml that came as JSON.
+
+    Raises:
+        ParamsError: a key or a value is not as `cls` says.
+    """
+    return from_mapping(cls, json.loads(text), name)
+
+
+@contextmanager
+def task(workspace: str, commit: str = "") -> Iterator[Path]:
+    """The workspace, in an environment in which a step says which code it is and which run of Kubeflow it belongs to.
+
+    Args:
+        workspace: folder that all tasks of the run see.
+        commit: of the code, where the image does not say it; empty: git is asked.
+
+    Raises:
+        SystemExit: with the code that the door for DVC has for an error.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    folder = Path(workspace)
+    if commit:
+        os.environ.setdefault("GIT_COMMIT", commit)
+    if (folder / RUN).is_file():
+        os.environ["MLFLOW_RUN_CONTEXT"] = (folder / RUN).read_text()  # MLflow gives these tags to a run that it starts
+    try:
+        yield folder
+    except MENDABLE as error:
+        sys.exit(explained(error))
+
+
+def hand_over(folder: Path, files: Mapping[str, str]) -> Path:
+    """Copy files of a folder of the workspace to where Kubeflow collects artifacts; returns the folder."""
+    for name, target in files.items():
+        shutil.copyfile(folder / name, target)
+    return folder
+
+
+def finite(values: Mapping[str, float | None]) -> dict[str, float]:
+    """The numbers that Kubeflow can show: None, NaN and infinite ones are left out."""
+    return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+
+
+def write_run(workspace: Path, tags: Mapping[str, str]) -> None:
+    """Say which tags the MLflow runs of this workspace get."""
+    write_json(workspace / RUN, dict(tags))
+
+
+def read_run(workspace: Path) -> dict[str, str]:
+    """The tags of the MLflow runs of this workspace; none where no task has said any."""
+    path = workspace / RUN
+    tags: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+    return tags
+
+
+def require_version(found: str, wanted: str) -> None:
+    """Check the data version.
+
+    Raises:
+        DataError: another one than `wanted` was made; with an empty one, any will do.
+    """
+    if wanted and found != wanted:
+        raise DataError(
+            f"the store has the data version {found}, but data_md5 asks for {wanted}; correct data_md5, or give the "
+            "source, the split and the parameters of preprocess that made that version"
+        )

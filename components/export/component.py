@@ -1,0 +1,28 @@
+"""The door for Kubeflow: packages a checkpoint; the artifact is the package."""
+
+from kfp import dsl
+
+from components.common.task import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def export(
+    weights: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Artifact],
+    export: str,
+    model_sha256: str,
+    evaluation_sha256: str,
+    commit: str,
+    workspace: str,
+    package: dsl.Output[dsl.Model],
+) -> None:
+    """Package the model as safetensors and ONNX, checked against each other."""
+    from pathlib import Path
+
+    from components.common.task import parameters, task
+    from components.export.step import ExportConfig, run
+
+    with task(workspace, commit):
+        config = parameters(ExportConfig, "export", export)
+        result = run(config, Path(weights.path), Path(evaluation.path), Path(package.path))
+        package.metadata |= {"sha256": result.sha256, "largest_difference": result.parity.largest_difference}

@@ -1,0 +1,39 @@
+"""The door for Kubeflow: trains on all GPUs of its pod; gives the checkpoint, its sha256 and its run on.
+
+It ends with 75 when it was asked to stop; the retry finds the checkpoints on the workspace and goes on.
+"""
+
+from kfp import dsl
+
+from components.common.task import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train(
+    store: dsl.Input[dsl.Dataset],
+    model: str,
+    train: str,
+    runtime: str,
+    data_md5: str,
+    commit: str,
+    workspace: str,
+    weights: dsl.Output[dsl.Model],
+    training: dsl.Output[dsl.Artifact],
+    validation: dsl.Output[dsl.Metrics],
+) -> str:
+    """Train on the store and select the best balanced-fusion checkpoint, on all GPUs of the pod."""
+    import torch
+
+    from components.common.files import digest
+    from components.common.launch import launch
+    from components.common.modelfile import load_model
+    from components.common.task import finite, hand_over, task
+
+    with task(workspace, commit) as folder:
+        sections = {"model": model, "train": train, "runtime": runtime}
+        paths = {name: folder / name for name in ("store", "models", "checkpoints")}
+        launch("train", sections, folder, paths, torch.cuda.device_count())
+        models = hand_over(folder / "models", {"best.safetensors": weights.path, "run.json": training.path})
+        for name, value in finite(load_model(models / "best.safetensors")[1].validation).items():
+            validation.log_metric(name, value)
+        return digest(models / "best.safetensors")

@@ -1,0 +1,124 @@
+"""The parameters of a run in Kubeflow: a form with what is changed often, and one text with the rest of params.yaml.
+
+In: a params file. Out: the defaults of the pipeline's parameters. And back, in the first task of a run: the form and
+the text -> every section, checked, as JSON. A key stands in the form or in the text, never in both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.acquire.step import SampleConfig
+from components.check.config import CheckConfig
+from components.common.datasets import DataConfig
+from components.common.errors import ParamsError
+from components.common.params import from_mapping, read_yaml
+from components.evaluate.step import EvaluateConfig
+from components.export.step import ExportConfig
+from components.preprocess.step import PreprocessConfig
+from components.register.step import RegisterConfig
+from components.train.config import ModelParams, RuntimeConfig, TrainConfig
+
+SECTIONS: dict[str, type[Any]] = {
+    "data": DataConfig,
+    "sample": SampleConfig,
+    "check": CheckConfig,
+    "preprocess": PreprocessConfig,
+    "model": ModelParams,
+    "train": TrainConfig,
+    "runtime": RuntimeConfig,
+    "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+    "register": RegisterConfig,
+}
+"""Section of params.yaml -> the class that it must fit."""
+
+FORM = {
+    "data_source": "data.source",
+    "data_dataset": "data.dataset",
+    "data_split": "data.split",
+    "data_path": "data.path",
+    "model_backbone": "model.backbone",
+    "model_weights": "model.weights",
+    "train_steps": "train.steps",
+    "train_batch_size": "train.batch_size",
+    "train_seed": "train.seed",
+    "register_promote": "register.promote",
+}
+"""Parameter of the pipeline -> key of params.yaml. An empty text in the form is null."""
+
+LIMIT = 10_000
+"""Characters that Kubeflow takes for one parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a params file says."""
+
+    form: dict[str, Any]  # by parameter of the pipeline
+    text: str  # the rest, as YAML in one line: kfp writes it into a comment as well
+
+
+def defaults(params: Path) -> Defaults:
+    """A params file, taken apart.
+
+    Raises:
+        ParamsError: the file does not fit, or is longer than Kubeflow can take.
+    """
+    document = deepcopy(dict(read_yaml(params)))
+    _check(document, str(params))
+    form = {}
+    for parameter, key in FORM.items():
+        name, field = key.split(".")
+        value = document[name].pop(field)
+        form[parameter] = "" if value is None else value
+    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=True, width=LIMIT).strip()
+    if len(text) > LIMIT:
+        raise ParamsError(f"{params}: {len(text)} characters without the keys of the form; Kubeflow takes {LIMIT}")
+    return Defaults(form, text)
+
+
+def sections(form: Mapping[str, Any], text: str) -> dict[str, str]:
+    """Every section as JSON.
+
+    Args:
+        form: parameter of the pipeline -> value; others than those of `FORM` are passed over.
+        text: the rest, as YAML.
+
+    Raises:
+        ParamsError: a key or a value is wrong, or a key stands in the form and in the text.
+    """
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"params: not valid YAML ({getattr(error, 'problem', None) or error}); mend it") from None
+    for parameter, key in FORM.items():
+        name, field = key.split(".")
+        section = document.get(name) if isinstance(document, dict) else None
+        if not isinstance(section, dict):
+            raise ParamsError(f"params: the section {name} is missing; compare with the params.yaml of the project")
+        if field in section:
+            raise ParamsError(f"params: {key} is given twice; remove it here, {parameter} in the form says it")
+        section[field] = None if form[parameter] == "" else form[parameter]
+    _check(document, "params")
+    return {name: json.dumps(document[name]) for name in SECTIONS}
+
+
+def _check(document: Mapping[str, Any], where: str) -> None:
+    """Refuse what a step would refuse later, after hours."""
+    for name in (*SECTIONS, *document):
+        if name not in document or name not in SECTIONS:
+            wrong = "missing" if name in SECTIONS else "unknown"
+            raise ParamsError(f"{where}: the section {name} is {wrong}; compare with the params.yaml of the project")
+    for name, cls in SECTIONS.items():
+        try:
+            from_mapping(cls, document[name], name)
+        except ParamsError as error:
+            raise ParamsError(f"{where}: {error}") from None

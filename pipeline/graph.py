@@ -1,0 +1,135 @@
+"""The graph: the stages of dvc.yaml as tasks of Kubeflow, between a task that checks parameters and one that cleans up.
+
+A task whose product stays on the workspace is never cached, since every run has a workspace of its own. The others are,
+and get the checksums of what they read as parameters: Kubeflow's key holds parameters, not the content of artifacts.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kfp import compiler, dsl, kubernetes
+
+from components.acquire.component import acquire
+from components.check.component import check
+from components.common.provenance import git_commit
+from components.evaluate.component import evaluate
+from components.export.component import export
+from components.preprocess.component import preprocess
+from components.register.component import register
+from components.train.component import train
+from pipeline.form import Defaults
+from pipeline.resources import DATA, WORKSPACE_SIZE, Resources, apply
+from pipeline.tasks import begin, finish
+
+WORKSPACE = dsl.WORKSPACE_PATH_PLACEHOLDER
+
+
+def build(defaults: Defaults, image: str, resources: Mapping[str, Resources], claim: str | None = None) -> Any:
+    """The pipeline.
+
+    Args:
+        defaults: of its parameters.
+        image: that every task runs in, best with its digest.
+        resources: by task; a task without an entry gets none, as on one machine.
+        claim: a PersistentVolumeClaim with the user's files, which acquire sees under `DATA`; None: there is none.
+    """
+    form = defaults.form
+
+    @dsl.pipeline(
+        name="mobanet",
+        display_name="MoBaNet: raw tiles to registered model",
+        pipeline_config=dsl.PipelineConfig(workspace=dsl.WorkspaceConfig(size=WORKSPACE_SIZE)),
+    )
+    def mobanet(
+        data_source: str = form["data_source"],
+        data_dataset: str = form["data_dataset"],
+        data_split: str = form["data_split"],
+        data_path: str = form["data_path"],
+        data_md5: str = "",
+        model_backbone: str = form["model_backbone"],
+        model_weights: str = form["model_weights"],
+        train_steps: int = form["train_steps"],
+        train_batch_size: int = form["train_batch_size"],
+        train_seed: int = form["train_seed"],
+        train_gpus: int = 0,
+        evaluate_gpus: int = 0,
+        register_promote: bool = form["register_promote"],
+        params: str = defaults.text,
+        commit: str = git_commit(),
+    ) -> None:
+        """Train, trust and promote a segmentation model that fuses aerial images with heights.
+
+        Args:
+            data_source: sample: a generated city; isprs: the files as downloaded; folder: your own.
+            data_dataset: A folder of datasets/ in the image, for example potsdam; sample with the sample.
+            data_split: A split of that data set.
+            data_path: Where the files are, as a pod sees it; empty with the sample.
+            data_md5: The data version that must come out of preprocess; empty: any.
+            model_backbone: A name that `mobanet model list` shows.
+            model_weights: Of the backbone: none, hub, a file, or s3://bucket/key.
+            train_steps: Optimiser steps, 1 or more.
+            train_batch_size: Crops per step of all GPUs together, 2 or more and a multiple of train_gpus.
+            train_seed: Of weights, crops, flips, masks and dropout, 0 or more.
+            train_gpus: GPUs of the training's pod; 0: it trains on the CPU.
+            evaluate_gpus: GPUs of the evaluation's pod, 0 or 1.
+            register_promote: Whether a version that passes every gate becomes champion.
+            params: The rest of params.yaml, every key that is not in this form.
+            commit: Git commit of the code and of these defaults.
+        """
+        closing = finish(workspace=WORKSPACE)
+        place = {"commit": commit, "workspace": WORKSPACE}
+        with dsl.ExitHandler(closing, name="run"):
+            read = begin(
+                data_source=data_source,
+                data_dataset=data_dataset,
+                data_split=data_split,
+                data_path=data_path,
+                model_backbone=model_backbone,
+                model_weights=model_weights,
+                train_steps=train_steps,
+                train_batch_size=train_batch_size,
+                train_seed=train_seed,
+                register_promote=register_promote,
+                params=params,
+                run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+                workspace=WORKSPACE,
+            )
+            said = read.outputs
+            raw = acquire(data=said["data"], sample=said["sample"], **place)
+            checked = check(raw=raw.outputs["raw"], data=said["data"], check=said["check"], **place)
+            stored = preprocess(
+                raw=raw.outputs["raw"], data=said["data"], preprocess=said["preprocess"], data_md5=data_md5, **place
+            ).after(checked)
+            store = {"store": stored.outputs["store"], "data_md5": stored.outputs["Output"]}
+            trained = train(model=said["model"], train=said["train"], runtime=said["runtime"], **store, **place)
+            model = {"weights": trained.outputs["weights"], "model_sha256": trained.outputs["Output"]}
+            scored = evaluate(evaluate=said["evaluate"], **store, **model, **place)
+            scores = {"evaluation": scored.outputs["evaluation"]}
+            packed = export(
+                export=said["export"], evaluation_sha256=scored.outputs["Output"], **scores, **model, **place
+            )
+            registered = register(
+                package=packed.outputs["package"],
+                training=trained.outputs["training"],
+                register=said["register"],
+                **scores,
+                **place,
+            )
+        if claim is not None:
+            kubernetes.mount_pvc(raw, claim, DATA)
+        gpus = {"train_gpus": train_gpus, "evaluate_gpus": evaluate_gpus}
+        for task in (read, raw, checked, stored, trained, scored, packed, registered, closing):
+            if given := resources.get(task.name):
+                apply(task, given, gpus.get(given.gpus or ""), image)
+
+    return mobanet
+
+
+def compiled(pipeline: Any) -> str:
+    """The pipeline as the YAML that Kubeflow reads."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mobanet.yaml"
+        compiler.Compiler().compile(pipeline, str(path))
+        return path.read_text()

@@ -1,0 +1,53 @@
+"""What a run of the pipeline leaves on its workspace and in MLflow, and what becomes of that when it is over."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from components.common.task import RUN, read_run, write_run
+from components.common.tracking import end_runs
+
+log = logging.getLogger(__name__)
+
+TAG = "kubeflow_run"
+"""Tag of the MLflow runs that a run of the pipeline has started."""
+
+
+def start(workspace: Path, run: str, sections: Mapping[str, str]) -> None:
+    """Tell the tasks to come which run they belong to, if they are tracked.
+
+    Args:
+        workspace: folder of this run.
+        run: its name in Kubeflow.
+        sections: sections of params.yaml as JSON.
+    """
+    workspace.mkdir(parents=True, exist_ok=True)
+    if json.loads(sections["runtime"])["tracking"] == "mlflow":
+        write_run(workspace, {TAG: run})
+
+
+def stop(workspace: Path, state: str) -> None:
+    """Empty the workspace; close the MLflow runs that a lost task has left open.
+
+    A run that Kubeflow has opened itself does not have the tag, and is left to Kubeflow.
+
+    Args:
+        workspace: folder of this run.
+        state: how it ended, in Kubeflow's words.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    tags = read_run(workspace)
+    for path in workspace.iterdir() if workspace.is_dir() else ():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != RUN:
+            path.unlink()
+    closed = end_runs(tags, "FINISHED" if state == "SUCCEEDED" else "FAILED") if tags else ()
+    (workspace / RUN).unlink(missing_ok=True)  # last: a retry needs it
+    log.info("the run of the pipeline has ended: %s; MLflow runs closed now: %s", state, ", ".join(closed) or "none")

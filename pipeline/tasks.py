@@ -1,0 +1,61 @@
+"""The two tasks of the graph that are no steps: one opens a run of the pipeline, one closes it."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.common.task import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def begin(
+    data_source: str,
+    data_dataset: str,
+    data_split: str,
+    data_path: str,
+    model_backbone: str,
+    model_weights: str,
+    train_steps: int,
+    train_batch_size: int,
+    train_seed: int,
+    register_promote: bool,
+    params: str,
+    run: str,
+    workspace: str,
+) -> NamedTuple(  # type: ignore[valid-type]
+    "Sections",
+    [
+        ("data", str),
+        ("sample", str),
+        ("check", str),
+        ("preprocess", str),
+        ("model", str),
+        ("train", str),
+        ("runtime", str),
+        ("evaluate", str),
+        ("export", str),
+        ("register", str),
+    ],
+):
+    """Put the form and the rest of params.yaml together, and check every key before anything is computed."""
+    form = locals()
+    from collections import namedtuple
+
+    from components.common.task import task
+    from pipeline.form import sections
+    from pipeline.lifetime import start
+
+    with task(workspace) as folder:
+        found = sections(form, params)
+        start(folder, run, found)
+        return namedtuple("Sections", found)(**found)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def finish(status: dsl.PipelineTaskFinalStatus, workspace: str) -> None:
+    """Close the MLflow run if the task that had it open was lost, and empty the workspace."""
+    from components.common.task import task
+    from pipeline.lifetime import stop
+
+    with task(workspace) as folder:
+        stop(folder, status.state)

@@ -1,0 +1,75 @@
+"""The form of a run and the text with the rest: taken apart, put together, refused."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.common.errors import ParamsError
+from components.common.params import section
+from pipeline.form import FORM, SECTIONS, defaults, sections
+from pipeline.tasks import begin
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.fixture
+def given():
+    return defaults(PARAMS)
+
+
+def test_what_is_taken_apart_and_put_together_is_the_params_file(given):
+    found = {name: json.loads(text) for name, text in sections(given.form, given.text).items()}
+    assert found == yaml.safe_load(PARAMS.read_text())
+
+
+def test_the_sections_are_those_of_the_params_file_and_fit_their_classes():
+    assert SECTIONS.keys() == yaml.safe_load(PARAMS.read_text()).keys()
+    for name, cls in SECTIONS.items():
+        assert isinstance(section(PARAMS, name, cls), cls)
+
+
+def test_the_first_task_asks_for_every_field_of_the_form_and_answers_with_every_section():
+    asked = inspect.signature(begin.python_func)
+    assert asked.parameters.keys() - {"params", "run", "workspace"} == FORM.keys()
+    assert asked.return_annotation._fields == tuple(SECTIONS)
+
+
+def test_a_change_in_the_form_reaches_its_section_and_no_other(given):
+    before = sections(given.form, given.text)
+    after = sections(given.form | {"train_steps": 7}, given.text)
+    assert json.loads(after["train"])["steps"] == 7
+    assert {name for name in before if before[name] != after[name]} == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("form", "old", "new", "sentence"),
+    [
+        ({"train_steps": 0}, "", "", "params: train.steps is 0; expected 1 or more"),
+        ({"data_path": "/x"}, "", "", "params: data.path is '/x'; expected null with the sample"),
+        ({}, "opset: 20", "opset: 20, opsett: 1", "params: export.opsett is unknown"),
+        (
+            {},
+            "{crop_px",
+            "{seed: 3, crop_px",
+            "params: train.seed is given twice; remove it here, train_seed in the form",
+        ),
+        ({}, "register:", "registry:", "params: the section register is missing"),
+        ({}, "export:", "more: {}, export:", "params: the section more is unknown"),
+        ({}, "{", "", "params: not valid YAML"),
+    ],
+)
+def test_what_a_step_would_refuse_is_refused_before_the_first_step(given, form, old, new, sentence):
+    with pytest.raises(ParamsError, match="^" + sentence.replace(".", r"\.")):
+        sections(given.form | form, given.text.replace(old, new, 1) if old else given.text)
+
+
+def test_a_params_file_that_does_not_fit_names_itself(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(PARAMS.read_text().replace("steps: 300", "steps: many"))
+    with pytest.raises(ParamsError, match=r"params\.yaml: train\.steps is 'many'"):
+        defaults(path)

@@ -1,0 +1,153 @@
+"""The compiled graph: what Kubeflow takes, and what it has in common with dvc.yaml and params.yaml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.form import FORM, LIMIT, SECTIONS, defaults
+from pipeline.graph import build, compiled
+from pipeline.resources import RESOURCES
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "registry.example.org/mobanet@sha256:" + "a" * 64
+STEPS = {"acquire", "check", "preprocess", "train", "evaluate", "export", "register"}
+
+
+@pytest.fixture(scope="module")
+def text():
+    return compiled(build(defaults(ROOT / "params.yaml"), IMAGE, RESOURCES))
+
+
+@pytest.fixture(scope="module")
+def documents(text):
+    return list(yaml.safe_load_all(text))
+
+
+@pytest.fixture(scope="module")
+def tasks(documents):
+    """Name -> what the graph says of every task, the groups that they stand in left out."""
+    spec, _ = documents
+    dags = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
+    found = {name: task for dag in dags for name, task in dag["tasks"].items()}
+    return {name: task for name, task in found.items() if "dag" not in spec["components"][task["componentRef"]["name"]]}
+
+
+@pytest.fixture(scope="module")
+def executors(documents):
+    return documents[0]["deploymentSpec"]["executors"]
+
+
+@pytest.fixture(scope="module")
+def on_kubernetes(documents):
+    return documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def test_it_compiles_to_the_same_bytes_twice_and_is_small(text):
+    assert compiled(build(defaults(ROOT / "params.yaml"), IMAGE, RESOURCES)) == text
+    assert len(text.encode()) < 256_000
+
+
+def test_stages_and_tasks_are_the_same_words(tasks):
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert tasks.keys() - {"begin", "finish"} == stages.keys() == STEPS
+    assert tasks.keys() == RESOURCES.keys()
+
+
+@pytest.mark.parametrize("step", sorted(STEPS))
+def test_a_stage_and_its_task_read_the_same_sections(step, tasks):
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][step]
+    of_stage = {key.split(".")[0] for key in stage["params"]}
+    of_stage |= {"data"} if any("${data." in dep for dep in stage["deps"]) else set()
+    of_task = tasks[step]["inputs"]["parameters"].keys() & SECTIONS.keys()
+    assert of_task - {"runtime"} == of_stage  # `runtime` is no parameter for DVC: docs/architecture.md
+
+
+def test_every_parameter_has_a_description_and_the_default_of_the_params_file(documents):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    inputs = documents[0]["root"]["inputDefinitions"]["parameters"]
+    for name, given in inputs.items():
+        assert given["description"].endswith("."), name
+        assert "defaultValue" in given, name
+    for name, key in FORM.items():
+        section, field = key.split(".")
+        assert inputs[name]["defaultValue"] == (
+            params[section][field] or ("" if field == "path" else params[section][field])
+        )
+        del params[section][field]
+    assert yaml.safe_load(inputs["params"]["defaultValue"]) == params
+    assert len(inputs["params"]["defaultValue"]) < LIMIT
+
+
+def test_every_task_runs_in_the_one_image_unprivileged_with_limits_timeout_and_retries(tasks, executors, on_kubernetes):
+    for name, task in tasks.items():
+        container, pod = executors[f"exec-{name}"]["container"], on_kubernetes[f"exec-{name}"]
+        assert container["image"] == IMAGE
+        assert container["resources"].keys() >= {"cpuLimit", "cpuRequest", "memoryLimit", "memoryRequest"}, name
+        assert int(pod["activeDeadlineSeconds"]) > 0 and pod["securityContext"]["runAsNonRoot"], name
+        assert task["retryPolicy"]["maxRetryCount"] >= 1 and task["retryPolicy"]["backoffDuration"] == "60s", name
+
+
+def test_every_task_that_can_use_a_gpu_has_shared_memory(executors, on_kubernetes):
+    using = {name for name, executor in executors.items() if "accelerator" in executor["container"]["resources"]}
+    assert using == {"exec-train", "exec-evaluate"}
+    for name in using:
+        (shm,) = on_kubernetes[name]["emptyDirMounts"]
+        assert (shm["mountPath"], shm["medium"]) == ("/dev/shm", "Memory") and shm["sizeLimit"]
+
+
+def test_every_task_gets_the_address_of_mlflow_and_no_secret_is_in_the_graph(executors, on_kubernetes):
+    for name, pod in on_kubernetes.items():
+        variables = {pair["envVar"] for secret in pod["secretAsEnv"] for pair in secret["keyToEnv"]}
+        assert {"MLFLOW_TRACKING_URI", "AWS_SECRET_ACCESS_KEY"} <= variables, name
+    assert not any("env" in executor["container"] for executor in executors.values())
+
+
+def test_a_volume_with_files_is_mounted_where_they_are_read_and_nowhere_else():
+    graph = build(defaults(ROOT / "params.yaml"), IMAGE, RESOURCES, claim="potsdam")
+    _, platform = yaml.safe_load_all(compiled(graph))
+    pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    mounted = {name: pod["pvcMount"] for name, pod in pods.items() if "pvcMount" in pod}
+    assert mounted.keys() == {"exec-acquire"}
+    (mount,) = mounted["exec-acquire"]
+    assert (mount["mountPath"], mount["constant"]) == ("/data", "potsdam")
+
+
+def test_only_what_lies_in_artifacts_alone_is_cached(tasks):
+    cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+    assert cached == {"train", "evaluate", "export"}
+
+
+@pytest.mark.parametrize(
+    ("task", "keys"),
+    [
+        ("train", {"data_md5"}),
+        ("evaluate", {"data_md5", "model_sha256"}),
+        ("export", {"model_sha256", "evaluation_sha256"}),
+    ],
+)
+def test_a_cached_task_has_the_checksums_of_its_inputs_and_the_commit_as_parameters(task, keys, tasks):
+    given = tasks[task]["inputs"]["parameters"]
+    assert all("taskOutputParameter" in given[key] for key in keys)
+    assert given["commit"]["componentInputParameter"].endswith("commit")
+
+
+def test_nothing_that_differs_from_run_to_run_is_a_parameter_of_a_cached_task(tasks):
+    for name, need in RESOURCES.items():
+        if need.cached:
+            assert "{{$.pipeline_job" not in str(tasks[name]["inputs"]["parameters"])
+
+
+def test_the_body_of_every_component_is_a_door():
+    for path in ROOT.glob("components/*/component.py"):
+        body = re.split(r"\) -> (?:str|None):\n", path.read_text())[1]
+        assert len([line for line in body.splitlines() if line.strip()]) <= 18, path
+
+
+def test_without_resources_the_graph_asks_a_machine_for_nothing():
+    spec, platform = yaml.safe_load_all(compiled(build(defaults(ROOT / "params.yaml"), IMAGE, {})))
+    assert platform["platforms"]["kubernetes"].keys() == {"pipelineConfig"}
+    assert not any("resources" in executor["container"] for executor in spec["deploymentSpec"]["executors"].values())

@@ -1,0 +1,59 @@
+"""pipeline/lifetime.py: what the first and the last task of a run do."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from components.common.errors import TrackingError
+from components.common.task import read_run
+from pipeline import lifetime
+from pipeline.lifetime import start, stop
+
+TRACKED, UNTRACKED = {"runtime": '{"tracking": "mlflow"}'}, {"runtime": '{"tracking": "none"}'}
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    calls = []
+    monkeypatch.setattr(lifetime, "end_runs", lambda tags, status: calls.append((tags, status)) or ("m1",))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [("SUCCEEDED", "FINISHED"), ("FAILED", "FAILED"), ("CANCELLED", "FAILED")]
+)
+def test_the_end_closes_what_was_lost_and_empties_the_workspace(tmp_path, ended, caplog, state, status):
+    caplog.set_level(logging.INFO)
+    start(tmp_path, "r1", TRACKED)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/tile.arrow").write_text("pixels")
+    stop(tmp_path, state)
+    assert ended == [({"kubeflow_run": "r1"}, status)]
+    assert tmp_path.is_dir() and not list(tmp_path.iterdir())
+    assert f"has ended: {state}; MLflow runs closed now: m1" in caplog.text
+
+
+def test_a_retry_after_mlflow_was_away_still_knows_what_to_close(tmp_path, monkeypatch, ended):
+    def away(tags, status):
+        raise TrackingError("no answer")
+
+    start(tmp_path, "r1", TRACKED)
+    with monkeypatch.context() as patch, pytest.raises(TrackingError):
+        patch.setattr(lifetime, "end_runs", away)
+        stop(tmp_path, "FAILED")
+    stop(tmp_path, "FAILED")
+    assert ended == [({"kubeflow_run": "r1"}, "FAILED")]
+
+
+def test_an_untracked_run_needs_no_mlflow(tmp_path, ended):
+    start(tmp_path / "new", "r1", UNTRACKED)
+    assert read_run(tmp_path / "new") == {}
+    stop(tmp_path / "new", "SUCCEEDED")
+    assert ended == []
+
+
+def test_the_end_lives_with_a_run_that_never_began(tmp_path, ended):
+    stop(tmp_path / "nowhere", "FAILED")
+    assert ended == []
