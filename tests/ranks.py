@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+import torch
+
 DEADLINE_S = 120
 
 
@@ -52,6 +54,7 @@ def _result(pipe, process) -> Any:
 def _run(rank: int, size: int, port: int, work: Callable[[], Any], pipe) -> None:
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in names.items()}, MASTER_ADDR="127.0.0.1")
+    torch.set_num_threads(1)  # a fork has none of the threads that the parent's pool believes in
     try:
         pipe.send(work())
     except SystemExit as end:
