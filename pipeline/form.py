@@ -45,6 +45,8 @@ FORM = {
     "data_dataset": "data.dataset",
     "data_split": "data.split",
     "data_path": "data.path",
+    "data_repo": "data.repo",
+    "data_rev": "data.rev",
     "model_backbone": "model.backbone",
     "model_weights": "model.weights",
     "train_steps": "train.steps",

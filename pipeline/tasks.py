@@ -13,6 +13,8 @@ def begin(
     data_dataset: str,
     data_split: str,
     data_path: str,
+    data_repo: str,
+    data_rev: str,
     model_backbone: str,
     model_weights: str,
     train_steps: int,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from components.acquire.isprs_files import collect
 from components.acquire.own_files import collect_own
+from components.acquire.remote import on_this_machine
 from components.acquire.sample.city import write_city
 from components.acquire.summary import summary
 from components.common import datasets
@@ -52,10 +53,10 @@ def run(data: DataConfig, sample: SampleConfig, raw: Path) -> RawTree:
     if data.path is None:
         with replacing_folder(raw) as draft:
             tree = replace(write_city(sample.seed, sample.side_px, draft), folder=raw)
-    elif data.source == "folder":
-        tree = collect_own(Path(data.path).expanduser(), dataset, raw)
     else:
-        tree = collect([Path(data.path).expanduser()], dataset, raw, exact=True)
+        with on_this_machine(data, raw.with_name("download")) as path:
+            own = data.source == "folder"
+            tree = collect_own(path, dataset, raw) if own else collect([path], dataset, raw, exact=True)
     known = tuple(dict.fromkeys((*datasets.tiles(dataset.name), *tree.tiles)))
     log.info("%s:\n%s\n%s", raw, summary(tree, known), dataset.acknowledgement)
     return tree

@@ -15,7 +15,8 @@ MAY_IMPORT = {
 FENCED = {  # library -> the only places that may import it
     "kfp": ("pipeline/", "components/*/component.py"),
     "mlflow": ("components/common/tracking.py", "components/register/"),
-    "dvc": (),
+    "dvc": ("components/acquire/remote.py",),
+    "fsspec": ("components/acquire/remote.py",),
     "typer": ("pipeline/",),
     "rasterio": (
         *("components/common/rasters.py", "components/common/grids.py", "pipeline/bench/"),

@@ -19,7 +19,7 @@ from components.acquire.sample.tile import make_scene
 from components.common import datasets
 from components.common.datasets import FileKind
 from components.common.files import replacing
-from components.common.pool import pooled
+from components.common.pool import cores, pooled
 from components.common.progress import track
 from components.common.rawtree import RawTree, write_raw_tree
 
@@ -52,7 +52,7 @@ def write_city(seed: int, side_px: int, folder: Path) -> RawTree:
     jobs = [TileJob(seed, tile, side_px, folder) for tile in tiles]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     fitting = max(1, memory // 2 // (BYTES_PER_PX * side_px**2))
-    workers = min(fitting, len(os.sched_getaffinity(0)))
+    workers = min(fitting, cores())
     made = track(pooled(write_tile, jobs, workers), "generating tiles", len(jobs))
     tree = RawTree(folder, "sample", DATASET, dict(made))
     write_raw_tree(tree)

@@ -18,8 +18,9 @@ SAMPLE = SampleConfig(seed=7, side_px=256)
 
 
 def data(**changes: object) -> DataConfig:
-    usual = {"source": "isprs", "dataset": "potsdam", "split": "official", "image": None, "dsm": None, "crs": None}
-    return DataConfig(**({"path": None} | usual | changes))  # type: ignore[arg-type]
+    usual = {"source": "isprs", "dataset": "potsdam", "split": "official"}
+    absent = dict.fromkeys(("image", "dsm", "path", "repo", "rev", "crs"))
+    return DataConfig(**(absent | usual | changes))  # type: ignore[arg-type]
 
 
 def city(seed: int, side_px: int, folder: Path) -> RawTree:

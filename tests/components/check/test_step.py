@@ -104,7 +104,9 @@ def raw(package, checked):
     return raw
 
 
-DATA = DataConfig(source="isprs", dataset="potsdam", split=SPLIT, image=None, dsm=None, path="x", crs=None)
+DATA = DataConfig(
+    source="isprs", dataset="potsdam", split=SPLIT, image=None, dsm=None, path="x", repo=None, rev=None, crs=None
+)
 
 
 def test_the_stage_writes_the_same_report_with_any_number_of_workers(raw, config, tmp_path):
@@ -127,7 +129,9 @@ def test_the_stage_stops_on_errors_and_leaves_the_report(raw, config, tmp_path):
 
 
 def test_the_stage_refuses_another_data_set(raw, config, tmp_path):
-    vaihingen = DataConfig(source="isprs", dataset="vaihingen", split="ssrs", image=None, dsm=None, path="x", crs=None)
+    vaihingen = DataConfig(
+        source="isprs", dataset="vaihingen", split="ssrs", image=None, dsm=None, path="x", repo=None, rev=None, crs=None
+    )
     with pytest.raises(DataError, match="holds potsdam, but data.dataset is vaihingen"):
         run(vaihingen, config(), raw(), tmp_path / "report.json")
 

@@ -1,0 +1,114 @@
+"""Files that lie elsewhere -> a folder beside the raw tiles: an S3 prefix, or a path of a DVC repository at a revision.
+
+The folder is named after what is listed there (paths, checksums), so that an interrupted download is gone on with and
+a source that has changed meanwhile is begun anew. It is removed once the raw tiles are whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from components.common.datasets import S3, DataConfig
+from components.common.errors import DataError
+from components.common.files import digest, replacing
+from components.common.progress import track
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of the source."""
+
+    path: str  # as its file system names it
+    place: str  # below the folder
+    version: str  # changes with the content: md5 in a DVC repository, ETag in S3
+    md5: str | None  # known in a DVC repository
+
+
+@contextmanager
+def on_this_machine(data: DataConfig, folder: Path) -> Iterator[Path]:
+    """Path of the source; for a remote one, of a copy that is kept for the next try when the block fails.
+
+    Args:
+        data: section `data`, of any source but the sample.
+        folder: gets the copy.
+
+    Raises:
+        DataError: it cannot be read, or holds no file.
+    """
+    path = str(data.path)
+    if data.repo is None and not path.startswith(S3):
+        yield Path(path).expanduser()
+        return
+    from botocore.exceptions import BotoCoreError, ClientError
+    from dvc.exceptions import DvcException
+
+    name = path if data.repo is None else f"{path} of {data.repo} at {data.rev or 'its newest revision'}"
+    try:
+        copy = _download(*_opened(data), folder, name)
+    except (OSError, BotoCoreError, ClientError, DvcException) as error:
+        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        raise DataError(f"{name}: cannot be read ({reason[:300]}); check data.path, data.repo and data.rev") from None
+    yield copy
+    shutil.rmtree(folder)
+
+
+def _opened(data: DataConfig) -> tuple[AbstractFileSystem, str]:
+    """The file system, and the source's path on it."""
+    if data.repo is None:
+        import fsspec
+
+        system = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
+        return system, str(data.path).removeprefix(S3).rstrip("/")
+    from dvc.api import DVCFileSystem
+
+    found = DVCFileSystem(url=data.repo, rev=data.rev)
+    log.info("%s: revision %s", data.repo, found.repo.get_rev())
+    return found, str(data.path).rstrip("/")
+
+
+def _download(system: AbstractFileSystem, root: str, folder: Path, name: str) -> Path:
+    """Bring every file that is missing; returns the folder, or the file if the source is a single one."""
+    files = _listed(system, root)
+    if not files:
+        raise DataError(f"{name}: no such folder or file; check data.path, data.repo and data.rev")
+    contents = json.dumps([(file.place, file.version) for file in files])
+    copy = folder / hashlib.sha256(contents.encode()).hexdigest()[:16]
+    for stale in folder.glob("*"):
+        if stale != copy:
+            shutil.rmtree(stale)
+    missing = [file for file in files if not (copy / file.place).exists()]
+    for file in track(missing, "download", len(missing)):
+        with replacing(copy / file.place) as draft:
+            system.get_file(file.path, str(draft))
+            if file.md5 is not None and digest(draft, "md5") != file.md5:
+                raise DataError(f"{name}: {file.place} arrived damaged; run the step again")
+    log.info("%s: %d files, %d of them brought now", name, len(files), len(missing))
+    return copy / files[0].place if [file.path for file in files] == [root] else copy
+
+
+def _listed(system: AbstractFileSystem, root: str) -> list[RemoteFile]:
+    found: dict[str, dict[str, Any]] = system.find(root, detail=True)
+    base = PurePosixPath(root)
+    return [
+        RemoteFile(
+            path=path,
+            place=base.name if path == root else PurePosixPath(path).relative_to(base).as_posix(),
+            version=str(info.get("md5") or info.get("ETag") or info["size"]),
+            md5=info.get("md5"),
+        )
+        for path, info in sorted(found.items())
+        if not path.endswith("/")  # S3 consoles make an empty object for a folder
+    ]
