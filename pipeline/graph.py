@@ -16,7 +16,7 @@ from components.check.component import check
 from components.common.provenance import git_commit
 from components.evaluate.component import evaluate
 from components.export.component import export
-from components.preprocess.component import preprocess
+from components.preprocess.component import preprocess, preprocess_shard
 from components.register.component import register
 from components.train.component import train
 from pipeline.form import Defaults
@@ -47,12 +47,15 @@ def build(defaults: Defaults, image: str, resources: Mapping[str, Resources], cl
         data_dataset: str = form["data_dataset"],
         data_split: str = form["data_split"],
         data_path: str = form["data_path"],
+        data_repo: str = form["data_repo"],
+        data_rev: str = form["data_rev"],
         data_md5: str = "",
         model_backbone: str = form["model_backbone"],
         model_weights: str = form["model_weights"],
         train_steps: int = form["train_steps"],
         train_batch_size: int = form["train_batch_size"],
         train_seed: int = form["train_seed"],
+        preprocess_shards: int = 4,
         train_gpus: int = 0,
         evaluate_gpus: int = 0,
         register_promote: bool = form["register_promote"],
@@ -65,13 +68,16 @@ def build(defaults: Defaults, image: str, resources: Mapping[str, Resources], cl
             data_source: sample: a generated city; isprs: the files as downloaded; folder: your own.
             data_dataset: A folder of datasets/ in the image, for example potsdam; sample with the sample.
             data_split: A split of that data set.
-            data_path: Where the files are, as a pod sees it; empty with the sample.
+            data_path: Where the files are: a folder as a pod sees it, or s3://bucket/prefix; empty with the sample.
+            data_repo: Address of the DVC repository in which data_path is; empty: none.
+            data_rev: Its Git commit, tag or branch; empty: the newest.
             data_md5: The data version that must come out of preprocess; empty: any.
             model_backbone: A name that `mobanet model list` shows.
             model_weights: Of the backbone: none, hub, a file, or s3://bucket/key.
             train_steps: Optimiser steps, 1 or more.
             train_batch_size: Crops per step of all GPUs together, 2 or more and a multiple of train_gpus.
             train_seed: Of weights, crops, flips, masks and dropout, 0 or more.
+            preprocess_shards: Tasks that share the tiles, 1 or more; with one volume per node, they share a node.
             train_gpus: GPUs of the training's pod; 0: it trains on the CPU.
             evaluate_gpus: GPUs of the evaluation's pod, 0 or 1.
             register_promote: Whether a version that passes every gate becomes champion.
@@ -80,28 +86,35 @@ def build(defaults: Defaults, image: str, resources: Mapping[str, Resources], cl
         """
         closing = finish(workspace=WORKSPACE)
         place = {"commit": commit, "workspace": WORKSPACE}
+        read = begin(
+            data_source=data_source,
+            data_dataset=data_dataset,
+            data_split=data_split,
+            data_path=data_path,
+            data_repo=data_repo,
+            data_rev=data_rev,
+            model_backbone=model_backbone,
+            model_weights=model_weights,
+            train_steps=train_steps,
+            train_batch_size=train_batch_size,
+            train_seed=train_seed,
+            register_promote=register_promote,
+            params=params,
+            run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            workspace=WORKSPACE,
+        )
+        said = read.outputs  # from outside of the group: in a loop, kfp on one machine loses outputs of its neighbours
         with dsl.ExitHandler(closing, name="run"):
-            read = begin(
-                data_source=data_source,
-                data_dataset=data_dataset,
-                data_split=data_split,
-                data_path=data_path,
-                model_backbone=model_backbone,
-                model_weights=model_weights,
-                train_steps=train_steps,
-                train_batch_size=train_batch_size,
-                train_seed=train_seed,
-                register_promote=register_promote,
-                params=params,
-                run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-                workspace=WORKSPACE,
-            )
-            said = read.outputs
             raw = acquire(data=said["data"], sample=said["sample"], **place)
-            checked = check(raw=raw.outputs["raw"], data=said["data"], check=said["check"], **place)
+            checked = check(
+                raw=raw.outputs["raw"], data=said["data"], check=said["check"], shards=preprocess_shards, **place
+            )
+            tiles = {"data": said["data"], "preprocess": said["preprocess"]}
+            with dsl.ParallelFor(checked.outputs["Output"], name="shards") as some:
+                sharded = preprocess_shard(shard=some, **tiles, **place)
             stored = preprocess(
-                raw=raw.outputs["raw"], data=said["data"], preprocess=said["preprocess"], data_md5=data_md5, **place
-            ).after(checked)
+                raw=raw.outputs["raw"], shards=dsl.Collected(sharded.output), data_md5=data_md5, **tiles, **place
+            )
             store = {"store": stored.outputs["store"], "data_md5": stored.outputs["Output"]}
             trained = train(model=said["model"], train=said["train"], runtime=said["runtime"], **store, **place)
             model = {"weights": trained.outputs["weights"], "model_sha256": trained.outputs["Output"]}
@@ -110,18 +123,29 @@ def build(defaults: Defaults, image: str, resources: Mapping[str, Resources], cl
             packed = export(
                 export=said["export"], evaluation_sha256=scored.outputs["Output"], **scores, **model, **place
             )
-            registered = register(
-                package=packed.outputs["package"],
-                training=trained.outputs["training"],
-                register=said["register"],
-                **scores,
-                **place,
-            )
+            candidate = {"package": packed.outputs["package"], "training": trained.outputs["training"], **scores}
+            registered = register(register=said["register"], promote=False, **candidate, **place)
+            with dsl.If(registered.outputs["Output"] == True, name="passed"):  # noqa: E712 - kfp reads the comparison
+                promoted = register(register=said["register"], promote=True, **candidate, **place)
+            promoted.set_display_name("promote")
         if claim is not None:
             kubernetes.mount_pvc(raw, claim, DATA)
         gpus = {"train_gpus": train_gpus, "evaluate_gpus": evaluate_gpus}
-        for task in (read, raw, checked, stored, trained, scored, packed, registered, closing):
-            if given := resources.get(task.name):
+        tasks = {
+            "begin": read,
+            "acquire": raw,
+            "check": checked,
+            "preprocess-shard": sharded,
+            "preprocess": stored,
+            "train": trained,
+            "evaluate": scored,
+            "export": packed,
+            "register": registered,
+            "promote": promoted,
+            "finish": closing,
+        }
+        for name, task in tasks.items():
+            if given := resources.get(name):
                 apply(task, given, gpus.get(given.gpus or ""), image)
 
     return mobanet

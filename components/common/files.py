@@ -54,10 +54,8 @@ def resuming_folder(target: Path) -> Iterator[Path]:
     It holds what an earlier try has left: the block must tell what of that is whole and still wanted, and remove the
     rest. Two runs must not write the same target at a time.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft, old = _draft(target), target.with_name(f".{target.name}.old")
+    draft, old = begun_folder(target), target.with_name(f".{target.name}.old")
     _put_right(target, old)
-    draft.mkdir(exist_ok=True)
     try:
         yield draft
         if target.exists():
@@ -65,6 +63,13 @@ def resuming_folder(target: Path) -> Iterator[Path]:
         draft.rename(target)
     finally:
         _put_right(target, old)
+
+
+def begun_folder(target: Path) -> Path:
+    """What `resuming_folder` will fill, for one who brings a part of it beforehand."""
+    draft = _draft(target)
+    draft.mkdir(parents=True, exist_ok=True)
+    return draft
 
 
 def _draft(target: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The door for Kubeflow: makes the store on the workspace; gives its manifest and data version on."""
+"""The doors for Kubeflow: some tiles of the store, beside other tasks; then the whole store on the workspace."""
 
 from kfp import dsl
 
@@ -6,8 +6,23 @@ from components.common.task import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
+def preprocess_shard(shard: str, data: str, preprocess: str, commit: str, workspace: str) -> str:
+    """Make the tiles of one shard, resuming where it was interrupted; returns their ids."""
+    from components.common.datasets import DataConfig
+    from components.common.task import parameters, task
+    from components.preprocess.step import PreprocessConfig, run_shard
+
+    with task(workspace, commit) as folder:
+        config = parameters(PreprocessConfig, "preprocess", preprocess)
+        split = parameters(DataConfig, "data", data).split
+        run_shard(config, split, folder / "raw", folder / "store", shard.split())
+        return shard
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def preprocess(
     raw: dsl.Input[dsl.Dataset],
+    shards: list[str],
     data: str,
     preprocess: str,
     data_md5: str,
@@ -15,16 +30,14 @@ def preprocess(
     workspace: str,
     store: dsl.Output[dsl.Dataset],
 ) -> str:
-    """Make the store that training reads, resuming where it was interrupted."""
+    """Make the store that training reads of the tiles that the shards have finished; returns the data version."""
     from components.common.datasets import DataConfig
     from components.common.task import hand_over, parameters, require_version, task
     from components.preprocess.step import PreprocessConfig, run
 
     with task(workspace, commit) as folder:
-        config, split = (
-            parameters(PreprocessConfig, "preprocess", preprocess),
-            parameters(DataConfig, "data", data).split,
-        )
+        config = parameters(PreprocessConfig, "preprocess", preprocess)
+        split = parameters(DataConfig, "data", data).split
         result = run(config, split, folder / "raw", folder / "store")
         require_version(result.data_md5, data_md5)
         hand_over(folder / "store", {"manifest.json": store.path})

@@ -10,7 +10,7 @@ from pathlib import Path
 from components.common import datasets
 from components.common.datasets import KINDS, Split
 from components.common.errors import DataError
-from components.common.files import digest, resuming_folder
+from components.common.files import begun_folder, digest, resuming_folder
 from components.common.heights import Histogram, histogram, measured, merged
 from components.common.pool import pooled
 from components.common.progress import track
@@ -74,23 +74,34 @@ def make_store(config: PreprocessConfig, split: Split, tree: RawTree, store: Pat
     require_files(tree, split)
     heights = _fit_heights(config, tree, split.train)
     with resuming_folder(store) as draft:
-        jobs = [
-            TileJob(
-                raw=_only(tree, tile),
-                store=draft,
-                tile=tile,
-                subset=split.subset_of(tile),
-                heights=heights,
-                max_unknown_share=config.max_unknown_share,
-                max_pad_px=config.max_pad_px,
-            )
-            for tile in split.tiles
-        ]
-        manifest = _manifest(tree, split, heights, _build(jobs, draft, config.workers))
+        jobs = _jobs(config, tree, split, heights, draft, split.tiles)
+        keep_only(draft, [job.tile for job in jobs if finished(job)])
+        manifest = _manifest(tree, split, heights, _build(jobs, config.workers))
         write_manifest(draft, manifest)
         remove_notes(draft, split.tiles)
     _log_table(manifest)
     return PreprocessResult(manifest, digest(store / MANIFEST, "md5"))
+
+
+def run_shard(config: PreprocessConfig, split: str, raw: Path, store: Path, tiles: Sequence[str]) -> None:
+    """Make some tiles of the store, beside others who make the rest: `run` then finds them finished.
+
+    Args:
+        config: the settings.
+        split: a split of the data set that lies in `raw`.
+        raw: folder of the acquire step.
+        store: folder that `run` will write.
+        tiles: ids of the split.
+
+    Raises:
+        DataError: as with `run`.
+        ParamsError: the data set has no split of this name.
+    """
+    tree = read_raw_tree(raw)
+    whole = datasets.split(tree.dataset.name, split)
+    require_files(tree, whole)
+    heights = _fit_heights(config, tree, whole.train)
+    _build(_jobs(config, tree, whole, heights, begun_folder(store), tiles), config.workers)
 
 
 def require_files(tree: RawTree, split: Split) -> None:
@@ -146,15 +157,31 @@ def _fit_heights(config: PreprocessConfig, tree: RawTree, training: Sequence[str
     return fitted
 
 
+def _jobs(
+    config: PreprocessConfig, tree: RawTree, split: Split, heights: Heights, draft: Path, tiles: Sequence[str]
+) -> list[TileJob]:
+    return [
+        TileJob(
+            raw=_only(tree, tile),
+            store=draft,
+            tile=tile,
+            subset=split.subset_of(tile),
+            heights=heights,
+            max_unknown_share=config.max_unknown_share,
+            max_pad_px=config.max_pad_px,
+        )
+        for tile in tiles
+    ]
+
+
 def _only(tree: RawTree, *tiles: str) -> RawTree:
     """What a process must know of the raw tiles."""
     return RawTree(tree.folder, tree.source, tree.dataset, {tile: tree.tiles[tile] for tile in tiles})
 
 
-def _build(jobs: Sequence[TileJob], draft: Path, workers: int) -> tuple[TileEntry, ...]:
+def _build(jobs: Sequence[TileJob], workers: int) -> tuple[TileEntry, ...]:
     """Make all tiles that are not finished; entries come in the order of the jobs, however many work on them."""
     entries = {job.tile: entry for job in jobs if (entry := finished(job))}
-    keep_only(draft, entries)
     missing = [job for job in jobs if job.tile not in entries]
     if entries:
         log.info("preprocess: %d of %d tiles are finished already", len(entries), len(jobs))

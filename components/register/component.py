@@ -1,4 +1,4 @@
-"""The door for Kubeflow: registers a package in MLflow; Kubeflow shows the verdict and where the MLflow run is."""
+"""The door for Kubeflow: registers a package in MLflow, or promotes it; shows the verdict and the MLflow run."""
 
 from kfp import dsl
 
@@ -11,12 +11,18 @@ def register(
     evaluation: dsl.Input[dsl.Artifact],
     training: dsl.Input[dsl.Artifact],
     register: str,
+    promote: bool,
     commit: str,
     workspace: str,
     registration: dsl.Output[dsl.Artifact],
     summary: dsl.Output[dsl.Markdown],
-) -> None:
-    """Make the package a version in MLflow, and the champion if it passes the gates."""
+) -> bool:
+    """Make the package a version in MLflow, a challenger, or with `promote` the champion if it passes the gates.
+
+    Returns whether promotion is wanted and every gate was passed: the condition of a second task of this kind, which
+    judges again, since the champion can have changed.
+    """
+    from dataclasses import replace
     from pathlib import Path
 
     from components.common.task import parameters, task
@@ -26,5 +32,6 @@ def register(
     with task(workspace, commit):
         config = parameters(RegisterConfig, "register", register)
         inputs = (Path(package.path), Path(evaluation.path), Path(training.path))
-        result = run(config, *inputs, Path(registration.path))
+        result = run(replace(config, promote=promote and config.promote), *inputs, Path(registration.path))
         Path(summary.path).write_text(as_markdown(result))
+        return config.promote and result.may_be_promoted

@@ -61,6 +61,11 @@ class RegisterResult:
     gates: tuple[Gate, ...]
     run_id: str | None  # MLflow run of the training, if the registry's store has it
 
+    @property
+    def may_be_promoted(self) -> bool:
+        """Whether it is not the champion yet, and passed every gate."""
+        return self.champion != self.version and all(gate.passed for gate in self.gates)
+
     def as_table(self) -> str:
         """The gates and the outcome, for a terminal."""
         heads = ("gate", "candidate", "champion", "must be", "")
@@ -208,7 +213,7 @@ def _outcome(name: str, version: str, champion: str | None, verdicts: tuple[Gate
     if promoted:
         return f"version {version} of {name} is the champion now; before: {champion or 'none'}"
     failed = {gate.name for gate in verdicts if not gate.passed}
-    reasons = ", ".join(sorted(failed)) or "register.promote is false"
+    reasons = ", ".join(sorted(failed)) or "no promotion was asked for"
     stays = f"version {champion} stays champion" if champion else "there is no champion"
     outcome = f"version {version} of {name} is not promoted ({reasons}); {stays}"
     if failed & {"data version", "protocol"}:

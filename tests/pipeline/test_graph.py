@@ -14,6 +14,7 @@ from pipeline.resources import RESOURCES
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "registry.example.org/mobanet@sha256:" + "a" * 64
+NO_STAGE = {"begin", "preprocess-shard", "promote", "finish"}
 STEPS = {"acquire", "check", "preprocess", "train", "evaluate", "export", "register"}
 
 
@@ -32,8 +33,9 @@ def tasks(documents):
     """Name -> what the graph says of every task, the groups that they stand in left out."""
     spec, _ = documents
     dags = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
-    found = {name: task for dag in dags for name, task in dag["tasks"].items()}
-    return {name: task for name, task in found.items() if "dag" not in spec["components"][task["componentRef"]["name"]]}
+    found = [task for dag in dags for task in dag["tasks"].values()]
+    components = {name for name, component in spec["components"].items() if "executorLabel" in component}
+    return {task["taskInfo"]["name"]: task for task in found if task["componentRef"]["name"] in components}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def test_it_compiles_to_the_same_bytes_twice_and_is_small(text):
 
 def test_stages_and_tasks_are_the_same_words(tasks):
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert tasks.keys() - {"begin", "finish"} == stages.keys() == STEPS
+    assert tasks.keys() - NO_STAGE == stages.keys() == STEPS
     assert tasks.keys() == RESOURCES.keys()
 
 
@@ -74,9 +76,8 @@ def test_every_parameter_has_a_description_and_the_default_of_the_params_file(do
         assert "defaultValue" in given, name
     for name, key in FORM.items():
         section, field = key.split(".")
-        assert inputs[name]["defaultValue"] == (
-            params[section][field] or ("" if field == "path" else params[section][field])
-        )
+        default = params[section][field]
+        assert inputs[name]["defaultValue"] == ("" if default is None else default)
         del params[section][field]
     assert yaml.safe_load(inputs["params"]["defaultValue"]) == params
     assert len(inputs["params"]["defaultValue"]) < LIMIT
@@ -84,7 +85,8 @@ def test_every_parameter_has_a_description_and_the_default_of_the_params_file(do
 
 def test_every_task_runs_in_the_one_image_unprivileged_with_limits_timeout_and_retries(tasks, executors, on_kubernetes):
     for name, task in tasks.items():
-        container, pod = executors[f"exec-{name}"]["container"], on_kubernetes[f"exec-{name}"]
+        label = task["componentRef"]["name"].replace("comp-", "exec-", 1)
+        container, pod = executors[label]["container"], on_kubernetes[label]
         assert container["image"] == IMAGE
         assert container["resources"].keys() >= {"cpuLimit", "cpuRequest", "memoryLimit", "memoryRequest"}, name
         assert int(pod["activeDeadlineSeconds"]) > 0 and pod["securityContext"]["runAsNonRoot"], name
@@ -103,7 +105,8 @@ def test_every_task_gets_the_address_of_mlflow_and_no_secret_is_in_the_graph(exe
     for name, pod in on_kubernetes.items():
         variables = {pair["envVar"] for secret in pod["secretAsEnv"] for pair in secret["keyToEnv"]}
         assert {"MLFLOW_TRACKING_URI", "AWS_SECRET_ACCESS_KEY"} <= variables, name
-    assert not any("env" in executor["container"] for executor in executors.values())
+    variables = {pair["name"] for executor in executors.values() for pair in executor["container"]["env"]}
+    assert variables == {"OMP_NUM_THREADS"}
 
 
 def test_a_volume_with_files_is_mounted_where_they_are_read_and_nowhere_else():
@@ -143,11 +146,32 @@ def test_nothing_that_differs_from_run_to_run_is_a_parameter_of_a_cached_task(ta
 
 def test_the_body_of_every_component_is_a_door():
     for path in ROOT.glob("components/*/component.py"):
-        body = re.split(r"\) -> (?:str|None):\n", path.read_text())[1]
-        assert len([line for line in body.splitlines() if line.strip()]) <= 18, path
+        for body in re.split(r"\) -> (?:str|bool|None|list\[str\]):\n", path.read_text())[1:]:
+            lines = body.split("\n@dsl")[0].split('"""')[2].splitlines()
+            assert len([line for line in lines if line.strip()]) <= 17, path
 
 
 def test_without_resources_the_graph_asks_a_machine_for_nothing():
     spec, platform = yaml.safe_load_all(compiled(build(defaults(ROOT / "params.yaml"), IMAGE, {})))
     assert platform["platforms"]["kubernetes"].keys() == {"pipelineConfig"}
     assert not any("resources" in executor["container"] for executor in spec["deploymentSpec"]["executors"].values())
+
+
+def test_shards_of_tiles_are_preprocessed_beside_each_other_before_the_store_is_made(documents, tasks):
+    (loop,) = [t for c in dags(documents) for t in c["tasks"].values() if "parameterIterator" in t]
+    assert "check" in loop["dependentTasks"]
+    assert tasks["preprocess"]["inputs"]["parameters"]["shards"]["taskOutputParameter"]["producerTask"].startswith(
+        "for"
+    )
+
+
+def test_promotion_stands_under_a_condition_and_registering_promotes_nothing(documents, tasks):
+    (branch,) = [t for c in dags(documents) for t in c["tasks"].values() if "condition" in t.get("triggerPolicy", {})]
+    assert branch["triggerPolicy"]["condition"] == "inputs.parameter_values['pipelinechannel--register-Output'] == true"
+    asked = {name: tasks[name]["inputs"]["parameters"]["promote"] for name in ("register", "promote")}
+    assert asked == {name: {"runtimeValue": {"constant": name == "promote"}} for name in asked}
+
+
+def dags(documents):
+    """Every group of tasks."""
+    return [component["dag"] for component in documents[0]["components"].values() if "dag" in component]

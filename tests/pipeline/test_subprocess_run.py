@@ -54,8 +54,15 @@ def test_mlflow_has_one_run_that_names_the_run_of_the_pipeline_and_a_champion(ra
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED" and run.data.tags["kubeflow_run"]
     assert {"val/miou_fused", "test/miou"} <= run.data.metrics.keys()
-    summary = artifact(project, "register", "summary").read_text()
-    assert run.info.run_id in summary and "version 1 of mobanet is the champion now" in summary
+    before, after = (artifact(project, task, "summary").read_text() for task in ("register", "register-2"))
+    assert run.info.run_id in before and "version 1 of mobanet is not promoted (no promotion was asked for)" in before
+    assert run.info.run_id in after and "version 1 of mobanet is the champion now; before: none" in after
+
+
+def test_the_tiles_were_preprocessed_in_shards(ran):
+    project, done = ran
+    assert len(list(project.root.glob("reports/kubeflow/mobanet-*/for-loop-*/preprocess-shard"))) == 4
+    assert "10 of 10 tiles are finished already" in done.stderr
 
 
 def test_the_result_alone_is_on_stdout(ran):

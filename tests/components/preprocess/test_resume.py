@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from components.common.datasets import dataset, split
 from components.common.errors import DataError
 from components.common.store import Store
 from components.preprocess.step import run as preprocess
+from components.preprocess.step import run_shard
 
 DATASET = dataset("sample")
 TILES = split("sample", "sample").tiles
@@ -126,3 +128,26 @@ def test_killed_at_any_moment_and_run_again_the_store_is_the_same(potsdam, confi
     child.wait()
     run(config(workers=2), raw, tmp_path / "store")
     assert contents(tmp_path / "store") == contents(tmp_path / "at_once")
+
+
+def test_shards_beside_each_other_make_the_store_that_one_run_makes(potsdam, config, tmp_path, caplog):
+    raw = potsdam()
+    run(config(), raw, tmp_path / "one")
+    shards = [TILES[0::2], TILES[1::2]]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda tiles: run_shard(config(), "sample", raw, tmp_path / "store", tiles), shards))
+    assert not (tmp_path / "store").exists()
+    caplog.set_level(logging.INFO)
+    run(config(), raw, tmp_path / "store")
+    assert finished_tiles(caplog) == len(TILES)
+    assert contents(tmp_path / "store") == contents(tmp_path / "one")
+
+
+def test_a_shard_leaves_tiles_of_others_alone_and_finds_its_own_again(potsdam, config, tmp_path, caplog):
+    raw = potsdam()
+    for tiles in (TILES[:1], TILES[1:2], TILES[:1]):
+        caplog.clear()
+        caplog.set_level(logging.INFO)
+        run_shard(config(), "sample", raw, tmp_path / "store", tiles)
+    assert finished_tiles(caplog) == 1
+    assert {path.stem for path in (tmp_path / ".store.part").glob("*.arrow")} == set(TILES[:2])

@@ -117,7 +117,7 @@ def test_a_better_model_stays_challenger_where_promotion_is_not_wanted(register)
     result = register("b", shift=1.0, config=replace(CONFIG, promote=False))
     assert all(gate.passed for gate in result.gates) and not result.promoted
     assert aliases() == {"challenger": "2", "champion": "1"}
-    assert result.outcome == "version 2 of city is not promoted (register.promote is false); version 1 stays champion"
+    assert result.outcome == "version 2 of city is not promoted (no promotion was asked for); version 1 stays champion"
 
 
 def test_a_model_scored_on_other_data_is_not_promoted_and_says_what_to_do(register) -> None:
