@@ -48,13 +48,15 @@ RESOURCES = {
     "begin": Resources(cpu="1", memory="2G", timeout_s=HOUR_S),
     "acquire": Resources(cpu="2", memory="4G", timeout_s=DAY_S),
     "check": Resources(cpu="4", memory="8G", timeout_s=12 * HOUR_S),
-    "preprocess": Resources(cpu="4", memory="8G", timeout_s=12 * HOUR_S),
+    "preprocess-shard": Resources(cpu="4", memory="8G", timeout_s=12 * HOUR_S),
+    "preprocess": Resources(cpu="1", memory="4G", timeout_s=HOUR_S),
     "train": Resources(
         cpu="8", memory="64G", gpus="train_gpus", shm="16Gi", timeout_s=7 * DAY_S, retries=5, cached=True
     ),
     "evaluate": Resources(cpu="4", memory="32G", gpus="evaluate_gpus", shm="4Gi", timeout_s=DAY_S, cached=True),
     "export": Resources(cpu="4", memory="16G", timeout_s=2 * HOUR_S, cached=True),
     "register": Resources(cpu="1", memory="4G", timeout_s=HOUR_S, retries=3),
+    "promote": Resources(cpu="1", memory="4G", timeout_s=HOUR_S, retries=3),
     "finish": Resources(cpu="1", memory="2G", timeout_s=HOUR_S, retries=3),
 }
 """Task -> what it gets."""
@@ -71,6 +73,7 @@ def apply(task: dsl.PipelineTask, given: Resources, gpus: object, image: str) ->
     """
     task.set_container_image(image)
     task.set_cpu_request(given.cpu).set_cpu_limit(given.cpu)
+    task.set_env_variable("OMP_NUM_THREADS", given.cpu)  # torch would start a thread for every core of the node
     task.set_memory_request(given.memory).set_memory_limit(given.memory)
     task.set_retry(given.retries, f"{given.backoff_s}s", 2.0, "3600s")
     task.set_caching_options(given.cached)

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TypeVar
 
 from components.common.errors import DataError
@@ -30,7 +31,7 @@ def pooled(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Itera
     Raises:
         DataError: a worker was killed. Whatever `function` raises comes as it is and ends the other workers.
     """
-    workers = min(workers or len(os.sched_getaffinity(0)), len(jobs))
+    workers = min(workers or cores(), len(jobs))
     if workers <= 1:
         yield from map(function, jobs)
         return
@@ -52,6 +53,16 @@ def pooled(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Itera
                     "(preprocess.workers, --jobs) or on smaller tiles (sample.side_px)"
                 ) from None
             raise
+
+
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores that this process may use: a container sees all of the machine's, and the file says its share of them."""
+    machine = len(os.sched_getaffinity(0))
+    try:
+        limit_us, period_us = quota.read_text().split()
+        return max(1, min(machine, int(limit_us) // int(period_us)))
+    except (OSError, ValueError):  # no control groups of version 2, or "max": no limit
+        return machine
 
 
 def _end_with_parent() -> None:

@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import multiprocessing
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from components.common.datasets import Subset
 from components.common.errors import ParamsError
 from components.common.files import write_json
 from components.common.modelfile import ModelFacts, load_model
-from components.common.pool import pooled
+from components.common.pool import cores, pooled
 from components.common.progress import track
 from components.common.store import Store
 from components.common.tracking import new_runs_tagged, open_run
@@ -111,7 +110,7 @@ def _weights(job: Job) -> Path:
 def _measure(setting: Setting, job: Job) -> Result:
     with _own_log(job.folder):
         if setting.workers > 1:
-            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // setting.workers))
+            torch.set_num_threads(max(1, cores() // setting.workers))
         if not _weights(job).exists():
             models, checkpoints = _weights(job).parent, _checkpoints(job)
             with new_runs_tagged(_tags(setting, job)):

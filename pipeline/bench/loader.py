@@ -10,7 +10,6 @@ import dataclasses
 import json
 import logging
 import multiprocessing
-import os
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -25,6 +24,7 @@ from rich.table import Table
 
 from components.common.errors import ParamsError
 from components.common.params import section
+from components.common.pool import cores
 from pipeline.bench.memory import MB, private_bytes
 
 log = logging.getLogger(__name__)
@@ -80,10 +80,9 @@ def bench(
     """
     if crop > side:
         raise ParamsError(f"--crop is {crop}, more than the tile's side of {side} px; make it smaller")
-    cores = len(os.sched_getaffinity(0))
-    setting = Setting(tiles, side, crop, batch, cores if workers is None else workers, seconds)
+    setting = Setting(tiles, side, crop, batch, cores() if workers is None else workers, seconds)
     figures = measure(setting, params)
-    facts = dataclasses.asdict(setting) | {"cores": cores}
+    facts = dataclasses.asdict(setting) | {"cores": cores()}
     if as_json:
         ways = {name: dataclasses.asdict(f) if f else None for name, f in figures.items()}
         typer.echo(json.dumps({**facts, "ways": ways, "ratios": ratios(figures)}, indent=2))

@@ -24,7 +24,7 @@ import typer
 from components.common.datasets import Split
 from components.common.errors import DataError
 from components.common.params import section
-from components.common.pool import pooled
+from components.common.pool import cores, pooled
 from components.common.rawtree import RawTree
 from components.preprocess.step import PreprocessConfig, make_store
 from pipeline.bench.city import BYTES_PER_PX, make, raw_tree
@@ -93,7 +93,7 @@ def measure(config: PreprocessConfig, room: Path, tiles: int, side_px: int) -> M
     tree = raw_tree(room / "raw", tiles)
     _require_space(room, tiles * side_px**2)
     make(tree, side_px)
-    workers = config.workers or len(os.sched_getaffinity(0))
+    workers = config.workers or cores()
     plain_s, _ = _timed(tree, lambda: _plain_io(tree, room / "plain", side_px, workers))
     shutil.rmtree(room / "plain")
     split = Split("bench", tuple(tree.tiles), (), ())

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from components.common.errors import DataError
-from components.common.pool import pooled
+from components.common.pool import cores, pooled
 from components.common.rasters import read_raster
 
 read_dsm = functools.partial(read_raster, bands=1, dtypes=("float32",))
@@ -64,7 +64,7 @@ def at_work(tmp_path):
     (tmp_path / "work.py").write_text(
         "import signal, sys, time\n"
         "from components.common.door import exit_code\n"
-        "from components.common.pool import pooled\n"
+        "from components.common.pool import cores, pooled\n"
         "def work():\n"
         "    for n, _ in enumerate(pooled(time.sleep, [0, 0, 60], 2)):\n"
         "        print('at work', n, flush=True)\n"
@@ -105,3 +105,13 @@ def test_workers_leave_ctrl_c_to_their_parent(at_work):
     for worker in workers:
         worker.send_signal(signal.SIGINT)
     assert not eventually(lambda: at_work.poll() is not None, seconds=1.0)
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [("50000 100000\n", 1), ("100000 100000\n", 1), ("max 100000\n", None), (None, None)]
+)
+def test_a_container_counts_the_cores_of_its_quota(tmp_path, quota, expected):
+    file = tmp_path / "cpu.max"
+    if quota is not None:
+        file.write_text(quota)
+    assert cores(file) == (expected or len(os.sched_getaffinity(0)))
