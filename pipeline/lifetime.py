@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.common.task import RUN, read_run, write_run
-from components.common.tracking import end_runs
+from components.common.tracking_store import end_runs
 
 log = logging.getLogger(__name__)
 

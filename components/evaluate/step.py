@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from components.common import provenance, tracking
+from components.common import provenance, tracking_store
 from components.common.datasets import Subset
 from components.common.errors import ParamsError, StoreError
 from components.common.files import digest
@@ -85,7 +85,7 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
     """
     network, facts = load_model(weights)
     if facts.mlflow_run_id is not None:
-        tracking.connect()  # a dead server is better met before the work than after it
+        tracking_store.connect()  # a dead server is better met before the work than after it
     data = Store(store)
     _check_match(data, facts, weights)
     windows = _windows(config, network, facts)

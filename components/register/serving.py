@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from components.common.errors import TrackingError
-from components.common.tracking import address, reason
+from components.common.outbox import reason
+from components.common.tracking_store import address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

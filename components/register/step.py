@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.common import tracking
+from components.common import tracking_store
 from components.common.errors import DataError, TrackingError
 from components.common.files import write_json
+from components.common.outbox import reason
 from components.register import gates
 from components.register.gates import Gate, Standing, Tolerances
 from components.register.registry import SHA256, STANDING, Registry
@@ -101,7 +102,7 @@ def run(config: RegisterConfig, package: Path, evaluation: Path, training_run: P
         raise DataError(f"{package / 'export.json'} or {evaluation}: damaged; run export and evaluate again") from None
     if not same:
         raise DataError(f"{evaluation}: made with another model than {package}; run the export step again")
-    client = tracking.connect()
+    client = tracking_store.connect()
     from mlflow.exceptions import MlflowException
 
     try:
@@ -111,7 +112,7 @@ def run(config: RegisterConfig, package: Path, evaluation: Path, training_run: P
         registry.describe(version, tags, _sentence(record, candidate))
         result = _decide(registry, version, created, candidate, config, origin.run_id)
     except MlflowException as error:
-        raise TrackingError(f"the registry in {tracking.address()} refused: {tracking.reason(error)}") from None
+        raise TrackingError(f"the registry in {tracking_store.address()} refused: {reason(error)}") from None
     write_json(out, {"format": FORMAT, SHA256: tags[SHA256]} | asdict(result))
     return result
 
@@ -160,11 +161,11 @@ def _sentence(record: Mapping[str, Any], standing: Standing) -> str:
 
 def _origin(client: MlflowClient, run_id: str | None, experiment: str) -> Origin:
     """Experiment and run of the training; an experiment named after the model where the store does not have the run."""
-    if run_id is not None and tracking.is_known(client, run_id):
+    if run_id is not None and tracking_store.is_known(client, run_id):
         return Origin(client.get_run(run_id).info.experiment_id, run_id)
     if run_id is not None:
-        log.warning("run %s is not in %s: the version is linked to no run", run_id, tracking.address())
-    return Origin(tracking.experiment_id(client, experiment), None)
+        log.warning("run %s is not in %s: the version is linked to no run", run_id, tracking_store.address())
+    return Origin(tracking_store.experiment_id(client, experiment), None)
 
 
 def _version(

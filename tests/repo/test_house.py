@@ -32,7 +32,7 @@ SECTIONS = {
 }
 OPTIONAL = {
     *("__init__", "datasets", "door", "errors", "files", "outbox", "panels"),
-    *("params", "pool", "progress", "provenance", "tracking"),
+    *("params", "pool", "progress", "provenance", "tracking", "tracking_store"),
 }
 """Modules of components/common that move, name and show results, but do not shape them in every step that has them."""
 

@@ -14,7 +14,7 @@ MAY_IMPORT = {
 }
 FENCED = {  # library -> the only places that may import it
     "kfp": ("pipeline/", "components/*/component.py"),
-    "mlflow": ("components/common/tracking.py", "components/register/"),
+    "mlflow": ("components/common/tracking.py", "components/common/tracking_store.py", "components/register/"),
     "dvc": ("components/acquire/remote.py",),
     "fsspec": ("components/acquire/remote.py",),
     "typer": ("pipeline/",),

@@ -13,9 +13,10 @@ import mlflow
 import numpy as np
 import pytest
 
-from components.common import outbox, tracking
+from components.common import outbox, tracking, tracking_store
 from components.common.errors import TrackingError
-from components.common.tracking import end_runs, new_runs_tagged, open_run, run_page
+from components.common.tracking import new_runs_tagged, open_run
+from components.common.tracking_store import connect, end_runs, experiment_id, run_page
 
 
 def stored(run_id: str):
@@ -189,9 +190,9 @@ def test_a_store_that_cannot_be_used_is_named_at_once(mlflow_folder, monkeypatch
 
 
 def test_a_machine_without_mlflow_is_told_so(monkeypatch) -> None:
-    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tracking_store.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TrackingError, match="pip install mlflow.*runtime.tracking: none"):
-        tracking.connect()
+        connect()
 
 
 def test_mlflow_is_neither_imported_early_nor_talkative(mlflow_folder) -> None:
@@ -209,13 +210,13 @@ def test_mlflow_is_neither_imported_early_nor_talkative(mlflow_folder) -> None:
 
 def test_the_level_of_other_loggers_is_left_alone(mlflow_folder) -> None:
     before = logging.getLogger().level
-    tracking.connect()
+    connect()
     assert logging.getLogger().level == before
 
 
 def test_runs_that_a_lost_process_left_open_are_closed_and_no_others(mlflow_folder) -> None:
     client = mlflow.MlflowClient()
-    experiment = tracking.experiment_id(tracking.connect(), "city")
+    experiment = experiment_id(connect(), "city")
     lost = client.create_run(experiment, tags={"kubeflow_run": "r1"}).info.run_id
     other = client.create_run(experiment, tags={"kubeflow_run": "r2"}).info.run_id
     with new_runs_tagged({"kubeflow_run": "r1"}), open_run("mlflow", experiment="city") as done:

@@ -1,0 +1,144 @@
+"""The store that `MLFLOW_TRACKING_URI` names: a first contact, and what is looked up and closed in it.
+
+MLflow is imported when it is asked, so a machine that tracks nothing need not have it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from components.common.errors import TrackingError
+from components.common.outbox import reason
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def connect() -> MlflowClient:
+    """A client for the store of the environment, after one quick contact; MLflow is told to be quiet.
+
+    Raises:
+        TrackingError: MLflow is not installed, or the store cannot be reached.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # seconds, not the usual 4 minutes for every call
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")  # seconds, not 120, that training waits for an answer
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if importlib.util.find_spec("mlflow") is None:
+        raise TrackingError("MLflow is not installed here; run `pip install mlflow`, or set runtime.tracking: none")
+    import mlflow
+
+    uri = mlflow.get_tracking_uri()
+    try:
+        return _first_contact(uri)
+    except Exception as error:  # requests, SQLAlchemy, a missing database driver, MLflow: all mean the same to the user
+        raise TrackingError(
+            f"MLflow's store {_without_password(uri)} cannot be used ({reason(_root(error))}); "
+            "start the server, correct MLFLOW_TRACKING_URI, or set runtime.tracking: none"
+        ) from None
+
+
+def _first_contact(uri: str) -> MlflowClient:
+    """A client that has been answered once, without the minutes of retries that MLflow would spend on a dead store."""
+    import mlflow
+
+    if not uri.startswith(("http://", "https://")):
+        import sqlalchemy
+
+        patience = {"connect_timeout": 5} if urlsplit(uri).hostname else {}
+        engine = sqlalchemy.create_engine(uri, connect_args=patience)
+        sqlalchemy.inspect(engine).get_table_names()
+        engine.dispose()
+    with environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
+        client = mlflow.MlflowClient()
+        client.search_experiments(max_results=1)
+    return client
+
+
+def is_known(client: MlflowClient, run_id: str) -> bool:
+    """Whether the store has this run, and it is not deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException:
+        return False
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The experiment of this name; made if it is not there."""
+    found = client.get_experiment_by_name(name)
+    return found.experiment_id if found else client.create_experiment(name)
+
+
+def run_page(run_id: str) -> str | None:
+    """Address of the web page of a run; None where the store is no server."""
+    import mlflow
+
+    parts = urlsplit(mlflow.get_tracking_uri())
+    if parts.scheme not in ("http", "https"):
+        return None
+    experiment = mlflow.MlflowClient().get_run(run_id).info.experiment_id
+    server = parts.netloc.rpartition("@")[2]  # a name and a password are nobody else's
+    return f"{parts.scheme}://{server}{parts.path.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+
+
+def end_runs(tags: Mapping[str, str], status: Literal["FINISHED", "FAILED"]) -> tuple[str, ...]:
+    """Close the runs with these tags that are open still: their process was lost. Returns what was closed.
+
+    Raises:
+        TrackingError: the store cannot be reached.
+    """
+    client = connect()
+    conditions = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(everywhere, " and ".join(["attributes.status = 'RUNNING'", *conditions]))
+    for run in found:
+        client.set_terminated(run.info.run_id, status)
+    return tuple(run.info.run_id for run in found)
+
+
+def address() -> str:
+    """Address of the store, fit for a message."""
+    import mlflow
+
+    return _without_password(mlflow.get_tracking_uri())
+
+
+def _without_password(uri: str) -> str:
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@") if password else uri
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first error of a chain: `connection refused` rather than what three libraries made of it."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
+
+
+@contextmanager
+def environment(**values: str | None) -> Iterator[None]:
+    """Environment variables that hold inside the block alone; None: not set."""
+    before = {name: os.environ.get(name) for name in values}
+    _set_environment(values)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
