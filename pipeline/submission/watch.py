@@ -15,6 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.submission.server import Server
 
@@ -123,7 +124,7 @@ def table(found: Sequence[Row]) -> Table:
     drawn = Table("task", "state", box=SIMPLE_HEAD)
     drawn.add_column("time", justify="right")
     for row in found:
-        drawn.add_row(row.task, f"[{row.colour}]{row.state}[/]" if row.colour else row.state, row.time)
+        drawn.add_row(row.task, Text(row.state, row.colour), row.time)
     return drawn
 
 
