@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from components.common.door import exit_code
+from components.common.door import exit_code, log_to_stderr
 from pipeline import __version__
 from pipeline.bench import loader, preprocess, training
-from pipeline.commands import ablate, check, data, model, pipeline
+from pipeline.commands import ablate, check, data, model, pipeline, submit
 
 app = typer.Typer(
     help="MoBaNet Pipeline: segmentation of aerial images fused with heights.\n\n"
@@ -25,7 +24,10 @@ app = typer.Typer(
 COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "data": ("Import and check raw tiles.", {"import": data.import_, "check": check.check}),
     "model": ("Look at networks.", {"info": model.info, "list": model.list_}),
-    "pipeline": ("The steps as a graph for Kubeflow.", {"compile": pipeline.compile_, "run": pipeline.run}),
+    "pipeline": (
+        "The steps as a graph for Kubeflow.",
+        {"compile": pipeline.compile_, "run": pipeline.run, "submit": submit.submit},
+    ),
     "bench": (
         "Measure speed and memory, as ratios in one run.",
         {"data": loader.bench, "preprocess": preprocess.bench, "train": training.train, "curves": training.curves},
@@ -53,7 +55,7 @@ def version(
 
 def main() -> None:
     """Run the command line; what a user can mend is one line on stderr and exit code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
     sys.exit(exit_code(app))
 
 

@@ -28,7 +28,7 @@ def open_door(step: str, about: str, paths: Mapping[str, str], call: Callable[..
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
     for name, default in paths.items():
         parser.add_argument(f"--{name}", type=Path, default=Path(default), metavar="PATH", help=f"default: {default}")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=_Stderr())
+    log_to_stderr()
     arguments = vars(parser.parse_args())
     sys.exit(exit_code(lambda: call(**arguments)))
 
@@ -59,6 +59,11 @@ def explained(error: BaseException) -> int:
 def _system(error: BaseException) -> str:
     """An `OSError` in words; its own message names the file in the middle."""
     return f"{getattr(error, 'filename', None) or 'system'}: {getattr(error, 'strerror', None) or error}"
+
+
+def log_to_stderr() -> None:
+    """Show log messages as they are, without time and level."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=_Stderr())
 
 
 class _Stderr:

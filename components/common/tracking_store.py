@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from components.common.errors import TrackingError
-from components.common.outbox import reason
+from components.common.outbox import reason, root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,7 +41,7 @@ def connect() -> MlflowClient:
         return _first_contact(uri)
     except Exception as error:  # requests, SQLAlchemy, a missing database driver, MLflow: all mean the same to the user
         raise TrackingError(
-            f"MLflow's store {_without_password(uri)} cannot be used ({reason(_root(error))}); "
+            f"MLflow's store {_without_password(uri)} cannot be used ({reason(root(error))}); "
             "start the server, correct MLFLOW_TRACKING_URI, or set runtime.tracking: none"
         ) from None
 
@@ -116,13 +116,6 @@ def address() -> str:
 def _without_password(uri: str) -> str:
     password = urlsplit(uri).password
     return uri.replace(f":{password}@", ":***@") if password else uri
-
-
-def _root(error: BaseException) -> BaseException:
-    """The first error of a chain: `connection refused` rather than what three libraries made of it."""
-    while cause := error.__cause__ or error.__context__:
-        error = cause
-    return error
 
 
 @contextmanager

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from pipeline.form import Defaults
 
 PARAMS = Annotated[Path, typer.Option(metavar="FILE", help="Gives every parameter its default.")]
+IMAGE_OPTION = Annotated[
+    str, typer.Option(metavar="NAME@DIGEST", envvar="MOBANET_IMAGE", help="Of all tasks; a digest cannot change.")
+]
+DATA_CLAIM = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="A PersistentVolumeClaim with your files; data_path is then below /data."),
+]
 DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Print tasks and parameters, and do nothing.")]
 
 
@@ -27,14 +34,8 @@ class Runner(StrEnum):
 
 def compile_(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Gets the graph; ends with .yaml.")],
-    image: Annotated[
-        str,
-        typer.Option(metavar="NAME@DIGEST", envvar="MOBANET_IMAGE", help="Of all tasks; a digest cannot change."),
-    ] = IMAGE,
-    data_claim: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="A PersistentVolumeClaim with your files; data_path is then below /data."),
-    ] = None,
+    image: IMAGE_OPTION = IMAGE,
+    data_claim: DATA_CLAIM = None,
     params: PARAMS = Path("params.yaml"),
     dry_run: DRY_RUN = False,
 ) -> None:

@@ -14,6 +14,7 @@ MAY_IMPORT = {
 }
 FENCED = {  # library -> the only places that may import it
     "kfp": ("pipeline/", "components/*/component.py"),
+    "kfp_server_api": ("pipeline/submission/",),
     "mlflow": ("components/common/tracking.py", "components/common/tracking_store.py", "components/register/"),
     "dvc": ("components/acquire/remote.py",),
     "fsspec": ("components/acquire/remote.py",),

@@ -1,0 +1,82 @@
+"""`mobanet pipeline submit`: the graph on a cluster; kfp is imported when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.common.errors import ParamsError
+from components.common.task import IMAGE
+from pipeline.commands.pipeline import DATA_CLAIM, IMAGE_OPTION, PARAMS
+
+FAILED = 3
+"""Exit code of a run that was waited for and did not succeed."""
+
+
+def submit(
+    host: Annotated[
+        str, typer.Option(metavar="URL", envvar="KF_PIPELINES_ENDPOINT", help="Of the API, as of the UI up to the #.")
+    ],
+    image: IMAGE_OPTION = IMAGE,
+    data_claim: DATA_CLAIM = None,
+    params: PARAMS = Path("params.yaml"),
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of this run; repeatable.")
+    ] = None,
+    experiment: Annotated[str, typer.Option(metavar="NAME", help="Made if it is not there.")] = "mobanet",
+    run_name: Annotated[str | None, typer.Option(metavar="NAME", help="Default: one with the time of day.")] = None,
+    namespace: Annotated[str | None, typer.Option(metavar="NAME", help="Yours, on a cluster with many users.")] = None,
+    cron: Annotated[
+        str | None, typer.Option(metavar="'S M H D M W'", help="A recurring run; six fields, seconds first.")
+    ] = None,
+    every: Annotated[str | None, typer.Option(metavar="N[s|m|h|d]", help="A recurring run, e.g. 12h.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Show the tasks until the run has ended.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
+) -> None:
+    """Send the graph to Kubeflow Pipelines and run it there.
+
+    A bearer token is taken from KFP_TOKEN. The graph becomes a version of the pipeline `mobanet`; the same graph is
+    uploaded once. Prints the id of the run and the address of its page.
+
+    Exit 0: started; with --wait: succeeded. Exit 2: bad input, or the server refuses. Exit 3: with --wait, the run
+    failed. Exit 130: interrupted; a run that has started goes on.
+    """
+    from pipeline.form import defaults
+    from pipeline.graph import build, compiled
+    from pipeline.resources import RESOURCES
+    from pipeline.submission.plan import plan
+    from pipeline.submission.send import send
+    from pipeline.submission.server import Server, ServerError
+    from pipeline.submission.watch import watch
+
+    if wait and (cron or every):
+        raise ParamsError("--wait is for one run; leave it out with --cron and --every")
+    server = Server(host)
+    planned = plan(
+        compiled(build(defaults(params), image, RESOURCES, data_claim)),
+        changes or [],
+        experiment=experiment,
+        name=run_name,
+        namespace=namespace,
+        cron=cron,
+        every=every,
+    )
+    if dry_run:
+        typer.echo("\n".join([f"to {server.host}, image {image}", *planned.lines()]))
+        return
+    sent = send(server, planned)
+    typer.echo(f"{sent.id} {sent.address}")
+    if not wait:
+        return
+    try:
+        wrong = watch(server, sent.id, list(RESOURCES))
+    except ServerError as error:
+        raise ServerError(f"{error}; the run goes on: {sent.address}") from None
+    except KeyboardInterrupt:
+        typer.echo(f"no longer waiting; the run goes on: {sent.address}", err=True)
+        raise typer.Exit(130) from None
+    if wrong is not None:
+        typer.echo(f"error: {wrong}; see {sent.address}", err=True)
+        raise typer.Exit(FAILED)

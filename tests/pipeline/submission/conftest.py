@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.form import defaults
+from pipeline.graph import build, compiled
+from pipeline.resources import RESOURCES
+from pipeline.submission import server
+from pipeline.submission.plan import plan
+from tests.pipeline.submission.world import serving
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="session")
+def graph():
+    return compiled(build(defaults(ROOT / "params.yaml"), "mobanet:test", RESOURCES))
+
+
+@pytest.fixture
+def a_plan(graph):
+    """Makes plans for that graph."""
+
+    def make(*changes, **options):
+        return plan(graph, changes, **{"experiment": "sample"} | options)
+
+    return make
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """A server whose faults pass quickly."""
+    for name in ("KFP_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH", "KF_PIPELINES_UI_ENDPOINT", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(server, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(server, "LONGEST_PAUSE_S", 0.05)
+    with serving() as made:
+        yield made
