@@ -35,6 +35,10 @@ def compile_(
         str | None,
         typer.Option(metavar="NAME", help="A PersistentVolumeClaim with your files; data_path is then below /data."),
     ] = None,
+    storage_class: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the workspace, for ReadWriteMany; else the cluster's default."),
+    ] = None,
     params: PARAMS = Path("params.yaml"),
     dry_run: DRY_RUN = False,
 ) -> None:
@@ -46,7 +50,7 @@ def compile_(
     if out.suffix not in (".yaml", ".yml"):
         raise ParamsError(f"--out is {out}; expected a name that ends with .yaml")
     given = defaults(params)
-    text = compiled(build(given, image, RESOURCES, data_claim))
+    text = compiled(build(given, image, RESOURCES, data_claim, storage_class))
     if dry_run:
         _print_plan(given)
         return
