@@ -67,17 +67,18 @@ def postgres(settings: dict[str, str]):
     if user:
         for path in (folder, password):
             shutil.chown(path, user)
-    data, call = folder / "data", {"user": user, "cwd": folder, "check": True, "stdout": subprocess.DEVNULL}
+    call = {"user": user, "cwd": folder, "check": True, "stdout": subprocess.DEVNULL}
+    control = [PROGRAMS[-1] / "pg_ctl", "-D", folder / "data"]
     owner = ("-U", settings["PGUSER"], "--auth=scram-sha-256", f"--pwfile={password}")
     options = f"-p {settings['PGPORT']} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
     try:
-        subprocess.run([PROGRAMS[-1] / "initdb", "-D", data, *owner], **call)
-        subprocess.run(
-            [PROGRAMS[-1] / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"], **call
-        )
-        subprocess.run([PROGRAMS[-1] / "createdb"], env=os.environ | settings, **call)
-        yield
-        subprocess.run([PROGRAMS[-1] / "pg_ctl", "-D", data, "-m", "fast", "stop"], **call)
+        subprocess.run([PROGRAMS[-1] / "initdb", "-D", folder / "data", *owner], **call)
+        subprocess.run([*control, "-w", "-l", folder / "log", "-o", options, "start"], **call)
+        try:
+            subprocess.run([PROGRAMS[-1] / "createdb"], env=os.environ | settings, **call)
+            yield
+        finally:
+            subprocess.run([*control, "-m", "fast", "stop"], **call)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -121,19 +122,25 @@ def server(tmp_path_factory):
         env |= environment(given) | {"HOME": str(folder / "tmp"), "TMPDIR": str(folder / "tmp")}
         command = [BIN / container()["command"][0], *arguments]
         with subprocess.Popen(command, env=env, cwd=folder / "root", stdout=log, stderr=log) as process:
-            probe = container()["startupProbe"]
-            for _ in range(probe["failureThreshold"] * probe["periodSeconds"]):
-                try:
-                    if requests.get(f"http://127.0.0.1:{port}{probe['httpGet']['path']}", timeout=1).ok:
-                        break
-                except requests.ConnectionError:
-                    time.sleep(1)
-            else:
-                pytest.fail((folder / "log").read_text())
-            yield Server(process, port, given, buckets, folder)
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.terminate()
-            process.terminate()
+            try:
+                assert healthy(port), (folder / "log").read_text()
+                yield Server(process, port, given, buckets, folder)
+            finally:
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.terminate()
+                process.terminate()
+
+
+def healthy(port: int) -> bool:
+    """Whether the server is up within the time that the manifest gives it."""
+    probe = container()["startupProbe"]
+    for _ in range(probe["failureThreshold"] * probe["periodSeconds"]):
+        try:
+            if requests.get(f"http://127.0.0.1:{port}{probe['httpGet']['path']}", timeout=1).ok:
+                return True
+        except requests.RequestException:
+            time.sleep(1)
+    return False
 
 
 @pytest.fixture
