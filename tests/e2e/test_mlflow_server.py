@@ -37,9 +37,10 @@ def example(name: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-def container() -> dict:
+def container(kind: str = "containers") -> dict:
     deployment, _ = yaml.safe_load_all((DEPLOY / "base/mlflow.yaml").read_text())
-    return deployment["spec"]["template"]["spec"]["containers"][0]
+    (only,) = deployment["spec"]["template"]["spec"][kind]
+    return only
 
 
 def environment(given: dict[str, dict[str, str]]) -> dict[str, str]:
@@ -120,6 +121,9 @@ def server(tmp_path_factory):
         given = {"mobanet": of_tasks, "mobanet-mlflow": of_mlflow}
         env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_", "PG"))}
         env |= environment(given) | {"HOME": str(folder / "tmp"), "TMPDIR": str(folder / "tmp")}
+        first = container("initContainers")
+        assert first["envFrom"] == container()["envFrom"]
+        subprocess.run([BIN / first["command"][0], *first["args"]], env=env, cwd=folder / "root", check=True)
         command = [BIN / container()["command"][0], *arguments]
         with subprocess.Popen(command, env=env, cwd=folder / "root", stdout=log, stderr=log) as process:
             try:
