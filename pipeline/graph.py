@@ -20,13 +20,19 @@ from components.preprocess.component import preprocess, preprocess_shard
 from components.register.component import register
 from components.train.component import train
 from pipeline.form import Defaults
-from pipeline.resources import DATA, WORKSPACE_SIZE, Resources, apply
+from pipeline.resources import DATA, WORKSPACE_ACCESS, WORKSPACE_SIZE, Resources, apply
 from pipeline.tasks import begin, finish
 
 WORKSPACE = dsl.WORKSPACE_PATH_PLACEHOLDER
 
 
-def build(defaults: Defaults, image: str, resources: Mapping[str, Resources], claim: str | None = None) -> Any:
+def build(
+    defaults: Defaults,
+    image: str,
+    resources: Mapping[str, Resources],
+    claim: str | None = None,
+    storage_class: str | None = None,
+) -> Any:
     """The pipeline.
 
     Args:
@@ -34,13 +40,16 @@ def build(defaults: Defaults, image: str, resources: Mapping[str, Resources], cl
         image: that every task runs in, best with its digest.
         resources: by task; a task without an entry gets none, as on one machine.
         claim: a PersistentVolumeClaim with the user's files, which acquire sees under `DATA`; None: there is none.
+        storage_class: of the workspace's volume; None: the cluster's default.
     """
     form = defaults.form
+    volume = {"accessModes": [WORKSPACE_ACCESS]} | ({"storageClassName": storage_class} if storage_class else {})
+    workspace = dsl.WorkspaceConfig(WORKSPACE_SIZE, dsl.KubernetesWorkspaceConfig(volume))
 
     @dsl.pipeline(
         name="mobanet",
         display_name="MoBaNet: raw tiles to registered model",
-        pipeline_config=dsl.PipelineConfig(workspace=dsl.WorkspaceConfig(size=WORKSPACE_SIZE)),
+        pipeline_config=dsl.PipelineConfig(workspace=workspace),
     )
     def mobanet(
         data_source: str = form["data_source"],

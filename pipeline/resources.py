@@ -10,6 +10,9 @@ GPU = "nvidia.com/gpu"
 WORKSPACE_SIZE = "100Gi"
 """Raw tiles (Potsdam 14 GB unpacked), store and checkpoints, twice for drafts."""
 
+WORKSPACE_ACCESS = "ReadWriteMany"
+"""Tasks land on any node. Kubeflow takes no workspace that does not say this, unless its API server has a default."""
+
 DATA = "/data"
 """Where acquire sees the volume with the user's files."""
 

@@ -23,6 +23,9 @@ DATA_CLAIM = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="A PersistentVolumeClaim with your files; data_path is then below /data."),
 ]
+STORAGE_CLASS = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of the workspace, for ReadWriteMany; else the cluster's default.")
+]
 DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Print tasks and parameters, and do nothing.")]
 
 
@@ -36,6 +39,7 @@ def compile_(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Gets the graph; ends with .yaml.")],
     image: IMAGE_OPTION = IMAGE,
     data_claim: DATA_CLAIM = None,
+    storage_class: STORAGE_CLASS = None,
     params: PARAMS = Path("params.yaml"),
     dry_run: DRY_RUN = False,
 ) -> None:
@@ -47,7 +51,7 @@ def compile_(
     if out.suffix not in (".yaml", ".yml"):
         raise ParamsError(f"--out is {out}; expected a name that ends with .yaml")
     given = defaults(params)
-    text = compiled(build(given, image, RESOURCES, data_claim))
+    text = compiled(build(given, image, RESOURCES, data_claim, storage_class))
     if dry_run:
         _print_plan(given)
         return

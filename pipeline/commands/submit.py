@@ -9,7 +9,7 @@ import typer
 
 from components.common.errors import ParamsError
 from components.common.task import IMAGE
-from pipeline.commands.pipeline import DATA_CLAIM, IMAGE_OPTION, PARAMS
+from pipeline.commands.pipeline import DATA_CLAIM, IMAGE_OPTION, PARAMS, STORAGE_CLASS
 
 FAILED = 3
 """Exit code of a run that was waited for and did not succeed."""
@@ -21,6 +21,7 @@ def submit(
     ],
     image: IMAGE_OPTION = IMAGE,
     data_claim: DATA_CLAIM = None,
+    storage_class: STORAGE_CLASS = None,
     params: PARAMS = Path("params.yaml"),
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of this run; repeatable.")
@@ -55,7 +56,7 @@ def submit(
         raise ParamsError("--wait is for one run; leave it out with --cron and --every")
     server = Server(host)
     planned = plan(
-        compiled(build(defaults(params), image, RESOURCES, data_claim)),
+        compiled(build(defaults(params), image, RESOURCES, data_claim, storage_class)),
         changes or [],
         experiment=experiment,
         name=run_name,

@@ -2,14 +2,49 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def wait_for(port: int, seconds: float = 10) -> None:
+    """Until something listens on a port of this machine."""
+    for _ in range(int(seconds * 10)):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"nothing listens on port {port}")
+
+
+@contextmanager
+def s3_server(folder: Path, key: str, secret: str) -> Iterator[int]:
+    """Port of an S3 server that knows one key; a bucket is a folder in `folder`."""
+    port = free_port()
+    command = [BIN / "rclone", "serve", "s3", "--auth-key", f"{key},{secret}", "--addr", f"127.0.0.1:{port}", folder]
+    env = os.environ | {"RCLONE_CONFIG": os.devnull}
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(port)
+            yield port
+        finally:
+            process.terminate()
 
 
 class Project:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import socket
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from components.common.store import Store
-from tests.e2e.conftest import Project, copy_project
+from tests.e2e.conftest import BIN, Project, copy_project, s3_server
 from tests.e2e.faulty_proxy import FaultyProxy
 
 pytestmark = pytest.mark.system
 
-BIN = Path(sys.executable).parent
 DATA = ("data/raw", "data/store")
 BUCKET = "mobanet"
 
@@ -72,19 +67,8 @@ def server(tmp_path_factory):
     """Folder and port of an S3 server that knows one key."""
     folder = tmp_path_factory.mktemp("s3")
     (folder / BUCKET).mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [BIN / "rclone", "serve", "s3", "--auth-key", "key,secret", "--addr", f"127.0.0.1:{port}", folder]
-    env = os.environ | {"RCLONE_CONFIG": os.devnull}
-    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+    with s3_server(folder, "key", "secret") as port:
         yield folder, port
-        process.terminate()
 
 
 @pytest.fixture(scope="module")

@@ -119,6 +119,14 @@ def test_a_volume_with_files_is_mounted_where_they_are_read_and_nowhere_else():
     assert (mount["mountPath"], mount["constant"]) == ("/data", "potsdam")
 
 
+@pytest.mark.parametrize(("asked", "named"), [(None, {}), ("files", {"storageClassName": "files"})])
+def test_the_workspace_is_a_volume_that_every_node_can_mount(asked, named):
+    graph = build(defaults(ROOT / "params.yaml"), IMAGE, RESOURCES, storage_class=asked)
+    _, platform = yaml.safe_load_all(compiled(graph))
+    workspace = platform["platforms"]["kubernetes"]["pipelineConfig"]["workspace"]
+    assert workspace == {"size": "100Gi", "kubernetes": {"pvcSpecPatch": {"accessModes": ["ReadWriteMany"]} | named}}
+
+
 def test_only_what_lies_in_artifacts_alone_is_cached(tasks):
     cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
     assert cached == {"train", "evaluate", "export"}

@@ -33,6 +33,11 @@ def test_compile_writes_one_file_with_the_image_that_was_asked_for(tmp_path, mon
     assert images(out) == {"from/option@sha256:2"}
 
 
+def test_the_storage_class_of_the_workspace_can_be_chosen(tmp_path):
+    call("compile", "-o", tmp_path / "mobanet.yaml", "--storage-class", "shared-files")
+    assert "storageClassName: shared-files" in (tmp_path / "mobanet.yaml").read_text()
+
+
 @pytest.mark.parametrize("command", [("compile", "-o", "x.yaml"), ("run", "--runner", "subprocess", "--out", "x")])
 def test_a_dry_run_prints_tasks_and_parameters_and_does_nothing(command, tmp_path):
     lines = call(*command[:-1], tmp_path / command[-1], "--dry-run").stdout.splitlines()
