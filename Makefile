@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # An experiment runs in a copy of the repository: with this environment, and into the same MLflow store.
 EXPERIMENT = PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" dvc exp run --temp
+# A process of one thread per core, files shared out among them: more than four cores would want more than 8 GB.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 export DVC_NO_ANALYTICS := 1
 
 .PHONY: help setup lock repro baselines remote check format test test-system clean
@@ -46,10 +48,10 @@ format: setup  ## mend the style
 	$(BIN)/ruff format .
 
 test: setup  ## fast tests, under 15 minutes on two cores
-	$(BIN)/pytest -m 'not system'
+	$(PYTEST) -m 'not system'
 
 test-system: setup  ## heavy tests: kill and resume, the whole pipeline
-	$(BIN)/pytest -m system
+	$(PYTEST) -m system
 
 clean:  ## remove the environment and every cache; data, models and reports stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info
