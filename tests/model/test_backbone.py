@@ -133,19 +133,29 @@ def test_training_gives_the_same_features_twice(name):
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@families
-@pytest.mark.parametrize("switch", ["fused_attention", "checkpoint_blocks", "frozen_bf16"])
-def test_switches_for_speed_work_with_every_family(name, switch):
-    gradients = []
-    for precision, on in (("float32", False), ("bf16" if switch == "frozen_bf16" else "float32", True)):
-        network, image = toy(name), inputs()
-        prepare(network, precision, dataclasses.replace(OFF, **{switch: on}))
-        with autocast(precision, torch.device("cpu")):
-            network(*image).square().mean().backward()
-        gradients.append(network.encoder.cpia[0].up.weight.grad.clone())
+def gradient(name, precision, speed):
+    """Of the first adapter of a toy network."""
+    network, image = toy(name), inputs()
+    prepare(network, precision, speed)
+    with autocast(precision, torch.device("cpu")):
+        network(*image).square().mean().backward()
     torch.set_float32_matmul_precision("highest")
-    tolerance = 0.2 if switch == "frozen_bf16" else 1e-4
-    assert (gradients[1] - gradients[0]).norm() < tolerance * gradients[0].norm()
+    return network.encoder.cpia[0].up.weight.grad
+
+
+@families
+@pytest.mark.parametrize("switch", ["fused_attention", "checkpoint_blocks"])
+def test_switches_for_speed_work_with_every_family(name, switch):
+    exact, switched = (gradient(name, "float32", dataclasses.replace(OFF, **{switch: on})) for on in (False, True))
+    assert (switched - exact).norm() < 1e-4 * exact.norm()
+
+
+@families
+def test_frozen_weights_in_bf16_add_next_to_nothing_to_the_rounding_of_bf16(name):
+    """How much bf16 rounds differs from processor to processor, and reaches a fifth in networks as small as these."""
+    exact = gradient(name, "float32", OFF)
+    rounded, switched = (gradient(name, "bf16", dataclasses.replace(OFF, frozen_bf16=on)) for on in (False, True))
+    assert (switched - exact).norm() < 1.5 * (rounded - exact).norm() < 0.5 * exact.norm()
 
 
 @families
