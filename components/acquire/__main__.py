@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.acquire.step import SampleConfig, run
-from components.common.datasets import DataConfig
+from components.common.dataconfig import DataConfig
 from components.common.door import open_door
 from components.common.params import section
 

@@ -9,7 +9,7 @@ from components.common.task import IMAGE
 def acquire(data: str, sample: str, commit: str, workspace: str, raw: dsl.Output[dsl.Dataset]) -> str:
     """Bring the raw tiles of one source to the workspace."""
     from components.acquire.step import SampleConfig, run
-    from components.common.datasets import DataConfig
+    from components.common.dataconfig import DataConfig
     from components.common.files import digest
     from components.common.task import hand_over, parameters, task
 

@@ -12,7 +12,7 @@ from components.acquire.remote import on_this_machine
 from components.acquire.sample.city import write_city
 from components.acquire.summary import summary
 from components.common import datasets
-from components.common.datasets import DataConfig
+from components.common.dataconfig import DataConfig
 from components.common.files import replacing_folder
 from components.common.rawtree import RawTree
 

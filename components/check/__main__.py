@@ -6,7 +6,7 @@ from pathlib import Path
 
 from components.check.config import CheckConfig
 from components.check.step import run
-from components.common.datasets import DataConfig
+from components.common.dataconfig import DataConfig
 from components.common.door import open_door
 from components.common.params import section
 

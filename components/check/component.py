@@ -21,7 +21,8 @@ def check(
 
     from components.check.config import CheckConfig
     from components.check.step import run
-    from components.common.datasets import DataConfig, split
+    from components.common.dataconfig import DataConfig
+    from components.common.datasets import split
     from components.common.task import parameters, task
 
     with task(workspace, commit) as folder:

@@ -13,7 +13,8 @@ from components.check.findings import CODES, SEVERITIES, Finding
 from components.check.report import Report, as_document
 from components.check.scan import TileJob, scan_tile
 from components.common import datasets
-from components.common.datasets import DataConfig, FileKind, Split
+from components.common.dataconfig import DataConfig
+from components.common.datasets import FileKind, Split
 from components.common.errors import DataError
 from components.common.files import write_json
 from components.common.pool import pooled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.common.datasets import DataConfig
+from components.common.dataconfig import DataConfig
 from components.common.door import open_door
 from components.common.params import section
 from components.preprocess.step import PreprocessConfig, run

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.common import datasets
+from components.common.dataconfig import DataConfig
 from components.common.errors import ParamsError
 from components.common.params import section
 
@@ -39,7 +40,7 @@ def info(
         if backbone:
             config = MoBaNetConfig(backbone=backbone)
         else:
-            data = section(params, "data", datasets.DataConfig)
+            data = section(params, "data", DataConfig)
             dataset = datasets.dataset(data.dataset, data.image)
             config = section(params, "model", ModelParams).network(len(dataset.classes), len(dataset.image.bands))
         network = on_meta(dataclasses.replace(config, aux_heads=aux_heads and config.aux_heads))

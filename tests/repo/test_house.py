@@ -19,7 +19,7 @@ STEPS = ("acquire", "check", "preprocess", "train", "evaluate", "export", "regis
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 SECTIONS = {
-    "data": "components.common.datasets.DataConfig",
+    "data": "components.common.dataconfig.DataConfig",
     "sample": "components.acquire.step.SampleConfig",
     "check": "components.check.step.CheckConfig",
     "preprocess": "components.preprocess.step.PreprocessConfig",
@@ -31,7 +31,7 @@ SECTIONS = {
     "register": "components.register.step.RegisterConfig",
 }
 OPTIONAL = {
-    *("__init__", "datasets", "door", "errors", "files", "outbox", "panels"),
+    *("__init__", "dataconfig", "datasets", "door", "errors", "files", "outbox", "panels"),
     *("params", "pool", "progress", "provenance", "tracking", "tracking_store"),
 }
 """Modules of components/common that move, name and show results, but do not shape them in every step that has them."""

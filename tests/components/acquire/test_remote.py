@@ -12,7 +12,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from components.acquire.remote import on_this_machine
-from components.common.datasets import DataConfig
+from components.common.dataconfig import DataConfig
 from components.common.errors import DataError
 
 BIN = Path(sys.executable).parent

@@ -9,7 +9,7 @@ import yaml
 from components.acquire import step
 from components.acquire.step import SampleConfig, run
 from components.common import datasets
-from components.common.datasets import DataConfig
+from components.common.dataconfig import DataConfig
 from components.common.errors import DataError, ParamsError
 from components.common.rawtree import RECORD, RawTree, read_raw_tree, write_raw_tree
 from tests.isprs_package import write_package

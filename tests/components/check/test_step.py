@@ -11,7 +11,7 @@ from components.check.findings import CODES
 from components.check.report import as_document
 from components.check.step import run
 from components.common import datasets
-from components.common.datasets import DataConfig
+from components.common.dataconfig import DataConfig
 from components.common.errors import DataError
 from components.common.rawtree import RawTree, write_raw_tree
 from tests.isprs_package import REAL_POTSDAM_TRAPS
