@@ -53,6 +53,7 @@ def build(defaults: Defaults, image: str, resources: Mapping[str, Resources], cl
         train_steps: int = form["train_steps"],
         train_batch_size: int = form["train_batch_size"],
         train_seed: int = form["train_seed"],
+        train_nodes: int = 1,
         train_gpus: int = 0,
         evaluate_gpus: int = 0,
         register_promote: bool = form["register_promote"],
@@ -70,9 +71,10 @@ def build(defaults: Defaults, image: str, resources: Mapping[str, Resources], cl
             model_backbone: A name that `mobanet model list` shows.
             model_weights: Of the backbone: none, hub, a file, or s3://bucket/key.
             train_steps: Optimiser steps, 1 or more.
-            train_batch_size: Crops per step of all GPUs together, 2 or more and a multiple of train_gpus.
+            train_batch_size: Crops per step of all GPUs together, 2 or more and a multiple of train_nodes * train_gpus.
             train_seed: Of weights, crops, flips, masks and dropout, 0 or more.
-            train_gpus: GPUs of the training's pod; 0: it trains on the CPU.
+            train_nodes: Pods that train together; more than 1: through Kubeflow Trainer.
+            train_gpus: GPUs of each of them; 0: they train on their CPUs.
             evaluate_gpus: GPUs of the evaluation's pod, 0 or 1.
             register_promote: Whether a version that passes every gate becomes champion.
             params: The rest of params.yaml, every key that is not in this form.
@@ -91,6 +93,8 @@ def build(defaults: Defaults, image: str, resources: Mapping[str, Resources], cl
                 train_steps=train_steps,
                 train_batch_size=train_batch_size,
                 train_seed=train_seed,
+                train_nodes=train_nodes,
+                train_gpus=train_gpus,
                 register_promote=register_promote,
                 params=params,
                 run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
@@ -103,7 +107,8 @@ def build(defaults: Defaults, image: str, resources: Mapping[str, Resources], cl
                 raw=raw.outputs["raw"], data=said["data"], preprocess=said["preprocess"], data_md5=data_md5, **place
             ).after(checked)
             store = {"store": stored.outputs["store"], "data_md5": stored.outputs["Output"]}
-            trained = train(model=said["model"], train=said["train"], runtime=said["runtime"], **store, **place)
+            parts = {name: said[name] for name in ("model", "train", "runtime")}
+            trained = train(**parts, nodes=train_nodes, gpus=train_gpus, **store, **place)
             model = {"weights": trained.outputs["weights"], "model_sha256": trained.outputs["Output"]}
             scored = evaluate(evaluate=said["evaluate"], **store, **model, **place)
             scores = {"evaluation": scored.outputs["evaluation"]}
@@ -119,7 +124,7 @@ def build(defaults: Defaults, image: str, resources: Mapping[str, Resources], cl
             )
         if claim is not None:
             kubernetes.mount_pvc(raw, claim, DATA)
-        gpus = {"train_gpus": train_gpus, "evaluate_gpus": evaluate_gpus}
+        gpus = {"train_gpus": said["pod_gpus"], "evaluate_gpus": evaluate_gpus}
         for task in (read, raw, checked, stored, trained, scored, packed, registered, closing):
             if given := resources.get(task.name):
                 apply(task, given, gpus.get(given.gpus or ""), image)

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from components.common.errors import TrackingError
-from components.common.task import read_run
+from components.common.task import PipelineRun, read_run
 from pipeline import lifetime
 from pipeline.lifetime import start, stop
 
@@ -49,7 +49,7 @@ def test_a_retry_after_mlflow_was_away_still_knows_what_to_close(tmp_path, monke
 
 def test_an_untracked_run_needs_no_mlflow(tmp_path, ended):
     start(tmp_path / "new", "r1", UNTRACKED)
-    assert read_run(tmp_path / "new") == {}
+    assert read_run(tmp_path / "new") == PipelineRun("r1")
     stop(tmp_path / "new", "SUCCEEDED")
     assert ended == []
 

@@ -12,10 +12,12 @@ MAY_IMPORT = {
     "components": {"components", "model"},
     "pipeline": {"pipeline", "components", "model"},
 }
+TRAINER = ("components/common/cluster.py", "components/common/trainjob.py")
 FENCED = {  # library -> the only places that may import it
     "kfp": ("pipeline/", "components/*/component.py"),
     "mlflow": ("components/common/tracking.py", "components/register/"),
     "dvc": (),
+    **dict.fromkeys(("kubernetes", "kubeflow", "kubeflow_trainer_api"), TRAINER),
     "typer": ("pipeline/",),
     "rasterio": (
         *("components/common/rasters.py", "components/common/grids.py", "pipeline/bench/"),
