@@ -34,7 +34,10 @@ PODS = f"{constants.JOBSET_NAME_LABEL}={{}},{constants.JOBSET_RJOB_NAME_LABEL}={
 """Which pods belong to the TrainJob of that name."""
 
 TIMEOUT_S = (10, 30)
-"""For a connection, and without a byte; a log that is silent for so long is looked at again."""
+"""For a connection, and for an answer."""
+
+SILENCE_S = 30.0
+"""A log from which nothing has come for so long is opened again; the connection may be dead, or the job over."""
 
 PAUSE_S = 5.0
 """Between two questions."""
@@ -43,6 +46,10 @@ PATIENCE_S = 600.0
 """For an API that does not answer, and for a TrainJob that is being deleted with its pods."""
 
 Outcome = Literal["Complete", "Failed"]
+
+
+class BrokenLog(Exception):
+    """The connection has broken, or nothing has come for `SILENCE_S`; there may be more to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +184,14 @@ class Cluster:
         return sorted(found.items, key=lambda pod: pod.metadata.creation_timestamp)
 
     def lines(self, pod: str, **options: Any) -> Iterator[str]:
-        """The log of a pod of a TrainJob; ends early when the connection breaks or is silent for `TIMEOUT_S`.
+        """The log of a pod of a TrainJob; none where there is no such pod, or not yet a container.
 
         Args:
             pod: its name.
             options: of the client's `read_namespaced_pod_log`.
 
         Raises:
+            BrokenLog: it could not be read to its end.
             ClusterError: reading it is not allowed.
         """
         what = f"read the log of the pod {pod}"
@@ -193,7 +201,7 @@ class Cluster:
                 self.namespace,
                 container=constants.NODE,
                 _preload_content=False,
-                _request_timeout=TIMEOUT_S,
+                _request_timeout=(TIMEOUT_S[0], SILENCE_S),
                 **options,
             )
             with closing(response):
@@ -202,8 +210,10 @@ class Cluster:
         except ApiException as error:
             if error.status in (401, 403):
                 raise _refused(what, error) from None
-        except HTTPError:
-            log.debug("the log of %s broke off", pod)
+            if error.status not in (400, 404):
+                raise BrokenLog from error
+        except HTTPError as error:
+            raise BrokenLog from error
 
     def _ask(self, what: str, call: Callable[[], Any], expected: Mapping[int, Any] | None = None) -> Any:
         """The answer to a question, or what `expected` has for its status; asks again while the API is away."""

@@ -13,11 +13,11 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from components.common.cluster import PAUSE_S, Cluster, State
+from components.common.cluster import PAUSE_S, BrokenLog, Cluster, State
 from components.common.errors import ClusterError
 from components.common.trainjob import Work, trainjob
 
@@ -35,6 +35,9 @@ OVERLAP_S = 60
 """A log is read again from so long before it broke off, since clocks differ; lines that were read are passed over."""
 
 LAST_LINES = 40
+
+LOG_TRIES = 10
+"""To read the log of a job that is over to its end."""
 
 
 def run_on_nodes(cluster: Cluster, work: Work) -> None:
@@ -90,8 +93,9 @@ def _follow(cluster: Cluster, name: str, patience: timedelta) -> None:
             log.info("TrainJob %s: %s", name, said)
         left = patience - (datetime.now(UTC) - state.created)
         first = [pod for pod in pods if (pod.metadata.labels or {}).get(NODE_0[0]) == NODE_0[1]]
-        if first:
-            followed.read(first[-1].metadata.name, left)
+        for _ in range(LOG_TRIES if state.outcome else 1):
+            if not first or followed.read(first[-1].metadata.name, left):
+                break
         if state.outcome == "Complete":
             log.info("TrainJob %s: complete", name)
             return
@@ -119,8 +123,9 @@ def _failure(cluster: Cluster, name: str, state: State, pods: list[Any], followe
     _, pod, code = min(ends)
     if pod != followed:
         log.error("TrainJob %s: the last lines of %s:", name, pod)
-        for line in cluster.lines(pod, tail_lines=LAST_LINES):
-            print(line, file=sys.stderr)
+        with suppress(BrokenLog):
+            for line in cluster.lines(pod, tail_lines=LAST_LINES):
+                print(line, file=sys.stderr)
     return ClusterError(
         f"the TrainJob {name} failed ({state.why}): its pod {pod} ended with {code}, its last lines are above; a "
         "retry goes on from the last checkpoint"
@@ -148,8 +153,8 @@ class _Log:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster, self.pod, self._last = cluster, "", ""
 
-    def read(self, pod: str, left: timedelta) -> None:
-        """Pass on what is new until the log ends, breaks off or is silent, or no time is left."""
+    def read(self, pod: str, left: timedelta) -> bool:
+        """Pass on what is new; False: there may be more, since the log broke off or was silent, or no time is left."""
         if pod != self.pod:
             self.pod, self._last = pod, ""
         until = time.monotonic() + left.total_seconds()
@@ -157,13 +162,16 @@ class _Log:
         if self._last:
             age = datetime.now(UTC) - datetime.fromisoformat(self._last)
             options["since_seconds"] = max(0, int(age.total_seconds())) + OVERLAP_S
-        for line in self._cluster.lines(pod, **options):
-            stamp, _, text = line.partition(" ")  # 2026-01-31T12:00:00.123456789Z: of fixed width, so texts compare
-            if stamp > self._last and _is_time(stamp):
-                self._last = stamp
-                print(text, file=sys.stderr, flush=True)
-            if time.monotonic() > until:
-                return
+        with suppress(BrokenLog):
+            for line in self._cluster.lines(pod, **options):
+                stamp, _, text = line.partition(" ")  # 2026-01-31T12:00:00.123456789Z: of fixed width, so texts compare
+                if stamp > self._last and _is_time(stamp):
+                    self._last = stamp
+                    print(text, file=sys.stderr, flush=True)
+                if time.monotonic() > until:
+                    return False
+            return True
+        return False
 
 
 def _is_time(stamp: str) -> bool:
