@@ -71,7 +71,8 @@ def _start(cluster: Cluster, job: Mapping[str, Any]) -> None:
                 log.info("TrainJob %s: launched on %d nodes", name, job["spec"]["trainer"]["numNodes"])
                 return
         elif found.outcome == "Failed" or found.deleting:
-            log.info("TrainJob %s: an earlier try has failed; it is deleted and launched anew", name)
+            over = f"has failed ({found.why})" if found.outcome else "is being deleted"
+            log.info("TrainJob %s: that of an earlier try %s; it is launched anew when that is gone", name, over)
             cluster.delete(name)
         else:
             log.info("TrainJob %s: there already, %s", name, "complete" if found.outcome else "following it")

@@ -141,9 +141,16 @@ def test_a_retry_replaces_a_job_that_has_failed_once_its_pods_are_gone(api, clus
     api.on_create = trains(api)
     run_on_nodes(cluster, WORK)
     assert api.deleted == [(NAME, "Foreground")] and len(api.created) == 1
-    assert "is deleted and launched anew" in caplog.text
+    assert "that of an earlier try has failed (JobsCompleted: over); it is launched anew" in caplog.text
     created = next(i for i, asked in enumerate(api.asked) if asked.startswith("create"))
     assert f"get /apis/trainer.kubeflow.org/v1alpha1/namespaces/{NAMESPACE}/trainjobs/{NAME}" in api.asked[:created]
+
+
+def test_a_job_that_is_being_deleted_is_waited_for_and_replaced(api, cluster):
+    running(api, deletionTimestamp="2026-01-01T00:00:00Z")
+    api.on_create = trains(api)
+    run_on_nodes(cluster, WORK)
+    assert len(api.created) == 1
 
 
 def test_two_launchers_make_one_job(api, cluster, caplog):
