@@ -50,6 +50,7 @@ def launching_pod(workspace: str, **spec) -> dict:
             {"name": "AWS_SECRET_ACCESS_KEY", "valueFrom": secret},
             {"name": "HTTPS_PROXY", "value": "http://proxy:3128"},
             {"name": "MLFLOW_RUN_CONTEXT", "value": "{}"},
+            {"name": "PET_NNODES", "value": "1"},
             {"name": "ARGO_TEMPLATE", "value": '{"name":"system-container-impl"}'},
         ],
         "resources": {

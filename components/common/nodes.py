@@ -36,7 +36,7 @@ OVERLAP_S = 60
 
 LAST_LINES = 40
 
-LOG_TRIES = 10
+LOG_TRIES = 5
 """To read the log of a job that is over to its end."""
 
 
