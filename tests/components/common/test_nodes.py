@@ -119,9 +119,13 @@ def test_a_job_is_launched_followed_and_done(api, cluster, caplog, capsys):
 def test_a_retry_follows_the_job_that_runs(api, cluster, caplog, capsys):
     first, _ = running(api)
     api.say(first, "step 1")
-    later(api.say, first, "step 2")
-    later(api.end_pod, first, 0, after_s=0.2)
-    later(api.end, NAME, "Complete", after_s=0.3)
+
+    def go_on():
+        api.say(first, "step 2")
+        api.end_pod(first, 0)
+        api.end(NAME, "Complete")
+
+    once_asked(api, "/log", go_on)
     run_on_nodes(cluster, WORK)
     assert not api.created and "there already, following it" in caplog.text
     assert capsys.readouterr().err == "step 1\nstep 2\n"
@@ -256,12 +260,15 @@ def test_a_job_that_takes_too_long_is_deleted(api, cluster, capsys):
 def test_time_is_up_also_while_the_log_flows(api, cluster):
     first, _ = running(api, created=datetime.now(UTC) - timedelta(hours=2) + timedelta(minutes=5, seconds=1))
     api.pods[LAUNCHER] = launching_pod("/kfp-workspace", activeDeadlineSeconds=2 * 3600)
-    for wait in range(60):
-        later(api.say, first, "step", after_s=0.05 * wait)
-    began = time.monotonic()
+
+    def speak():
+        while NAME in api.jobs:
+            api.say(first, "step")
+            time.sleep(0.05)
+
+    threading.Thread(target=speak, daemon=True).start()
     with pytest.raises(ClusterError, match="was not done after"):
         run_on_nodes(cluster, WORK)
-    assert time.monotonic() - began < 2.8
 
 
 def test_a_job_that_is_deleted_meanwhile_is_said(api, cluster):
@@ -275,8 +282,13 @@ def test_what_the_pods_wait_for_is_said_once(api, cluster, caplog):
 
     def work(job):
         pod = api.add_pod(NAME, 0, "Pending", conditions=[unmet])
-        later(api.end_pod, pod, 0, after_s=0.2)
-        later(api.end, NAME, "Complete", after_s=0.3)
+
+        def start():
+            time.sleep(0.1)
+            api.end_pod(pod, 0)
+            api.end(NAME, "Complete")
+
+        once_asked(api, f"{pod}/log", start)
 
     api.on_create = work
     run_on_nodes(cluster, WORK)
