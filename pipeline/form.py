@@ -113,6 +113,28 @@ def sections(form: Mapping[str, Any], text: str) -> dict[str, str]:
     return {name: json.dumps(document[name]) for name in SECTIONS}
 
 
+def pod_gpus(nodes: int, gpus: int, batch_size: int) -> int:
+    """GPUs that the pod of the task train asks for: with several nodes it launches other pods, and needs none.
+
+    Args:
+        nodes: that train together.
+        gpus: of each of them.
+        batch_size: crops of all of them.
+
+    Raises:
+        ParamsError: a number is out of range, or the batch cannot be shared out evenly.
+    """
+    if nodes < 1 or gpus < 0:
+        raise ParamsError(f"train_nodes is {nodes} and train_gpus {gpus}; expected 1 or more, and 0 or more")
+    ranks = nodes * max(gpus, 1)
+    if batch_size % ranks:
+        raise ParamsError(
+            f"train_batch_size is {batch_size}; expected a multiple of {ranks}, the processes that train_nodes and "
+            "train_gpus ask for"
+        )
+    return gpus if nodes == 1 else 0
+
+
 def _check(document: Mapping[str, Any], where: str) -> None:
     """Refuse what a step would refuse later, after hours."""
     for name in (*SECTIONS, *document):

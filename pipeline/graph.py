@@ -65,6 +65,7 @@ def build(
         train_batch_size: int = form["train_batch_size"],
         train_seed: int = form["train_seed"],
         preprocess_shards: int = 4,
+        train_nodes: int = 1,
         train_gpus: int = 0,
         evaluate_gpus: int = 0,
         register_promote: bool = form["register_promote"],
@@ -84,10 +85,11 @@ def build(
             model_backbone: A name that `mobanet model list` shows.
             model_weights: Of the backbone: none, hub, a file, or s3://bucket/key.
             train_steps: Optimiser steps, 1 or more.
-            train_batch_size: Crops per step of all GPUs together, 2 or more and a multiple of train_gpus.
+            train_batch_size: Crops per step of all GPUs together, 2 or more and a multiple of train_nodes * train_gpus.
             train_seed: Of weights, crops, flips, masks and dropout, 0 or more.
-            preprocess_shards: Tasks that share the tiles, 1 or more; with one volume per node, they share a node.
-            train_gpus: GPUs of the training's pod; 0: it trains on the CPU.
+            preprocess_shards: Tasks that share the tiles, 1 or more.
+            train_nodes: Pods that train together; more than 1: through Kubeflow Trainer.
+            train_gpus: GPUs of each of them; 0: they train on their CPUs.
             evaluate_gpus: GPUs of the evaluation's pod, 0 or 1.
             register_promote: Whether a version that passes every gate becomes champion.
             params: The rest of params.yaml, every key that is not in this form.
@@ -107,6 +109,8 @@ def build(
             train_steps=train_steps,
             train_batch_size=train_batch_size,
             train_seed=train_seed,
+            train_nodes=train_nodes,
+            train_gpus=train_gpus,
             register_promote=register_promote,
             params=params,
             run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
@@ -125,7 +129,8 @@ def build(
                 raw=raw.outputs["raw"], shards=dsl.Collected(sharded.output), data_md5=data_md5, **tiles, **place
             )
             store = {"store": stored.outputs["store"], "data_md5": stored.outputs["Output"]}
-            trained = train(model=said["model"], train=said["train"], runtime=said["runtime"], **store, **place)
+            parts = {name: said[name] for name in ("model", "train", "runtime")}
+            trained = train(**parts, nodes=train_nodes, gpus=train_gpus, pod_gpus=said["pod_gpus"], **store, **place)
             model = {"weights": trained.outputs["weights"], "model_sha256": trained.outputs["Output"]}
             scored = evaluate(evaluate=said["evaluate"], **store, **model, **place)
             scores = {"evaluation": scored.outputs["evaluation"]}
@@ -139,7 +144,7 @@ def build(
             promoted.set_display_name("promote")
         if claim is not None:
             kubernetes.mount_pvc(raw, claim, DATA)
-        gpus = {"train_gpus": train_gpus, "evaluate_gpus": evaluate_gpus}
+        gpus = {"train_gpus": said["pod_gpus"], "evaluate_gpus": evaluate_gpus}
         tasks = {
             "begin": read,
             "acquire": raw,

@@ -1,4 +1,4 @@
-"""What a run of the pipeline leaves on its workspace and in MLflow, and what becomes of that when it is over."""
+"""What a run of the pipeline leaves on its workspace, in MLflow and in the cluster, and what becomes of it then."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.common.task import RUN, read_run, write_run
+from components.common.launch import TRAINJOB
+from components.common.task import RUN, TAG, PipelineRun, read_run, write_run
 from components.common.tracking_store import end_runs
 
 log = logging.getLogger(__name__)
 
-TAG = "kubeflow_run"
-"""Tag of the MLflow runs that a run of the pipeline has started."""
-
 
 def start(workspace: Path, run: str, sections: Mapping[str, str]) -> None:
-    """Tell the tasks to come which run they belong to, if they are tracked.
+    """Tell the tasks to come which run they belong to, and whether they are tracked.
 
     Args:
         workspace: folder of this run.
@@ -26,12 +24,12 @@ def start(workspace: Path, run: str, sections: Mapping[str, str]) -> None:
         sections: sections of params.yaml as JSON.
     """
     workspace.mkdir(parents=True, exist_ok=True)
-    if json.loads(sections["runtime"])["tracking"] == "mlflow":
-        write_run(workspace, {TAG: run})
+    tracked = json.loads(sections["runtime"])["tracking"] == "mlflow"
+    write_run(workspace, PipelineRun(run, {TAG: run} if tracked else {}))
 
 
 def stop(workspace: Path, state: str) -> None:
-    """Empty the workspace; close the MLflow runs that a lost task has left open.
+    """Delete the TrainJob, if there was one; empty the workspace; close the MLflow runs that a lost task has left open.
 
     A run that Kubeflow has opened itself does not have the tag, and is left to Kubeflow.
 
@@ -41,8 +39,13 @@ def stop(workspace: Path, state: str) -> None:
 
     Raises:
         TrackingError: MLflow cannot be reached.
+        ClusterError: the TrainJob cannot be deleted; its pods may still write to the workspace, which is left as it is.
     """
-    tags = read_run(workspace)
+    if (workspace / TRAINJOB).is_file():
+        from components.common.cluster import Cluster
+
+        Cluster.here().delete(json.loads((workspace / TRAINJOB).read_text())["name"])
+    tags = read_run(workspace).tags
     for path in workspace.iterdir() if workspace.is_dir() else ():
         if path.is_dir():
             shutil.rmtree(path)

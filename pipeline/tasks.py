@@ -20,6 +20,8 @@ def begin(
     train_steps: int,
     train_batch_size: int,
     train_seed: int,
+    train_nodes: int,
+    train_gpus: int,
     register_promote: bool,
     params: str,
     run: str,
@@ -37,6 +39,7 @@ def begin(
         ("evaluate", str),
         ("export", str),
         ("register", str),
+        ("pod_gpus", int),
     ],
 ):
     """Put the form and the rest of params.yaml together, and check every key before anything is computed."""
@@ -44,18 +47,19 @@ def begin(
     from collections import namedtuple
 
     from components.common.task import task
-    from pipeline.form import sections
+    from pipeline.form import pod_gpus, sections
     from pipeline.lifetime import start
 
     with task(workspace) as folder:
-        found = sections(form, params)
+        found, gpus = sections(form, params), pod_gpus(train_nodes, train_gpus, train_batch_size)
         start(folder, run, found)
-        return namedtuple("Sections", found)(**found)
+        outputs = {**found, "pod_gpus": gpus}
+        return namedtuple("Sections", outputs)(**outputs)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def finish(status: dsl.PipelineTaskFinalStatus, workspace: str) -> None:
-    """Close the MLflow run if the task that had it open was lost, and empty the workspace."""
+    """Delete the TrainJob of the run, close the MLflow run if its task was lost, and empty the workspace."""
     from components.common.task import task
     from pipeline.lifetime import stop
 

@@ -29,3 +29,7 @@ class WeightsError(MobanetError):
 
 class TrackingError(MobanetError):
     """MLflow is not installed, not reachable, or does not hold what a step needs."""
+
+
+class ClusterError(MobanetError):
+    """The cluster lacks or refuses what a training on several nodes needs, or that training has failed."""

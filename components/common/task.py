@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +30,21 @@ IMAGE = "mobanet:latest"
 """Image of a component that is used on its own; the compiled graph names one for all of its tasks."""
 
 RUN = "run.json"
-"""File of the workspace: tags of the MLflow runs that the tasks open."""
+"""File of the workspace: the `PipelineRun` that it belongs to."""
+
+TAG = "kubeflow_run"
+"""Tag of MLflow runs, and label of TrainJobs, that a run of the pipeline has started."""
+
+COMMIT, CONTEXT = "GIT_COMMIT", "MLFLOW_RUN_CONTEXT"
+"""Variables that a task sets: which code it is, and the tags of the MLflow runs that it starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineRun:
+    """A run of the pipeline, as its tasks need to know it."""
+
+    name: str = ""  # in Kubeflow; empty where no task has said it
+    tags: dict[str, str] = field(default_factory=dict)  # of the MLflow runs of its tasks; none: nothing is tracked
 
 
 def parameters(cls: type[C], name: str, text: str) -> C:
@@ -55,9 +70,9 @@ def task(workspace: str, commit: str = "") -> Iterator[Path]:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     folder = Path(workspace)
     if commit:
-        os.environ.setdefault("GIT_COMMIT", commit)
-    if (folder / RUN).is_file():
-        os.environ["MLFLOW_RUN_CONTEXT"] = (folder / RUN).read_text()  # MLflow gives these tags to a run that it starts
+        os.environ.setdefault(COMMIT, commit)
+    if tags := read_run(folder).tags:
+        os.environ[CONTEXT] = json.dumps(tags)  # MLflow gives them to a run that it starts
     try:
         yield folder
     except MENDABLE as error:
@@ -76,16 +91,15 @@ def finite(values: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
 
 
-def write_run(workspace: Path, tags: Mapping[str, str]) -> None:
-    """Say which tags the MLflow runs of this workspace get."""
-    write_json(workspace / RUN, dict(tags))
+def write_run(workspace: Path, run: PipelineRun) -> None:
+    """Say which run of the pipeline this workspace belongs to."""
+    write_json(workspace / RUN, asdict(run))
 
 
-def read_run(workspace: Path) -> dict[str, str]:
-    """The tags of the MLflow runs of this workspace; none where no task has said any."""
+def read_run(workspace: Path) -> PipelineRun:
+    """The run of the pipeline that this workspace belongs to."""
     path = workspace / RUN
-    tags: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
-    return tags
+    return PipelineRun(**json.loads(path.read_text())) if path.is_file() else PipelineRun()
 
 
 def require_version(found: str, wanted: str) -> None:

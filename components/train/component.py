@@ -1,4 +1,4 @@
-"""The door for Kubeflow: trains on all GPUs of its pod; gives the checkpoint, its sha256 and its run on.
+"""The door for Kubeflow: trains on all GPUs of its pod, or of several; gives the checkpoint, its sha256 and its run on.
 
 It ends with 75 when it was asked to stop; the retry finds the checkpoints on the workspace and goes on.
 """
@@ -14,6 +14,9 @@ def train(
     model: str,
     train: str,
     runtime: str,
+    nodes: int,
+    gpus: int,
+    pod_gpus: int,
     data_md5: str,
     commit: str,
     workspace: str,
@@ -21,18 +24,16 @@ def train(
     training: dsl.Output[dsl.Artifact],
     validation: dsl.Output[dsl.Metrics],
 ) -> str:
-    """Train on the store and select the best balanced-fusion checkpoint, on all GPUs of the pod."""
-    import torch
-
+    """Train on the store and select the best balanced-fusion checkpoint, on all GPUs of the pod or of several nodes."""
     from components.common.files import digest
-    from components.common.launch import launch
+    from components.common.launch import gpus_here, launch
     from components.common.modelfile import load_model
     from components.common.task import finite, hand_over, task
 
     with task(workspace, commit) as folder:
         sections = {"model": model, "train": train, "runtime": runtime}
         paths = {name: folder / name for name in ("store", "models", "checkpoints")}
-        launch("train", sections, folder, paths, torch.cuda.device_count())
+        launch("train", sections, folder, paths, gpus if nodes > 1 else gpus_here(pod_gpus), nodes)
         models = hand_over(folder / "models", {"best.safetensors": weights.path, "run.json": training.path})
         for name, value in finite(load_model(models / "best.safetensors")[1].validation).items():
             validation.log_metric(name, value)

@@ -11,7 +11,7 @@ import yaml
 
 from components.common.errors import ParamsError
 from components.common.params import section
-from pipeline.form import FORM, SECTIONS, defaults, sections
+from pipeline.form import FORM, SECTIONS, defaults, pod_gpus, sections
 from pipeline.tasks import begin
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -35,8 +35,32 @@ def test_the_sections_are_those_of_the_params_file_and_fit_their_classes():
 
 def test_the_first_task_asks_for_every_field_of_the_form_and_answers_with_every_section():
     asked = inspect.signature(begin.python_func)
-    assert asked.parameters.keys() - {"params", "run", "workspace"} == FORM.keys()
-    assert asked.return_annotation._fields == tuple(SECTIONS)
+    of_kubeflow = {"params", "train_nodes", "train_gpus", "run", "workspace"}
+    assert asked.parameters.keys() - of_kubeflow == FORM.keys()
+    assert asked.return_annotation._fields == (*SECTIONS, "pod_gpus")
+
+
+@pytest.mark.parametrize(("nodes", "gpus", "asked"), [(1, 0, 0), (1, 4, 4), (2, 0, 0), (2, 4, 0)])
+def test_a_pod_that_launches_others_holds_no_gpu(nodes, gpus, asked):
+    assert pod_gpus(nodes, gpus, batch_size=8) == asked
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus", "sentence"),
+    [
+        (0, 1, "train_nodes is 0 and train_gpus 1; expected 1 or more, and 0 or more"),
+        (2, -1, "train_nodes is 2 and train_gpus -1; expected 1 or more, and 0 or more"),
+        (
+            3,
+            0,
+            "train_batch_size is 8; expected a multiple of 3, the processes that train_nodes and train_gpus ask for",
+        ),
+        (2, 8, "train_batch_size is 8; expected a multiple of 16, the processes that"),
+    ],
+)
+def test_nodes_that_could_not_train_are_refused_by_the_first_task(nodes, gpus, sentence):
+    with pytest.raises(ParamsError, match=f"^{sentence}"):
+        pod_gpus(nodes, gpus, batch_size=8)
 
 
 def test_a_change_in_the_form_reaches_its_section_and_no_other(given):

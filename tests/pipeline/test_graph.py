@@ -101,6 +101,16 @@ def test_every_task_that_can_use_a_gpu_has_shared_memory(executors, on_kubernete
         assert (shm["mountPath"], shm["medium"]) == ("/dev/shm", "Memory") and shm["sizeLimit"]
 
 
+def test_the_pod_of_train_asks_for_the_gpus_that_the_first_task_says_and_its_nodes_for_those_of_the_form(
+    tasks, executors
+):
+    given = tasks["train"]["inputs"]["parameters"]
+    asked = executors["exec-train"]["container"]["resources"]["accelerator"]["resourceCount"]
+    assert asked == "{{$.inputs.parameters['pipelinechannel--begin-pod_gpus']}}"
+    assert given["nodes"]["componentInputParameter"].endswith("train_nodes")
+    assert given["gpus"]["componentInputParameter"].endswith("train_gpus")
+
+
 def test_every_task_gets_the_address_of_mlflow_and_no_secret_is_in_the_graph(executors, on_kubernetes):
     for name, pod in on_kubernetes.items():
         variables = {pair["envVar"] for secret in pod["secretAsEnv"] for pair in secret["keyToEnv"]}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 
-from components.common.errors import TrackingError
-from components.common.task import read_run
+from components.common.errors import ClusterError, TrackingError
+from components.common.launch import TRAINJOB
+from components.common.task import PipelineRun, read_run
 from pipeline import lifetime
 from pipeline.lifetime import start, stop
 
@@ -49,9 +53,44 @@ def test_a_retry_after_mlflow_was_away_still_knows_what_to_close(tmp_path, monke
 
 def test_an_untracked_run_needs_no_mlflow(tmp_path, ended):
     start(tmp_path / "new", "r1", UNTRACKED)
-    assert read_run(tmp_path / "new") == {}
+    assert read_run(tmp_path / "new") == PipelineRun("r1")
     stop(tmp_path / "new", "SUCCEEDED")
     assert ended == []
+
+
+def test_a_training_on_several_nodes_is_ended_before_its_workspace_is_emptied(tmp_path, ended, monkeypatch):
+    from components.common import cluster
+
+    seen = []
+
+    class Here:
+        def delete(self, name):
+            seen.append((name, (tmp_path / "checkpoints").is_dir()))
+
+    monkeypatch.setattr(cluster.Cluster, "here", Here)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / TRAINJOB).write_text('{"name": "mobanet-1"}')
+    stop(tmp_path, "FAILED")
+    assert seen == [("mobanet-1", True)] and not list(tmp_path.iterdir())
+
+
+def test_a_trainjob_that_cannot_be_deleted_leaves_the_workspace_as_it_is(tmp_path, ended, monkeypatch):
+    from components.common import cluster
+
+    def forbidden(name):
+        raise ClusterError("cannot delete")
+
+    monkeypatch.setattr(cluster.Cluster, "here", lambda: SimpleNamespace(delete=forbidden))
+    (tmp_path / TRAINJOB).write_text('{"name": "mobanet-1"}')
+    with pytest.raises(ClusterError):
+        stop(tmp_path, "FAILED")
+    assert (tmp_path / TRAINJOB).is_file(), "the retry of the last task tries again"
+
+
+def test_without_a_trainjob_the_end_knows_no_cluster(tmp_path):
+    code = "import sys; from pathlib import Path; from pipeline.lifetime import stop; stop(Path(sys.argv[1]), 'FAILED')"
+    code += "; assert not {'kubernetes', 'kubeflow'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
 
 
 def test_the_end_lives_with_a_run_that_never_began(tmp_path, ended):

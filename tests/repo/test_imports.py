@@ -12,12 +12,14 @@ MAY_IMPORT = {
     "components": {"components", "model"},
     "pipeline": {"pipeline", "components", "model"},
 }
+TRAINER = ("components/common/cluster.py", "components/common/trainjob.py")
 FENCED = {  # library -> the only places that may import it
     "kfp": ("pipeline/", "components/*/component.py"),
     "kfp_server_api": ("pipeline/submission/",),
     "mlflow": ("components/common/tracking.py", "components/common/tracking_store.py", "components/register/"),
     "dvc": ("components/acquire/remote.py",),
     "fsspec": ("components/acquire/remote.py",),
+    **dict.fromkeys(("kubernetes", "kubeflow", "kubeflow_trainer_api"), TRAINER),
     "typer": ("pipeline/",),
     "rasterio": (
         *("components/common/rasters.py", "components/common/grids.py", "pipeline/bench/"),

@@ -8,7 +8,16 @@ import os
 import pytest
 
 from components.common.errors import DataError, ParamsError
-from components.common.task import finite, hand_over, parameters, read_run, require_version, task, write_run
+from components.common.task import (
+    PipelineRun,
+    finite,
+    hand_over,
+    parameters,
+    read_run,
+    require_version,
+    task,
+    write_run,
+)
 from components.export.step import ExportConfig
 
 
@@ -26,11 +35,11 @@ def test_a_section_comes_as_json_and_is_checked():
 
 
 def test_a_task_knows_its_commit_and_the_run_it_belongs_to(tmp_path):
-    write_run(tmp_path, {"kubeflow_run": "r1"})
+    write_run(tmp_path, PipelineRun("r1", {"kubeflow_run": "r1"}))
     with task(str(tmp_path), "c0ffee") as folder:
         assert folder == tmp_path
         assert os.environ["GIT_COMMIT"] == "c0ffee"
-        assert json.loads(os.environ["MLFLOW_RUN_CONTEXT"]) == read_run(tmp_path) == {"kubeflow_run": "r1"}
+        assert json.loads(os.environ["MLFLOW_RUN_CONTEXT"]) == read_run(tmp_path).tags == {"kubeflow_run": "r1"}
 
 
 def test_the_commit_of_an_image_comes_first(tmp_path, monkeypatch):
@@ -40,9 +49,15 @@ def test_the_commit_of_an_image_comes_first(tmp_path, monkeypatch):
 
 
 def test_a_workspace_without_a_run_gives_no_tags(tmp_path):
-    assert read_run(tmp_path) == {}
+    assert read_run(tmp_path) == PipelineRun()
     with task(str(tmp_path)):
         assert "MLFLOW_RUN_CONTEXT" not in os.environ
+
+
+def test_a_run_that_is_not_tracked_has_a_name_and_gives_no_tags(tmp_path):
+    write_run(tmp_path, PipelineRun("r1"))
+    with task(str(tmp_path)):
+        assert read_run(tmp_path).name == "r1" and "MLFLOW_RUN_CONTEXT" not in os.environ
 
 
 @pytest.mark.parametrize(
