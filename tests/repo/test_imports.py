@@ -16,6 +16,7 @@ FENCED = {  # library -> the only places that may import it
     "kfp": ("pipeline/", "components/*/component.py"),
     "mlflow": ("components/common/tracking.py", "components/register/"),
     "dvc": (),
+    "docker": ("pipeline/containers.py",),
     "typer": ("pipeline/",),
     "rasterio": (
         *("components/common/rasters.py", "components/common/grids.py", "pipeline/bench/"),
