@@ -12,13 +12,16 @@ RUN --mount=type=secret,id=pip.conf \
     /opt/venv/bin/pip install --no-cache-dir --no-compile --no-deps --require-hashes -r /opt/requirements.lock
 RUN /opt/venv/bin/python -m compileall -qq -j 0 -x '/tests?/' --invalidation-mode unchecked-hash /opt/venv/lib || true
 
-# The project, as /app: packages, data sets and parameters.
+# The project, as /app: packages, data sets and parameters. The last file makes the layers below anew for every commit:
+# buildah does not look at the values in ENV and LABEL.
 FROM environment AS project
 WORKDIR /source
 COPY . .
+ARG VERSION
+ARG COMMIT
 RUN /opt/venv/bin/pip install --no-cache-dir --no-compile --no-deps --no-build-isolation --target /app . \
  && /opt/venv/bin/python -m compileall -qq --invalidation-mode unchecked-hash /app \
- && cp -r datasets params.yaml LICENSE NOTICE.md /app
+ && cp -r datasets params.yaml LICENSE NOTICE.md /app && echo "$VERSION $COMMIT" >/app/VERSION
 
 # What runs: a small layer on the large one.
 FROM environment

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import docker
@@ -71,28 +72,16 @@ def project(tmp_path_factory) -> Project:
 
 @pytest.fixture(scope="module")
 def ran(project, engine):
-    """The graph in containers, what it printed, and what the engine said of every container while it ran."""
-    seen, over = {}, threading.Event()
-
-    def watch():
-        while not over.wait(0.3):
+    """The graph in containers beside `dvc repro`; what the engine said of every container while it ran."""
+    seen = {}
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(project.call, *command) for command in (RUN, ("dvc", "repro"))]
+        while not runs[0].done():
             seen.update({one.id: one.attrs for one in engine.containers.list(ignore_removed=True)})
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    done = project.call(*RUN)
-    over.set()
-    watcher.join()
-    assert done.returncode == 0, done.stderr[-6000:]
-    return done, list(seen.values())
-
-
-@pytest.fixture(scope="module")
-def repro(project) -> Path:
-    """Root of the same project with the same parameters after `dvc repro`."""
-    done = project.call("dvc", "repro")
-    assert done.returncode == 0, done.stderr[-6000:]
-    return project.root
+            time.sleep(0.3)
+    for run in runs:
+        assert run.result().returncode == 0, run.result().stderr[-6000:]
+    return list(seen.values())
 
 
 def artifact(project, task, name):
@@ -106,23 +95,25 @@ def without(document, keys):
     return [without(value, keys) for value in document] if isinstance(document, list) else document
 
 
-def test_the_figures_are_those_of_dvc_repro(project, ran, repro):
+def test_the_figures_are_those_of_dvc_repro(project, ran):
     evaluation = json.loads(artifact(project, "evaluate", "evaluation").read_text())
-    expected = json.loads((repro / "reports/evaluation.json").read_text())
+    expected = json.loads((project.root / "reports/evaluation.json").read_text())
     assert without(evaluation, OF_THE_RUN) == without(expected, OF_THE_RUN)
     assert expected["scores"]["eroded"]["rgb+dsm"]["miou"] > 15, "they mean something: an untrained network has 6"
 
 
-def test_so_are_the_weights_to_the_last_bit(project, ran, repro):
-    trained, expected = load_file(artifact(project, "train", "weights")), load_file(repro / "models/best.safetensors")
+def test_so_are_the_weights_to_the_last_bit(project, ran):
+    trained, expected = (
+        load_file(artifact(project, "train", "weights")),
+        load_file(project.root / "models/best.safetensors"),
+    )
     assert trained.keys() == expected.keys()
     assert all(trained[name].equal(expected[name]) for name in expected)
 
 
 def test_every_container_ran_without_root_on_a_read_only_root_without_network(ran):
-    _, containers = ran
-    assert len(containers) > 5
-    for attrs in containers:
+    assert len(ran) > 5
+    for attrs in ran:
         host = attrs["HostConfig"]
         assert attrs["Config"]["User"].split(":")[0] not in ("", "0", "root")
         assert host["ReadonlyRootfs"] and host["NetworkMode"] == "none" and not host["Privileged"]
