@@ -175,21 +175,16 @@ def test_the_image_says_what_it_is(engine, project):
     assert config["User"] == "10001:10001" and config["Entrypoint"] == ["mobanet"]
 
 
-@pytest.mark.parametrize(
-    "command", [["--version"], ["model", "info"], ["pipeline", "compile", "-o", "/tmp/graph.yaml"]]
-)
-def test_the_image_runs_the_command_line(engine, command):
+@pytest.mark.parametrize("command", ["model info", "pipeline compile -o /tmp/graph.yaml"])
+def test_the_image_runs_the_command_line_and_needs_nothing_for_it(engine, command):
     output = engine.containers.run(IMAGE, command, read_only=True, network_mode="none", remove=True, stderr=True)
-    assert b"Traceback" not in output and b"error" not in output and b"Warning" not in output
-    if command == ["--version"]:
-        assert output.decode().strip() == pipeline.__version__
+    assert output and not any(word in output for word in (b"Traceback", b"error", b"Warning"))
 
 
 def test_nothing_of_the_build_stays_in_the_image(engine):
-    find = ["/mnt", "/run/secrets", "/etc/pip.conf", "/etc/xdg/pip", "/source", "-mindepth", "1"]
-    output = engine.containers.run(
-        IMAGE, find, entrypoint="find", remove=True, network_mode="none", user="0", stderr=False
-    )
+    places = "/mnt /run/secrets /source /etc/pip.conf /etc/xdg/pip /root/.cache /root/.config"
+    find = f"find {places} -type f 2>/dev/null; find /opt/venv /app -name '*.whl'"
+    output = engine.containers.run(IMAGE, ["-c", find], entrypoint="sh", user="0", network_mode="none", remove=True)
     assert output == b""
 
 
