@@ -127,8 +127,8 @@ def _user(image: str) -> str:
     except DockerException as error:
         where = os.environ.get("DOCKER_HOST", "the usual socket")
         raise ContainerError(
-            f"no container engine answers at {where} ({error}); start Docker, or `podman system service`, and name its "
-            "socket in DOCKER_HOST"
+            f"no container engine answers at {where} ({_root(error)}); start Docker, or `podman system service`, whose "
+            "socket DOCKER_HOST must name"
         ) from None
     if os.getuid():
         return f"{os.getuid()}:{os.getgid()}"
@@ -136,3 +136,10 @@ def _user(image: str) -> str:
     if not uid.isdigit() or int(uid) == 0:
         raise ContainerError(f"image {image} runs as {user}; build it with the number of a user, as `make image` does")
     return f"{uid}:{gid or uid}"
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first error of a chain: `permission denied` rather than what three libraries made of it."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
