@@ -1,11 +1,14 @@
 # One image for every step: `make image`, then `docker run mobanet model info`. Nothing is fetched or written when it runs,
 # except below /tmp: it works without root, with a read-only root file system and as any user.
-# The base needs Python 3.11 or 3.12 with venv and pip, and certificates; all else comes in wheels.
+# The base needs Python 3.11 or 3.12 with venv and pip; all else comes in wheels but one library of GDAL.
 ARG BASE_IMAGE=python:3.11-slim
 
 # The environment: one layer, which only the lock changes. pip's settings may come as a secret: an index of your own,
 # certificates, wheels of a mounted folder. Bytecode goes by content, so that it is the same in every build.
 FROM ${BASE_IMAGE} AS environment
+# Debian's Python has it, the official slim image does not.
+RUN python3 -c 'import ctypes; ctypes.CDLL("libexpat.so.1")' 2>/dev/null \
+ || { apt-get update && apt-get install -y --no-install-recommends libexpat1 && rm -rf /var/lib/apt/lists/*; }
 COPY requirements.lock /opt/
 RUN --mount=type=secret,id=pip.conf \
     python3 -m venv /opt/venv && PIP_CONFIG_FILE=/run/secrets/pip.conf \
