@@ -36,6 +36,9 @@ HARDENED = {
 HANDED_ON = (*ENVIRONMENT, "MLFLOW_RUN_ID", "OMP_NUM_THREADS")
 """Variables of this process that containers get, where they are set."""
 
+LABEL = "mobanet.artifacts"
+"""Of every container: where its run puts its artifacts."""
+
 NO_NETWORK = "none"
 
 
@@ -72,6 +75,7 @@ class Containers:
             user=user,
             network_mode=self.network,
             working_dir=str(artifacts),
+            labels={LABEL: str(artifacts)},
             environment={name: os.environ[name] for name in HANDED_ON if name in os.environ},
             mounts=[Mount(str(path), str(path), type="bind", read_only=True) for path in files],
         )

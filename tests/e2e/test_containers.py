@@ -19,7 +19,7 @@ import yaml
 from safetensors.torch import load_file
 
 import pipeline
-from pipeline.containers import Containers
+from pipeline.containers import LABEL, Containers
 from tests.e2e.conftest import ROOT, TINY, Project, copy_project, merged
 
 pytestmark = [
@@ -77,11 +77,16 @@ def ran(project, engine):
     with ThreadPoolExecutor() as pool:
         runs = [pool.submit(project.call, *command) for command in (RUN, ("dvc", "repro"))]
         while not runs[0].done():
-            seen.update({one.id: one.attrs for one in engine.containers.list(ignore_removed=True)})
+            seen.update({one.id: one.attrs for one in containers(engine, project.root / "reports/kubeflow")})
             time.sleep(0.3)
     for run in runs:
         assert run.result().returncode == 0, run.result().stderr[-6000:]
     return list(seen.values())
+
+
+def containers(engine, out):
+    """Of a run, in whatever state."""
+    return engine.containers.list(all=True, filters={"label": f"{LABEL}={out}"}, ignore_removed=True)
 
 
 def artifact(project, task, name):
@@ -126,7 +131,7 @@ def test_the_run_leaves_artifacts_and_mlflows_store_and_no_container(project, ra
     assert run.info.status == "FINISHED" and run.data.tags["kubeflow_run"]
     assert Path(run.info.artifact_uri).is_relative_to(out)
     assert artifact(project, "export", "package/model.onnx").stat().st_uid != 0
-    assert not engine.containers.list(all=True)
+    assert not containers(engine, out)
 
 
 def test_a_failing_step_is_named_and_the_exit_handler_runs(project, engine, tmp_path):
@@ -138,7 +143,7 @@ def test_a_failing_step_is_named_and_the_exit_handler_runs(project, engine, tmp_
     assert "error: /nowhere" in done.stderr, "the step's own sentence"
     assert "the run of the pipeline has ended: FAILED" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: the step acquire failed, see its log above")
-    assert not engine.containers.list(all=True)
+    assert not containers(engine, tmp_path / "out")
 
 
 @pytest.fixture
