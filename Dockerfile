@@ -3,8 +3,8 @@
 # The base needs Python 3.11 or 3.12 with venv and pip; all else comes in wheels but one library of GDAL.
 ARG BASE_IMAGE=python:3.11-slim
 
-# The environment: one layer, which only the lock changes. pip's settings may come as a secret: an index of your own,
-# certificates, wheels of a mounted folder. Bytecode goes by content, so that it is the same in every build.
+# The environment: packages and their bytecode, two layers that only the lock changes. pip's settings may come as a secret:
+# an index of your own, certificates, wheels of a mounted folder. Bytecode goes by content, not by the time of a file.
 FROM ${BASE_IMAGE} AS environment
 # Debian's Python has it, the official slim image does not.
 RUN python3 -c 'import ctypes; ctypes.CDLL("libexpat.so.1")' 2>/dev/null \

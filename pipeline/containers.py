@@ -53,18 +53,18 @@ class Containers:
     image: str  # of every task; it is there already, and not pulled
     network: str = NO_NETWORK  # none, host, or a network of the engine
 
-    def runner(self, folders: Iterable[Path], files: Iterable[Path]) -> local.DockerRunner:
+    def runner(self, artifacts: Path, workspace: Path, files: Iterable[Path] = ()) -> local.DockerRunner:
         """A runner for kfp.
 
         Args:
-            folders: artifacts, then workspace; kfp mounts them.
+            artifacts: folder, absolute; kfp mounts it under this path.
+            workspace: folder, which kfp mounts as well.
             files: files and folders that tasks read.
 
         Raises:
-            ContainerError: see there.
+            ContainerError: there is no engine or no image, or MLflow's store would be out of reach.
         """
         _check_store(self.network)
-        artifacts, workspace = folders
         user = _user(self.image)
         if os.getuid() == 0:
             for folder in (artifacts, workspace):

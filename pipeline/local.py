@@ -18,8 +18,8 @@ from components.common.errors import MobanetError
 if TYPE_CHECKING:
     from pipeline.containers import Containers
 
-FILES = ("data_path", "model_weights")
-"""Parameters that may name a file or a folder of this machine."""
+FILES = {"data_path": Path.exists, "model_weights": Path.is_file}
+"""Parameters that may name something on this machine, and how to tell."""
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -41,7 +41,8 @@ def run(pipeline: Any, form: Mapping[str, Any], out: Path, containers: Container
         PipelineError: a task failed.
         ContainerError: there can be no containers.
     """
-    files = {name: Path(form[name]).resolve() for name in FILES if form[name] and Path(form[name]).exists()}
+    given = {name: Path(form[name]) for name in FILES if form[name]}
+    files = {name: path.resolve() for name, path in given.items() if FILES[name](path)}
     out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="mobanet-workspace-", ignore_cleanup_errors=True) as workspace,
@@ -53,7 +54,7 @@ def run(pipeline: Any, form: Mapping[str, Any], out: Path, containers: Container
         )  # image without "python"
         runner = local.SubprocessRunner(use_venv=False)
         if containers:
-            runner = containers.runner((out.resolve(), Path(workspace)), files.values())
+            runner = containers.runner(out.resolve(), Path(workspace), files.values())
         local.init(runner, pipeline_root=str(out), workspace_root=workspace)
         try:
             pipeline(**{name: str(path) for name, path in files.items()})

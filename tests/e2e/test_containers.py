@@ -153,7 +153,7 @@ def probed(engine, tmp_path, capsys):
     for folder in folders:
         folder.mkdir()
     folders[2].chmod(0o777)
-    given = Containers(IMAGE).runner(folders[:2], folders[2:]).container_run_args
+    given = Containers(IMAGE).runner(*folders[:2], folders[2:]).container_run_args
     given["environment"] = {"GIVEN": str(folders[2])}
     given["working_dir"] = "/"
     code = Containers(IMAGE)._run(engine, IMAGE, ["python3", "-c", PROBE], {}, **given)

@@ -77,7 +77,7 @@ def folders(tmp_path):
 
 def run_task(folders, containers=None, files=()):
     """One task through kfp's own handler."""
-    runner = (containers or Containers("mobanet:latest")).runner(folders, files)
+    runner = (containers or Containers("mobanet:latest")).runner(*folders, files)
     return docker_task_handler.DockerTaskHandler(
         image="of/the:component", full_command=["sh", "-c", "true"], pipeline_root=str(folders[0]), runner=runner
     ).run()
@@ -154,13 +154,13 @@ def test_a_store_that_containers_cannot_reach_is_refused_before_anything_runs(
     engine()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with pytest.raises(ContainerError, match=sentence):
-        Containers("mobanet:latest", network).runner(folders, ())
+        Containers("mobanet:latest", network).runner(*folders)
 
 
 def test_an_image_that_is_not_there_is_not_pulled(engine, folders):
     engine()
     with pytest.raises(ContainerError, match=r"no image other:1 on this machine; run `make image`"):
-        Containers("other:1").runner(folders, ())
+        Containers("other:1").runner(*folders)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="an ordinary caller's containers have the caller's number")
@@ -168,11 +168,11 @@ def test_an_image_that_is_not_there_is_not_pulled(engine, folders):
 def test_no_container_runs_as_root_nor_as_a_name_that_may_be_root(engine, folders, user):
     engine(user=user)
     with pytest.raises(ContainerError, match="build it with the number of a user"):
-        Containers("mobanet:latest").runner(folders, ())
+        Containers("mobanet:latest").runner(*folders)
 
 
 def test_an_engine_that_does_not_answer_is_one_sentence(folders, monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nowhere.sock")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(ContainerError, match=r"no container engine answers at unix://.*nowhere\.sock"):
-        Containers("mobanet:latest").runner(folders, ())
+        Containers("mobanet:latest").runner(*folders)
