@@ -1,19 +1,46 @@
-# One image for every step. `docker build -t mobanet .`, then `docker run mobanet model info`.
+# One image for every step: `make image`, then `docker run mobanet model info`. Nothing is fetched or written when it runs,
+# except below /tmp: it works without root, with a read-only root file system and as any user.
+# The base needs Python 3.11 or 3.12 with venv and pip; all else comes in wheels but one library of GDAL.
 ARG BASE_IMAGE=python:3.11-slim
-FROM ${BASE_IMAGE}
 
+# The environment: packages and their bytecode, two layers that only the lock changes. pip's settings may come as a secret:
+# an index of your own, certificates, wheels of a mounted folder. Bytecode goes by content, not by the time of a file.
+FROM ${BASE_IMAGE} AS environment
+# Debian's Python has it, the official slim image does not.
+RUN python3 -c 'import ctypes; ctypes.CDLL("libexpat.so.1")' 2>/dev/null \
+ || { apt-get update && apt-get install -y --no-install-recommends libexpat1 && rm -rf /var/lib/apt/lists/*; }
+COPY requirements.lock /opt/
+RUN --mount=type=secret,id=pip.conf \
+    python3 -m venv /opt/venv && PIP_CONFIG_FILE=/run/secrets/pip.conf \
+    /opt/venv/bin/pip install --no-cache-dir --no-compile --no-deps --require-hashes -r /opt/requirements.lock
+RUN /opt/venv/bin/python -m compileall -qq -j 0 -x '/tests?/' --invalidation-mode unchecked-hash /opt/venv/lib || true
+
+# The project, as /app: packages, data sets and parameters. The last file makes the layers below anew for every commit:
+# buildah does not look at the values in ENV and LABEL.
+FROM environment AS project
+WORKDIR /source
+COPY . .
+ARG VERSION
+ARG COMMIT
+RUN /opt/venv/bin/pip install --no-cache-dir --no-compile --no-deps --no-build-isolation --target /app . \
+ && /opt/venv/bin/python -m compileall -qq --invalidation-mode unchecked-hash /app \
+ && cp -r datasets params.yaml LICENSE NOTICE.md /app && echo "$VERSION $COMMIT" >/app/VERSION
+
+# What runs: a small layer on the large one.
+FROM environment
+COPY --from=project /app /app
 WORKDIR /app
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 DVC_NO_ANALYTICS=1
-
-# The environment changes seldom, the code often: two layers.
-COPY requirements.lock ./
-RUN python3 -m pip install --no-cache-dir --require-hashes --no-deps -r requirements.lock
-COPY pyproject.toml README.md LICENSE NOTICE.md params.yaml dvc.yaml ./
-COPY model model
-COPY components components
-COPY pipeline pipeline
-RUN python3 -m pip install --no-cache-dir --no-deps --no-build-isolation .
-
-RUN useradd --create-home mobanet
-USER mobanet
+ENV PATH=/app/bin:/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp USER=mobanet GIT_PYTHON_REFRESH=quiet
+# A number: Kubernetes cannot tell that a name is not root.
+USER 10001:10001
 ENTRYPOINT ["mobanet"]
+
+ARG VERSION
+ARG COMMIT
+ENV GIT_COMMIT=${COMMIT}
+LABEL org.opencontainers.image.title="MoBaNet Pipeline" \
+      org.opencontainers.image.description="Train, trust, promote and run a segmentation model that fuses aerial images with heights." \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${COMMIT}"

@@ -7,7 +7,13 @@ EXPERIMENT = PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACK
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup lock repro baselines remote check format test test-system clean
+# `make image`: what builds, from what, as what, and further options, for example --secret id=pip.conf,src=FILE.
+BUILD ?= $(shell if docker info >/dev/null 2>&1; then echo docker build; elif command -v buildah >/dev/null; then echo buildah build --layers; fi)
+BASE_IMAGE ?= python:3.11-slim
+IMAGE ?= mobanet:latest
+BUILD_OPTIONS ?=
+
+.PHONY: help setup lock repro baselines remote image check format test test-system clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +43,12 @@ remote:  ## tell DVC where its S3 remote is: make remote MOBANET_REMOTE=s3://buc
 	@test -n "$$MOBANET_REMOTE" || { echo 'which remote? make remote MOBANET_REMOTE=s3://bucket/prefix' >&2; exit 2; }
 	$(BIN)/dvc remote add --quiet --local --default --force storage "$$MOBANET_REMOTE"
 	$(BIN)/dvc remote modify --local storage verify true
+
+image:  ## build the image of all steps with Docker or buildah: make image IMAGE=registry/mobanet:1 (docs/kubeflow.md)
+	@test -n "$(BUILD)" || { echo 'no Docker engine answers and buildah is not installed; one of them must build' >&2; exit 2; }
+	$(BUILD) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
+	  --build-arg VERSION=$$($(PYTHON) -c 'import pipeline; print(pipeline.__version__)') \
+	  --build-arg COMMIT=$$(git describe --always --dirty --abbrev=40 --exclude='*') $(BUILD_OPTIONS) -t $(IMAGE) .
 
 check: setup  ## style and types
 	$(BIN)/ruff check .

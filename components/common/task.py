@@ -69,8 +69,8 @@ def task(workspace: str, commit: str = "") -> Iterator[Path]:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     folder = Path(workspace)
-    if commit:
-        os.environ.setdefault(COMMIT, commit)
+    if commit and not os.environ.get(COMMIT):  # an image can be built without saying it
+        os.environ[COMMIT] = commit
     if tags := read_run(folder).tags:
         os.environ[CONTEXT] = json.dumps(tags)  # MLflow gives them to a run that it starts
     try:

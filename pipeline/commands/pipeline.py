@@ -33,6 +33,7 @@ class Runner(StrEnum):
     """What runs a task on this machine."""
 
     subprocess = "subprocess"
+    docker = "docker"
 
 
 def compile_(
@@ -61,10 +62,12 @@ def compile_(
 
 
 def run(
-    runner: Annotated[Runner, typer.Option(help="subprocess: every task is a process, no container.")],
+    runner: Annotated[Runner, typer.Option(help="subprocess: every task is a process; docker: a container.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Gets a folder of artifacts per run.")] = Path(
         "reports/kubeflow"
     ),
+    image: Annotated[str, typer.Option(metavar="NAME", envvar="MOBANET_IMAGE", help="docker: of all tasks.")] = IMAGE,
+    network: Annotated[str, typer.Option(metavar="NAME", help="docker: none, host, or one of the engine's.")] = "none",
     params: PARAMS = Path("params.yaml"),
     dry_run: DRY_RUN = False,
 ) -> None:
@@ -81,7 +84,12 @@ def run(
     if dry_run:
         _print_plan(given)
         return
-    run_here(graph, out)
+    containers = None
+    if runner is Runner.docker:
+        from pipeline.containers import Containers
+
+        containers = Containers(image, network)
+    run_here(graph, given.form, out, containers)
     typer.echo(f"artifacts: {out}", err=True)
 
 

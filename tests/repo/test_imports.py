@@ -20,6 +20,7 @@ FENCED = {  # library -> the only places that may import it
     "dvc": ("components/acquire/remote.py",),
     "fsspec": ("components/acquire/remote.py",),
     **dict.fromkeys(("kubernetes", "kubeflow", "kubeflow_trainer_api"), TRAINER),
+    "docker": ("pipeline/containers.py",),
     "typer": ("pipeline/",),
     "rasterio": (
         *("components/common/rasters.py", "components/common/grids.py", "pipeline/bench/"),
