@@ -7,6 +7,7 @@ the text -> every section, checked, as JSON. A key stands in the form or in the 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -133,6 +134,17 @@ def pod_gpus(nodes: int, gpus: int, batch_size: int) -> int:
             "train_gpus ask for"
         )
     return gpus if nodes == 1 else 0
+
+
+def check_memory(**quantities: str) -> None:
+    """Refuse what Kubernetes would refuse when the pod is due.
+
+    Raises:
+        ParamsError: one of them is no amount of memory.
+    """
+    for name, quantity in quantities.items():
+        if not re.fullmatch(r"[1-9]\d*([kMGT]|[KMGT]i)?", quantity):
+            raise ParamsError(f"{name} is {quantity!r}; expected a quantity of Kubernetes, for example 64G")
 
 
 def _check(document: Mapping[str, Any], where: str) -> None:

@@ -20,7 +20,7 @@ from components.preprocess.component import preprocess, preprocess_shard
 from components.register.component import register
 from components.train.component import train
 from pipeline.form import Defaults
-from pipeline.resources import DATA, WORKSPACE_ACCESS, WORKSPACE_SIZE, Resources, apply
+from pipeline.resources import DATA, RESOURCES, WORKSPACE_ACCESS, WORKSPACE_SIZE, Resources, apply
 from pipeline.tasks import begin, finish
 
 WORKSPACE = dsl.WORKSPACE_PATH_PLACEHOLDER
@@ -67,7 +67,9 @@ def build(
         preprocess_shards: int = 4,
         train_nodes: int = 1,
         train_gpus: int = 0,
+        train_memory: str = RESOURCES["train"].memory,
         evaluate_gpus: int = 0,
+        evaluate_memory: str = RESOURCES["evaluate"].memory,
         register_promote: bool = form["register_promote"],
         params: str = defaults.text,
         commit: str = git_commit(),
@@ -90,7 +92,9 @@ def build(
             preprocess_shards: Tasks that share the tiles, 1 or more.
             train_nodes: Pods that train together; more than 1: through Kubeflow Trainer.
             train_gpus: GPUs of each of them; 0: they train on their CPUs.
+            train_memory: Memory of each of them, a quantity of Kubernetes: 64G.
             evaluate_gpus: GPUs of the evaluation's pod, 0 or 1.
+            evaluate_memory: Its memory, likewise.
             register_promote: Whether a version that passes every gate becomes champion.
             params: The rest of params.yaml, every key that is not in this form.
             commit: Git commit of the code and of these defaults.
@@ -111,6 +115,8 @@ def build(
             train_seed=train_seed,
             train_nodes=train_nodes,
             train_gpus=train_gpus,
+            train_memory=train_memory,
+            evaluate_memory=evaluate_memory,
             register_promote=register_promote,
             params=params,
             run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
@@ -144,7 +150,7 @@ def build(
             promoted.set_display_name("promote")
         if claim is not None:
             kubernetes.mount_pvc(raw, claim, DATA)
-        gpus = {"train_gpus": said["pod_gpus"], "evaluate_gpus": evaluate_gpus}
+        asked = {"train": (said["pod_gpus"], train_memory), "evaluate": (evaluate_gpus, evaluate_memory)}
         tasks = {
             "begin": read,
             "acquire": raw,
@@ -160,7 +166,7 @@ def build(
         }
         for name, task in tasks.items():
             if given := resources.get(name):
-                apply(task, given, gpus.get(given.gpus or ""), image)
+                apply(task, given, image, *asked.get(name, ()))
 
     return mobanet
 

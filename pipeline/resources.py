@@ -38,7 +38,7 @@ class Resources:
     """Of one task; requests and limits are the same, so that a pod gets what it was placed for."""
 
     cpu: str
-    memory: str
+    memory: str  # unless a parameter of the pipeline says it
     gpus: str | None = None  # parameter of the pipeline that says how many; None: never any
     shm: str | None = None  # /dev/shm for loader processes and NCCL; None: the runtime's 64 MB
     timeout_s: int
@@ -65,19 +65,20 @@ RESOURCES = {
 """Task -> what it gets."""
 
 
-def apply(task: dsl.PipelineTask, given: Resources, gpus: object, image: str) -> None:
+def apply(task: dsl.PipelineTask, given: Resources, image: str, gpus: object = None, memory: object = None) -> None:
     """Write resources into a task.
 
     Args:
         task: the task.
         given: its line of the table.
-        gpus: the parameter that `given.gpus` names; None where it names none.
         image: what the task runs in.
+        gpus: how many, a parameter; for a task that can use any.
+        memory: a parameter; None: as the table says.
     """
     task.set_container_image(image)
     task.set_cpu_request(given.cpu).set_cpu_limit(given.cpu)
     task.set_env_variable("OMP_NUM_THREADS", given.cpu)  # torch would start a thread for every core of the node
-    task.set_memory_request(given.memory).set_memory_limit(given.memory)
+    task.set_memory_request(memory or given.memory).set_memory_limit(memory or given.memory)
     task.set_retry(given.retries, f"{given.backoff_s}s", 2.0, "3600s")
     task.set_caching_options(given.cached)
     if given.gpus is not None:

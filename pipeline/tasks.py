@@ -22,6 +22,8 @@ def begin(
     train_seed: int,
     train_nodes: int,
     train_gpus: int,
+    train_memory: str,
+    evaluate_memory: str,
     register_promote: bool,
     params: str,
     run: str,
@@ -47,10 +49,11 @@ def begin(
     from collections import namedtuple
 
     from components.common.task import task
-    from pipeline.form import pod_gpus, sections
+    from pipeline.form import check_memory, pod_gpus, sections
     from pipeline.lifetime import start
 
     with task(workspace) as folder:
+        check_memory(train_memory=train_memory, evaluate_memory=evaluate_memory)
         found, gpus = sections(form, params), pod_gpus(train_nodes, train_gpus, train_batch_size)
         start(folder, run, found)
         outputs = {**found, "pod_gpus": gpus}

@@ -11,7 +11,7 @@ import yaml
 
 from components.common.errors import ParamsError
 from components.common.params import section
-from pipeline.form import FORM, SECTIONS, defaults, pod_gpus, sections
+from pipeline.form import FORM, SECTIONS, check_memory, defaults, pod_gpus, sections
 from pipeline.tasks import begin
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -35,7 +35,7 @@ def test_the_sections_are_those_of_the_params_file_and_fit_their_classes():
 
 def test_the_first_task_asks_for_every_field_of_the_form_and_answers_with_every_section():
     asked = inspect.signature(begin.python_func)
-    of_kubeflow = {"params", "train_nodes", "train_gpus", "run", "workspace"}
+    of_kubeflow = {"params", "train_nodes", "train_gpus", "train_memory", "evaluate_memory", "run", "workspace"}
     assert asked.parameters.keys() - of_kubeflow == FORM.keys()
     assert asked.return_annotation._fields == (*SECTIONS, "pod_gpus")
 
@@ -97,3 +97,14 @@ def test_a_params_file_that_does_not_fit_names_itself(tmp_path):
     path.write_text(PARAMS.read_text().replace("steps: 300", "steps: many"))
     with pytest.raises(ParamsError, match=r"params\.yaml: train\.steps is 'many'"):
         defaults(path)
+
+
+@pytest.mark.parametrize("quantity", ["64G", "512Mi", "1000000000"])
+def test_memory_is_a_quantity_of_kubernetes(quantity):
+    check_memory(train_memory=quantity)
+
+
+@pytest.mark.parametrize("quantity", ["64 GB", "lots", "", "-1G", "0", "64g"])
+def test_what_kubernetes_would_refuse_when_the_pod_is_due_is_refused_at_once(quantity):
+    with pytest.raises(ParamsError, match="train_memory is .*expected a quantity of Kubernetes"):
+        check_memory(evaluate_memory="1G", train_memory=quantity)

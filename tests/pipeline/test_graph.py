@@ -14,6 +14,7 @@ from pipeline.resources import RESOURCES
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "registry.example.org/mobanet@sha256:" + "a" * 64
+LIMITS = {f"resource{what}{which}" for what in ("Cpu", "Memory") for which in ("Limit", "Request")}
 NO_STAGE = {"begin", "preprocess-shard", "promote", "finish"}
 STEPS = {"acquire", "check", "preprocess", "train", "evaluate", "export", "register"}
 
@@ -88,7 +89,7 @@ def test_every_task_runs_in_the_one_image_unprivileged_with_limits_timeout_and_r
         label = task["componentRef"]["name"].replace("comp-", "exec-", 1)
         container, pod = executors[label]["container"], on_kubernetes[label]
         assert container["image"] == IMAGE
-        assert container["resources"].keys() >= {"cpuLimit", "cpuRequest", "memoryLimit", "memoryRequest"}, name
+        assert container["resources"].keys() >= LIMITS, name
         assert int(pod["activeDeadlineSeconds"]) > 0 and pod["securityContext"]["runAsNonRoot"], name
         assert task["retryPolicy"]["maxRetryCount"] >= 1 and task["retryPolicy"]["backoffDuration"] == "60s", name
 
