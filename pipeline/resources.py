@@ -30,6 +30,9 @@ ENVIRONMENT = {
 }
 """Key of the secret, and variable of every task -> whether it may be missing."""
 
+DIGEST = "@sha256:"
+"""What an image has in its name that cannot change; the key of Kubeflow's cache holds the name alone."""
+
 HOUR_S, DAY_S = 3600, 24 * 3600
 
 
@@ -80,7 +83,7 @@ def apply(task: dsl.PipelineTask, given: Resources, image: str, gpus: object = N
     task.set_env_variable("OMP_NUM_THREADS", given.cpu)  # torch would start a thread for every core of the node
     task.set_memory_request(memory or given.memory).set_memory_limit(memory or given.memory)
     task.set_retry(given.retries, f"{given.backoff_s}s", 2.0, "3600s")
-    task.set_caching_options(given.cached)
+    task.set_caching_options(given.cached and DIGEST in image)
     if given.gpus is not None:
         task.set_accelerator_type(GPU).set_accelerator_limit(gpus)
     if given.shm is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PARAMS = Annotated[Path, typer.Option(metavar="FILE", help="Gives every parameter its default.")]
 IMAGE_OPTION = Annotated[
-    str, typer.Option(metavar="NAME@DIGEST", envvar="MOBANET_IMAGE", help="Of all tasks; a digest cannot change.")
+    str, typer.Option(metavar="NAME@DIGEST", envvar="MOBANET_IMAGE", help="Of all tasks; cached only with a digest.")
 ]
 DATA_CLAIM = Annotated[
     str | None,

@@ -157,6 +157,11 @@ def test_a_cached_task_has_the_checksums_of_its_inputs_and_the_commit_as_paramet
     assert given["commit"]["componentInputParameter"].endswith("commit")
 
 
+def test_nothing_is_cached_of_an_image_that_can_change_under_its_name():
+    assert "enableCache" in compiled(build(defaults(ROOT / "params.yaml"), IMAGE, RESOURCES))
+    assert "enableCache" not in compiled(build(defaults(ROOT / "params.yaml"), "mobanet:latest", RESOURCES))
+
+
 def test_nothing_that_differs_from_run_to_run_is_a_parameter_of_a_cached_task(tasks):
     for name, need in RESOURCES.items():
         if need.cached:
