@@ -88,6 +88,20 @@ def defaults(params: Path) -> Defaults:
     return Defaults(form, text)
 
 
+def checked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the first task of a run answers: every section as JSON, and `pod_gpus`.
+
+    Args:
+        values: of all parameters of the pipeline.
+
+    Raises:
+        ParamsError: a value is none with which the run could go to its end.
+    """
+    check_memory(**{name: values[name] for name in ("train_memory", "evaluate_memory")})
+    gpus = pod_gpus(values["train_nodes"], values["train_gpus"], values["train_batch_size"])
+    return {**sections(values, values["params"]), "pod_gpus": gpus}
+
+
 def sections(form: Mapping[str, Any], text: str) -> dict[str, str]:
     """Every section as JSON.
 

@@ -49,14 +49,12 @@ def begin(
     from collections import namedtuple
 
     from components.common.task import task
-    from pipeline.form import check_memory, pod_gpus, sections
+    from pipeline.form import checked
     from pipeline.lifetime import start
 
     with task(workspace) as folder:
-        check_memory(train_memory=train_memory, evaluate_memory=evaluate_memory)
-        found, gpus = sections(form, params), pod_gpus(train_nodes, train_gpus, train_batch_size)
-        start(folder, run, found)
-        outputs = {**found, "pod_gpus": gpus}
+        outputs = checked(form)
+        start(folder, run, outputs)
         return namedtuple("Sections", outputs)(**outputs)
 
 

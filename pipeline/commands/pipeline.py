@@ -96,8 +96,9 @@ def run(
 def _print_plan(given: Defaults) -> None:
     from pipeline.resources import RESOURCES
 
+    width = max(map(len, RESOURCES))
     for name, need in RESOURCES.items():
         gpus = f", GPUs as {need.gpus} says" if need.gpus else ""
-        typer.echo(f"{name:<11} {need.cpu} CPU, {need.memory}{gpus}{', cached' if need.cached else ''}")
+        typer.echo(f"{name:<{width}}  {need.cpu} CPU, {need.memory}{gpus}{', cached' if need.cached else ''}")
     for name, value in {**given.form, "params": given.text}.items():
         typer.echo(f"{name} = {value}")

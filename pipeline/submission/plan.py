@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from components.common.errors import ParamsError
-from pipeline.form import LIMIT, sections
+from pipeline.form import LIMIT, checked
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
@@ -107,7 +107,7 @@ def _values(graph: str, changes: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             raise ParamsError(f"--set {name} is {text!r}; expected {spelled}") from None
         changed.add(name)
-    sections(values, values["params"])
+    checked(values)
     return values
 
 

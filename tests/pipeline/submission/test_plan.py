@@ -30,6 +30,8 @@ def test_every_parameter_of_the_graph_is_sent(a_plan, graph):
         (["train_steps"], "--set is 'train_steps'; expected NAME=VALUE"),
         (["train_seed=1", "train_seed=2"], "--set gives train_seed twice"),
         (["train_steps=0"], "train.steps is 0"),
+        (["train_memory=64 GB"], "train_memory is .64 GB.; expected a quantity of Kubernetes"),
+        (["train_nodes=3"], "train_batch_size is 8; expected a multiple of 3"),
         (["params={}"], "the section data is missing"),
         ([f"params={'x' * (LIMIT + 1)}"], f"has {LIMIT + 1} characters; Kubeflow takes {LIMIT}"),
     ],
