@@ -4,7 +4,7 @@ BIN := .venv/bin
 # An experiment runs in a copy of the repository: with this environment, and into the same MLflow store.
 EXPERIMENT = PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" dvc exp run --temp
 # A process of one thread per core, files shared out among them: more than four cores would want more than 8 GB.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export DVC_NO_ANALYTICS := 1
 
 # `make image`: what builds, from what, as what, and further options, for example --secret id=pip.conf,src=FILE.

@@ -19,6 +19,11 @@ COLOURS = np.array([[120, 120, 120], [124, 120, 117], [70, 110, 60], [64, 104, 5
 HEIGHTS = np.array([0.0, 0.8, 0.02, 0.7, 0.15, 0.15])  # scaled; roofs look like roads, trees like lawns, but are high
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest file, a training in full, so that other processes do all else meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_repro.py")
+
+
 @pytest.fixture
 def toy_config() -> Callable[..., MoBaNetConfig]:
     """Configuration of a network small enough for a test: timm's test_vit, patches of 8."""
