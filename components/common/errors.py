@@ -33,3 +33,15 @@ class TrackingError(MobanetError):
 
 class ClusterError(MobanetError):
     """The cluster lacks or refuses what a training on several nodes needs, or that training has failed."""
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error, cut to a length that fits into a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def root(error: BaseException) -> BaseException:
+    """The first error of a chain: `connection refused` rather than what three libraries made of it."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from components.common.errors import reason
+
 log = logging.getLogger(__name__)
 
 BATCH = 1000
@@ -88,15 +90,3 @@ class Outbox:
         if metric not in self._last:
             self._last[metric] = self._ask(metric)
         return self._last[metric]
-
-
-def reason(error: BaseException) -> str:
-    """The first line of an error, cut to a length that fits into a sentence."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def root(error: BaseException) -> BaseException:
-    """The first error of a chain: `connection refused` rather than what three libraries made of it."""
-    while cause := error.__cause__ or error.__context__:
-        error = cause
-    return error

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from components.common.errors import TrackingError
-from components.common.outbox import Outbox, Point, reason
+from components.common.errors import TrackingError, reason
+from components.common.outbox import Outbox, Point
 from components.common.params import dotted
 from components.common.tracking_store import address, connect, environment, experiment_id, is_known
 

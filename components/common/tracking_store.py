@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from components.common.errors import TrackingError
-from components.common.outbox import reason, root
+from components.common.errors import TrackingError, reason, root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

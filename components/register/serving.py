@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from components.common.errors import TrackingError
-from components.common.outbox import reason
+from components.common.errors import TrackingError, reason
 from components.common.tracking_store import address
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 import kfp_server_api
 import urllib3
 
-from components.common.errors import MobanetError
-from components.common.outbox import reason, root
+from components.common.errors import MobanetError, reason, root
 
 log = logging.getLogger(__name__)
 
