@@ -6,6 +6,7 @@ Wants an engine behind DOCKER_HOST, the image `mobanet:latest` on it, and in the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -16,6 +17,7 @@ import docker
 import mlflow
 import pytest
 import yaml
+from docker.errors import APIError
 from safetensors.torch import load_file
 
 import pipeline
@@ -85,8 +87,13 @@ def ran(project, engine):
 
 
 def containers(engine, out):
-    """Of a run, in whatever state."""
-    return engine.containers.list(all=True, filters={"label": f"{LABEL}={out}"}, ignore_removed=True)
+    """Of a run, in whatever state; not one that goes while it is looked at, of which podman says 500 instead of 404."""
+    found = []
+    for one in engine.containers.list(all=True, filters={"label": f"{LABEL}={out}"}, sparse=True):
+        with contextlib.suppress(APIError):
+            one.reload()
+            found.append(one)
+    return found
 
 
 def artifact(project, task, name):
