@@ -18,7 +18,7 @@ from components.common.errors import MobanetError
 if TYPE_CHECKING:
     from pipeline.containers import Containers
 
-FILES = {"data_path": Path.exists, "model_weights": Path.is_file}
+FILES = {"data_path": Path.exists, "data_repo": Path.exists, "model_weights": Path.is_file}
 """Parameters that may name something on this machine, and how to tell."""
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -41,8 +41,7 @@ def run(pipeline: Any, form: Mapping[str, Any], out: Path, containers: Container
         PipelineError: a task failed.
         ContainerError: there can be no containers.
     """
-    given = {name: Path(form[name]) for name in FILES if form[name]}
-    files = {name: path.resolve() for name, path in given.items() if FILES[name](path)}
+    files = files_here(form)
     out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="mobanet-workspace-", ignore_cleanup_errors=True) as workspace,
@@ -60,6 +59,13 @@ def run(pipeline: Any, form: Mapping[str, Any], out: Path, containers: Container
             pipeline(**{name: str(path) for name, path in files.items()})
         except RuntimeError as error:
             raise PipelineError(_sentence(COLOURS.sub("", str(error)), out)) from None
+
+
+def files_here(form: Mapping[str, Any]) -> dict[str, Path]:
+    """Parameters that name something on this machine -> where it is; a path inside of a repository is none of them."""
+    inside = {"data_path"} if form["data_repo"] else set()
+    given = {name: Path(form[name]).expanduser() for name in FILES.keys() - inside if form[name]}
+    return {name: path.resolve() for name, path in given.items() if FILES[name](path)}
 
 
 def _sentence(message: str, out: Path) -> str:
