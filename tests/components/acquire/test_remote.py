@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from components.acquire.remote import on_this_machine
+from components.acquire.step import SampleConfig, run
 from components.common.dataconfig import DataConfig
 from components.common.errors import DataError
+from tests.isprs_package import write_package
 
 BIN = Path(sys.executable).parent
 GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
@@ -176,3 +179,21 @@ def test_a_server_that_is_away_is_one_sentence(bucket, tmp_path, monkeypatch):
 def test_a_repository_and_what_goes_with_it_is_checked_at_once(changes, reason):
     with pytest.raises(ValueError, match=reason):
         data(**changes)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_raw_tiles_from_s3_are_those_of_the_same_files_on_this_machine_and_outlive_the_copy(bucket, tmp_path, form):
+    (given,) = write_package(tmp_path / "given", "potsdam", ["2_10"], form=form)
+    for path in [given] if given.is_file() else filter(Path.is_file, given.rglob("*")):
+        bucket.upload_file(str(path), "tiles", f"potsdam/{path.relative_to(given.parent).as_posix()}")
+    sample = SampleConfig(seed=7, side_px=256)
+    trees = {}
+    for name, source in {"here": str(given), "there": "s3://tiles/potsdam"}.items():
+        config = DataConfig(**dataclasses.asdict(data(source)) | {"source": "isprs"})
+        trees[name] = run(config, sample, tmp_path / name / "raw")
+    assert trees["here"].tiles == trees["there"].tiles and list(trees["there"].tiles) == ["2_10"]
+    for kind in trees["there"].tiles["2_10"]:
+        assert trees["here"].file("2_10", kind).read_bytes() == trees["there"].file("2_10", kind).read_bytes()
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["raw"]
+    for entry in bucket.list_objects_v2(Bucket="tiles", Prefix="potsdam/")["Contents"]:
+        bucket.delete_object(Bucket="tiles", Key=entry["Key"])
