@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from components.common.door import exit_code, log_to_stderr
+from components.common.entrypoints.dvc import exit_code, log_to_stderr
 from pipeline import __version__
 from pipeline.bench import loader, preprocess, training
 from pipeline.commands import ablate, check, data, model, pipeline, submit

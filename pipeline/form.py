@@ -18,7 +18,7 @@ import yaml
 
 from components.acquire.step import SampleConfig
 from components.check.config import CheckConfig
-from components.common.dataconfig import DataConfig
+from components.common.data.config import DataConfig
 from components.common.errors import ParamsError
 from components.common.params import from_mapping, read_yaml
 from components.evaluate.step import EvaluateConfig

@@ -13,7 +13,7 @@ from kfp import compiler, dsl, kubernetes
 
 from components.acquire.component import acquire
 from components.check.component import check
-from components.common.provenance import git_commit
+from components.common.tracking.provenance import git_commit
 from components.evaluate.component import evaluate
 from components.export.component import export
 from components.preprocess.component import preprocess, preprocess_shard

@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.common.launch import TRAINJOB
-from components.common.task import RUN, TAG, PipelineRun, read_run, write_run
-from components.common.tracking_store import end_runs
+from components.common.entrypoints.kubeflow import RUN, TAG, PipelineRun, read_run, write_run
+from components.common.kubernetes.launch import TRAINJOB
+from components.common.tracking.store import end_runs
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def stop(workspace: Path, state: str) -> None:
         ClusterError: the TrainJob cannot be deleted; its pods may still write to the workspace, which is left as it is.
     """
     if (workspace / TRAINJOB).is_file():
-        from components.common.cluster import Cluster
+        from components.common.kubernetes.client import Cluster
 
         Cluster.here().delete(json.loads((workspace / TRAINJOB).read_text())["name"])
     tags = read_run(workspace).tags

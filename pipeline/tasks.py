@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from components.common.task import IMAGE
+from components.common.entrypoints.kubeflow import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -48,7 +48,7 @@ def begin(
     form = locals()
     from collections import namedtuple
 
-    from components.common.task import task
+    from components.common.entrypoints.kubeflow import task
     from pipeline.form import checked
     from pipeline.lifetime import start
 
@@ -61,7 +61,7 @@ def begin(
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def finish(status: dsl.PipelineTaskFinalStatus, workspace: str) -> None:
     """Delete the TrainJob of the run, close the MLflow run if its task was lost, and empty the workspace."""
-    from components.common.task import task
+    from components.common.entrypoints.kubeflow import task
     from pipeline.lifetime import stop
 
     with task(workspace) as folder:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from components.common import datasets
-from components.common.store import Heights, Manifest, Tile, TileEntry, write_manifest, write_tile
+from components.common.data import datasets
+from components.common.data.store import Heights, Manifest, Tile, TileEntry, write_manifest, write_tile
 from model import MoBaNet, MoBaNetConfig
 
 COLOURS = np.array([[120, 120, 120], [124, 120, 117], [70, 110, 60], [64, 104, 56], [160, 60, 60], [140, 120, 90]])

@@ -22,11 +22,11 @@ import numpy as np
 from components.acquire.isprs_files import collect
 from components.check.config import CheckConfig
 from components.check.step import examine
-from components.common import datasets
-from components.common.datasets import IGNORE, Split
+from components.common.data import datasets
+from components.common.data.datasets import IGNORE, Split
+from components.common.data.rawtree import RECORD, RawTree, read_raw_tree
+from components.common.data.store import Store, Tile
 from components.common.errors import MobanetError
-from components.common.rawtree import RECORD, RawTree, read_raw_tree
-from components.common.store import Store, Tile
 from components.preprocess.heights import HeightsConfig
 from components.preprocess.step import PreprocessConfig, make_store
 from tests.isprs_package import write_package

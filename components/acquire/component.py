@@ -2,16 +2,16 @@
 
 from kfp import dsl
 
-from components.common.task import IMAGE
+from components.common.entrypoints.kubeflow import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def acquire(data: str, sample: str, commit: str, workspace: str, raw: dsl.Output[dsl.Dataset]) -> str:
     """Bring the raw tiles of one source to the workspace."""
     from components.acquire.step import SampleConfig, run
-    from components.common.dataconfig import DataConfig
+    from components.common.data.config import DataConfig
+    from components.common.entrypoints.kubeflow import hand_over, parameters, task
     from components.common.files import digest
-    from components.common.task import hand_over, parameters, task
 
     with task(workspace, commit) as folder:
         config, city = parameters(DataConfig, "data", data), parameters(SampleConfig, "sample", sample)

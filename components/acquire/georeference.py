@@ -17,7 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from components.acquire.archives import Damaged, Found, content
 from components.acquire.tiff_tags import DOUBLE, SHORT, add_tags, read_shorts
-from components.common.rasters import parse_crs
+from components.common.readers.rasters import parse_crs
 
 MAX_BYTES = 10_000
 """Of a world file."""

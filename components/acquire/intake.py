@@ -20,11 +20,11 @@ from components.acquire.archives import Damaged, Found, content
 from components.acquire.georeference import World, lack_of, supply
 from components.acquire.journal import JOURNAL, Entry, Journal, Key
 from components.acquire.look import Look, look
+from components.common.data.names import Place, hinted
+from components.common.data.rawtree import RECORD
 from components.common.errors import DataError
 from components.common.files import digest
-from components.common.names import Place, hinted
 from components.common.progress import track
-from components.common.rawtree import RECORD
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from components.acquire.georeference import World, nearest, read_world
 from components.acquire.intake import Candidate, Intake
 from components.acquire.journal import JOURNAL, Journal
 from components.acquire.trees import fill_tree, opened_tree
-from components.common import datasets
-from components.common.datasets import KINDS, Dataset, FileKind
+from components.common.data import datasets
+from components.common.data.datasets import KINDS, Dataset, FileKind
+from components.common.data.names import Names, Place, is_world_file, stem_key
+from components.common.data.rawtree import RawTree
 from components.common.errors import DataError
-from components.common.names import Names, Place, is_world_file, stem_key
-from components.common.rasters import parse_crs
-from components.common.rawtree import RawTree
+from components.common.readers.rasters import parse_crs
 
 log = logging.getLogger(__name__)
 

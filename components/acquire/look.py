@@ -22,7 +22,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from components.acquire.archives import Damaged
-from components.common.rasters import DRIVERS, GDAL_ERRORS
+from components.common.readers.rasters import DRIVERS, GDAL_ERRORS
 
 SETTINGS = {"GDAL_CACHEMAX": 64, "GDAL_ERROR_ON_LIBJPEG_WARNING": True}
 """MB; a JPEG that was cut is an error. No GTIFF_DIRECT_IO: it reads past the end of a cut TIFF and says nothing."""

@@ -15,10 +15,10 @@ from components.acquire.archives import Found, files_below, on_disk
 from components.acquire.intake import Candidate, Intake
 from components.acquire.patterns import compiled, plain_letters, tile_of
 from components.acquire.trees import fill_tree, opened_tree
-from components.common.datasets import KINDS, Dataset, FileKind
+from components.common.data.datasets import KINDS, Dataset, FileKind
+from components.common.data.names import WORLD_SUFFIXES, Place
+from components.common.data.rawtree import RawTree
 from components.common.errors import DataError
-from components.common.names import WORLD_SUFFIXES, Place
-from components.common.rawtree import RawTree
 
 ALL = ""
 """Stands for the id of a raster that covers all tiles."""

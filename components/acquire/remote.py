@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from components.common.dataconfig import S3, DataConfig
+from components.common.data.config import S3, DataConfig
 from components.common.errors import DataError
 from components.common.files import digest, replacing
 from components.common.progress import track

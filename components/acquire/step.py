@@ -11,10 +11,10 @@ from components.acquire.own_files import collect_own
 from components.acquire.remote import on_this_machine
 from components.acquire.sample.city import write_city
 from components.acquire.summary import summary
-from components.common import datasets
-from components.common.dataconfig import DataConfig
+from components.common.data import datasets
+from components.common.data.config import DataConfig
+from components.common.data.rawtree import RawTree
 from components.common.files import replacing_folder
-from components.common.rawtree import RawTree
 
 log = logging.getLogger(__name__)
 

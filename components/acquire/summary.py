@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from components.common.datasets import KINDS
-from components.common.rawtree import RawTree
+from components.common.data.datasets import KINDS
+from components.common.data.rawtree import RawTree
 
 SHOWN = 6
 """Tiles that a line spells out."""

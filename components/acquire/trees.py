@@ -8,9 +8,9 @@ from pathlib import Path
 
 from components.acquire.intake import Intake, clear
 from components.acquire.journal import Journal
-from components.common.datasets import Dataset, FileKind
+from components.common.data.datasets import Dataset, FileKind
+from components.common.data.rawtree import RawTree, write_raw_tree
 from components.common.errors import DataError
-from components.common.rawtree import RawTree, write_raw_tree
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from components.check.config import CheckConfig
 from components.check.step import run
-from components.common.dataconfig import DataConfig
-from components.common.door import open_door
+from components.common.data.config import DataConfig
+from components.common.entrypoints.dvc import open_door
 from components.common.params import section
 
 

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.common.task import IMAGE
+from components.common.entrypoints.kubeflow import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -21,9 +21,9 @@ def check(
 
     from components.check.config import CheckConfig
     from components.check.step import run
-    from components.common.dataconfig import DataConfig
-    from components.common.datasets import split
-    from components.common.task import parameters, task
+    from components.common.data.config import DataConfig
+    from components.common.data.datasets import split
+    from components.common.entrypoints.kubeflow import parameters, task
 
     with task(workspace, commit) as folder:
         config, limits = parameters(DataConfig, "data", data), parameters(CheckConfig, "check", check)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from components.check.facts import TileFacts
-from components.common.datasets import KINDS, Dataset, FileKind, Split, Subset
+from components.common.data.datasets import KINDS, Dataset, FileKind, Split, Subset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from components.common.datasets import FileKind
+from components.common.data.datasets import FileKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What a raster file says of itself, whatever it is: size, bands, type, place. No pixel is read.
 
-`components.common.rasters` opens files of an expected layout; here the layout is what is asked for.
+`components.common.readers.rasters` opens files of an expected layout; here the layout is what is asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from components.check.facts import FileFacts
 from components.common.errors import DataError
-from components.common.rasters import DRIVERS, GDAL_ERRORS, SETTINGS
+from components.common.readers.rasters import DRIVERS, GDAL_ERRORS, SETTINGS
 
 MAX_RATIO = 2000
 """Bytes of pixels over bytes of the file. LZW and deflate reach about 1000; beyond it, the header is wrong."""

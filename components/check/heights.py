@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from components.check.config import Subject
 from components.check.facts import DsmFacts, TileFacts
 from components.check.findings import Finding, finding
-from components.common.heights import PLAUSIBLE_M
+from components.common.data.heights import PLAUSIBLE_M
 
 HIGH = ("building", "house", "roof")
 LOW = ("impervious", "road", "vegetation", "grass", "ground", "soil")

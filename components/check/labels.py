@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from components.check.config import Subject
 from components.check.facts import LabelFacts, TileFacts
 from components.check.findings import Finding, finding
-from components.common.datasets import FileKind
+from components.common.data.datasets import FileKind
 
 FOREIGN_SHARE = 0.5
 """Of a label picture, however lossy, most pixels are near a colour of the legend; of an image, few are."""

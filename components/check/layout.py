@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from components.check.facts import FileFacts, Trouble
-from components.common.datasets import Dataset, FileKind
-from components.common.labels import legend_of
+from components.common.data.datasets import Dataset, FileKind
+from components.common.data.labels import legend_of
 
 IMAGE_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 """Pixel types of images of own data; benchmarks have 8 bits."""

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from components.check.facts import DsmFacts, ImageFacts, LabelFacts, Pixels
-from components.common.datasets import IGNORE, ImageInfo
-from components.common.heights import BIN_M, Histogram, histogram, measured, merged
-from components.common.labels import Legend, Unknown, decode
+from components.common.data.datasets import IGNORE, ImageInfo
+from components.common.data.heights import BIN_M, Histogram, histogram, measured, merged
+from components.common.data.labels import Legend, Unknown, decode
 
 Block = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]

@@ -17,10 +17,10 @@ from rasterio.warp import transform
 from components.check.config import Subject
 from components.check.facts import FileFacts, TileFacts
 from components.check.findings import Finding, finding
-from components.common.datasets import FileKind
+from components.common.data.datasets import FileKind
 from components.common.errors import DataError
-from components.common.grids import GridError, grid_of, padding
-from components.common.rasters import GDAL_ERRORS, Grid, parse_crs, same_crs
+from components.common.readers.grids import GridError, grid_of, padding
+from components.common.readers.rasters import GDAL_ERRORS, Grid, parse_crs, same_crs
 
 MAX_PAD_PX = 8
 """A layer that lacks more at an edge is another file, cut elsewhere; params.yaml has the same number for preprocess."""

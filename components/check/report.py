@@ -13,8 +13,8 @@ from typing import Any
 from components.check.config import Subject
 from components.check.facts import TileFacts
 from components.check.findings import SEVERITIES, Finding, Severity
-from components.common.datasets import KINDS, FileKind
-from components.common.metrics import as_json
+from components.common.data.datasets import KINDS, FileKind
+from components.common.scoring.metrics import as_json
 
 FORMAT = 1
 """Raised whenever a reader of this version could misread a file of an earlier one."""

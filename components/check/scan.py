@@ -20,11 +20,11 @@ from components.check.facts import FileFacts, Pixels, TileFacts, Trouble
 from components.check.headers import read_header
 from components.check.layout import bands_of, odd_layout
 from components.check.pixels import HeightSums, ImageSums, LabelSums, PixelSums
-from components.common.datasets import KINDS, Dataset, FileKind
+from components.common.data.datasets import KINDS, Dataset, FileKind
+from components.common.data.labels import legend_of
 from components.common.errors import DataError
-from components.common.grids import GridError, padding
-from components.common.labels import legend_of
-from components.common.rasters import RasterFile, open_raster
+from components.common.readers.grids import GridError, padding
+from components.common.readers.rasters import RasterFile, open_raster
 
 BLOCK_PX = 1 << 21
 """About so many pixels are in memory at a time, per layer."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.check.findings import Finding, finding
-from components.common import datasets
-from components.common.datasets import FACTS, FOLDER, KINDS, Dataset, FileKind
+from components.common.data import datasets
+from components.common.data.datasets import FACTS, FOLDER, KINDS, Dataset, FileKind
+from components.common.data.names import Names
+from components.common.data.rawtree import RECORD, RawTree, read_raw_tree
 from components.common.errors import DataError
-from components.common.names import Names
 from components.common.params import read_yaml
-from components.common.rasters import DRIVERS
-from components.common.rawtree import RECORD, RawTree, read_raw_tree
+from components.common.readers.rasters import DRIVERS
 
 GENERATED = "sample"
 """Named as Potsdam, but never without its `dataset.json`: a folder without one is not of this data set."""

@@ -12,14 +12,14 @@ from components.check.config import CheckConfig, Subject
 from components.check.findings import CODES, SEVERITIES, Finding
 from components.check.report import Report, as_document
 from components.check.scan import TileJob, scan_tile
-from components.common import datasets
-from components.common.dataconfig import DataConfig
-from components.common.datasets import FileKind, Split
+from components.common.data import datasets
+from components.common.data.config import DataConfig
+from components.common.data.datasets import FileKind, Split
+from components.common.data.rawtree import RawTree, read_raw_tree
 from components.common.errors import DataError
 from components.common.files import write_json
 from components.common.pool import pooled
 from components.common.progress import track
-from components.common.rawtree import RawTree, read_raw_tree
 
 log = logging.getLogger(__name__)
 

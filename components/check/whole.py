@@ -10,9 +10,9 @@ import numpy.typing as npt
 from components.check.config import Subject
 from components.check.findings import Finding, finding
 from components.check.places import Placed, placed
-from components.common import datasets
-from components.common.datasets import FileKind
-from components.common.rasters import same_crs
+from components.common.data import datasets
+from components.common.data.datasets import FileKind
+from components.common.readers.rasters import same_crs
 
 TOUCH_PX = 1.0
 """Footprints may overlap by this much: two tiles that share a line of pixels' edges, rounded."""

@@ -1,7 +1,7 @@
 """Errors that a user can cause: one sentence that says what is wrong, where, and what to do.
 
-The doors (`components.common.door`, `pipeline.cli`) print the sentence bare and exit with code 2. Any other exception
-is a bug of ours and keeps its traceback.
+The entry points (`components.common.entrypoints`, `pipeline.cli`) print the sentence without a traceback and exit with
+code 2. Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.common.task import IMAGE
+from components.common.entrypoints.kubeflow import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -24,8 +24,8 @@ def evaluate(
     """Score the checkpoint on the test tiles, with both sensors and with either one missing."""
     from pathlib import Path
 
+    from components.common.entrypoints.kubeflow import finite, hand_over, parameters, task
     from components.common.files import digest
-    from components.common.task import finite, hand_over, parameters, task
     from components.evaluate.record import comparable_metrics
     from components.evaluate.step import EvaluateConfig, run
 

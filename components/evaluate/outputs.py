@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from components.common import tracking
+from components.common.data.store import Manifest
 from components.common.files import write_json
-from components.common.metrics import as_json
-from components.common.store import Manifest
+from components.common.scoring.metrics import as_json
+from components.common.tracking import run as tracking
 from components.evaluate import pictures, report
 from components.evaluate.record import Evaluation, comparable_metrics
 from components.evaluate.scene import Thumbnails

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from components.common.metrics import percent
-from components.common.panels import Picture, class_picture, gate_picture, height_picture, strip
+from components.common.scoring.metrics import percent
+from components.common.scoring.panels import Picture, class_picture, gate_picture, height_picture, strip
 from components.evaluate.scene import Thumbnails
 from components.evaluate.words import TITLES, spoken
 

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from components.common.balance import Balance, balance, majority_miou
-from components.common.metrics import Scores, as_json, scores
-from components.common.modelfile import ModelFacts
-from components.common.scoring import GROUND_TRUTHS, Confusions
-from components.common.store import Heights
+from components.common.data.store import Heights
+from components.common.inference.modelfile import ModelFacts
+from components.common.scoring.balance import Balance, balance, majority_miou
+from components.common.scoring.conditions import GROUND_TRUTHS, Confusions
+from components.common.scoring.metrics import Scores, as_json, scores
 
 FORMAT = 1
 """Raised whenever a reader of this version could misread a file of an earlier one."""

@@ -12,11 +12,11 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from components.common import panels
-from components.common.balance import Balance
-from components.common.metrics import percent
-from components.common.panels import Picture
-from components.common.store import Manifest
+from components.common.data.store import Manifest
+from components.common.scoring import panels
+from components.common.scoring.balance import Balance
+from components.common.scoring.metrics import percent
+from components.common.scoring.panels import Picture
 from components.evaluate import words
 from components.evaluate.pictures import data_uri
 from components.evaluate.record import Evaluation

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from components.common.panels import image_picture, shrink_classes, shrink_mean, shrink_picture
-from components.common.scoring import Confusions, class_map, conditions, tile_confusions
-from components.common.store import Tile
-from components.common.windows import Windows, sliding
+from components.common.data.store import Tile
+from components.common.inference.windows import Windows, sliding
+from components.common.scoring.conditions import Confusions, class_map, conditions, tile_confusions
+from components.common.scoring.panels import image_picture, shrink_classes, shrink_mean, shrink_picture
 from model import MoBaNet
 
 

@@ -17,16 +17,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from components.common import provenance, tracking_store
-from components.common.datasets import Subset
+from components.common.data.datasets import Subset
+from components.common.data.store import Store
 from components.common.errors import ParamsError, StoreError
 from components.common.files import digest
-from components.common.metrics import scores
-from components.common.modelfile import ModelFacts, load_model
+from components.common.inference.modelfile import ModelFacts, load_model
+from components.common.inference.windows import Windows
 from components.common.progress import track
-from components.common.scoring import GROUND_TRUTHS, Confusions
-from components.common.store import Store
-from components.common.windows import Windows
+from components.common.scoring.conditions import GROUND_TRUTHS, Confusions
+from components.common.scoring.metrics import scores
+from components.common.tracking import provenance
+from components.common.tracking import store as tracking_store
 from components.evaluate import outputs, record, words
 from components.evaluate.scene import Scene, look_at
 from model import MoBaNet

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.common.balance import Balance
-from components.common.modelfile import ModelFacts
-from components.common.store import Manifest, TileEntry
+from components.common.data.store import Manifest, TileEntry
+from components.common.inference.modelfile import ModelFacts
+from components.common.scoring.balance import Balance
 from components.evaluate.record import Evaluation
 
 TITLES = {"rgb+dsm": "Both sensors", "rgb": "Image only", "dsm": "DSM only"}

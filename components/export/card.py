@@ -8,8 +8,8 @@ from typing import Any
 
 import jinja2
 
-from components.common.modelfile import ModelFacts
-from components.common.store import Heights
+from components.common.data.store import Heights
+from components.common.inference.modelfile import ModelFacts
 from components.export.parity import Parity
 
 CONDITIONS = {"rgb+dsm": "image and DSM", "rgb": "image only, DSM missing", "dsm": "DSM only, image missing"}

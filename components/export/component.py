@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.common.task import IMAGE
+from components.common.entrypoints.kubeflow import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -19,7 +19,7 @@ def export(
     """Package the model as safetensors and ONNX, checked against each other."""
     from pathlib import Path
 
-    from components.common.task import parameters, task
+    from components.common.entrypoints.kubeflow import parameters, task
     from components.export.step import ExportConfig, run
 
     with task(workspace, commit):

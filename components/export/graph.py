@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from components.common.modelfile import ModelFacts
+from components.common.inference.modelfile import ModelFacts
 from model import MoBaNet
 from model.inputs import normalise
 from model.speed import fuse_attention

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from components.common.errors import MobanetError
-from components.common.modelfile import ModelFacts
+from components.common.inference.modelfile import ModelFacts
 from components.export.graph import INPUTS, OUTPUT, Servable, input_shapes
 from model import MoBaNet
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from components.common.errors import DataError
 from components.common.files import digest, replacing_folder, write_json
-from components.common.modelfile import ModelFacts, load_model, save_model
+from components.common.inference.modelfile import ModelFacts, load_model, save_model
 from components.export import card, graph, parity
 from components.export.parity import Parity
 from model import MoBaNet

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.common.dataconfig import DataConfig
-from components.common.door import open_door
+from components.common.data.config import DataConfig
+from components.common.entrypoints.dvc import open_door
 from components.common.params import section
 from components.preprocess.step import PreprocessConfig, run
 

@@ -2,14 +2,14 @@
 
 from kfp import dsl
 
-from components.common.task import IMAGE
+from components.common.entrypoints.kubeflow import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def preprocess_shard(shard: str, data: str, preprocess: str, commit: str, workspace: str) -> str:
     """Make the tiles of one shard, resuming where it was interrupted; returns their ids."""
-    from components.common.dataconfig import DataConfig
-    from components.common.task import parameters, task
+    from components.common.data.config import DataConfig
+    from components.common.entrypoints.kubeflow import parameters, task
     from components.preprocess.step import PreprocessConfig, run_shard
 
     with task(workspace, commit) as folder:
@@ -31,8 +31,8 @@ def preprocess(
     store: dsl.Output[dsl.Dataset],
 ) -> str:
     """Make the store that training reads of the tiles that the shards have finished; returns the data version."""
-    from components.common.dataconfig import DataConfig
-    from components.common.task import hand_over, parameters, require_version, task
+    from components.common.data.config import DataConfig
+    from components.common.entrypoints.kubeflow import hand_over, parameters, require_version, task
     from components.preprocess.step import PreprocessConfig, run
 
     with task(workspace, commit) as folder:

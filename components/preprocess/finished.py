@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from components.common.data.store import FORMAT, TileEntry
 from components.common.errors import ParamsError
 from components.common.files import write_json
 from components.common.params import from_mapping
-from components.common.provenance import tool_version
-from components.common.store import FORMAT, TileEntry
+from components.common.tracking.provenance import tool_version
 from components.preprocess.tiles import TileJob, build_tile
 
 

@@ -1,4 +1,4 @@
-"""Settings of the heights, and what the manifest says of them; `components.common.heights` does the scaling."""
+"""Settings of the heights, and what the manifest says of them; `components.common.data.heights` does the scaling."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from components.common.datasets import DsmInfo
-from components.common.heights import Histogram
-from components.common.store import Heights
+from components.common.data.datasets import DsmInfo
+from components.common.data.heights import Histogram
+from components.common.data.store import Heights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

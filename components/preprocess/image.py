@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from components.common.datasets import ImageInfo
-from components.common.rasters import Mask, RasterFile
+from components.common.data.datasets import ImageInfo
+from components.common.readers.rasters import Mask, RasterFile
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 """Pixel types that an image may have."""

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from components.common.datasets import IGNORE
-from components.common.labels import Labels, Legend, Unknown, decode, require_known
-from components.common.rasters import Mask
+from components.common.data.datasets import IGNORE
+from components.common.data.labels import Labels, Legend, Unknown, decode, require_known
+from components.common.readers.rasters import Mask
 from components.preprocess.layers import Layer
 
 RADIUS_PX = 3

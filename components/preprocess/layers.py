@@ -17,11 +17,11 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import reproject, transform
 
-from components.common.datasets import DsmInfo
+from components.common.data.datasets import DsmInfo
+from components.common.data.heights import measured
 from components.common.errors import DataError
-from components.common.grids import GridError, Padding, padding
-from components.common.heights import measured
-from components.common.rasters import GDAL_ERRORS, Grid, Mask, Pixels, RasterFile
+from components.common.readers.grids import GridError, Padding, padding
+from components.common.readers.rasters import GDAL_ERRORS, Grid, Mask, Pixels, RasterFile
 
 NO_CRS = CRS.from_epsg(3857)
 """Stands for a reference system that no file names: any will do when both sides have the same."""

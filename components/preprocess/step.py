@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.common import datasets
-from components.common.datasets import KINDS, Split
+from components.common.data import datasets
+from components.common.data.datasets import KINDS, Split
+from components.common.data.heights import Histogram, histogram, measured, merged
+from components.common.data.rawtree import RawTree, read_raw_tree
+from components.common.data.store import MANIFEST, Heights, Manifest, TileEntry, write_manifest
 from components.common.errors import DataError
 from components.common.files import begun_folder, digest, resuming_folder
-from components.common.heights import Histogram, histogram, measured, merged
 from components.common.pool import pooled
 from components.common.progress import track
-from components.common.provenance import tool_version
-from components.common.rasters import open_raster
-from components.common.rawtree import RawTree, read_raw_tree
-from components.common.store import MANIFEST, Heights, Manifest, TileEntry, write_manifest
+from components.common.readers.rasters import open_raster
+from components.common.tracking.provenance import tool_version
 from components.preprocess.finished import build_and_note, finished, keep_only, remove_notes
 from components.preprocess.heights import HeightsConfig, as_recorded
 from components.preprocess.layers import bands_of, dsm_dtypes

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from components.common.data.store import SCHEMA_FIELDS
 from components.common.files import replacing
-from components.common.store import SCHEMA_FIELDS
 
 Layer = Literal["image", "dsm", "label", "eroded"]
 

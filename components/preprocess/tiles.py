@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 from rasterio import Affine
 
-from components.common.datasets import Dataset, FileKind, Subset
+from components.common.data.datasets import Dataset, FileKind, Subset
+from components.common.data.heights import cell_size, cells_of, ground_of, histogram, merged, scale_rows
+from components.common.data.labels import legend_of
+from components.common.data.rawtree import RawTree
+from components.common.data.store import Heights, TileEntry
 from components.common.errors import DataError
 from components.common.files import digest
-from components.common.grids import grid_of
-from components.common.heights import cell_size, cells_of, ground_of, histogram, merged, scale_rows
-from components.common.labels import legend_of
-from components.common.rasters import Grid, RasterFile, open_raster, parse_crs
-from components.common.rawtree import RawTree
-from components.common.store import Heights, TileEntry
+from components.common.readers.grids import grid_of
+from components.common.readers.rasters import Grid, RasterFile, open_raster, parse_crs
 from components.preprocess.image import DTYPES, image_rows
 from components.preprocess.labelling import RADIUS_PX, LabelReader, class_counts, eroded
 from components.preprocess.layers import Layer, bands_of, dsm_dtypes, fit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.common.door import open_door
+from components.common.entrypoints.dvc import open_door
 from components.common.params import section
 from components.register.step import RegisterConfig, run
 

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.common.task import IMAGE
+from components.common.entrypoints.kubeflow import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -25,7 +25,7 @@ def register(
     from dataclasses import replace
     from pathlib import Path
 
-    from components.common.task import parameters, task
+    from components.common.entrypoints.kubeflow import parameters, task
     from components.register.step import RegisterConfig, run
     from components.register.summary import as_markdown
 

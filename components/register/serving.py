@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from components.common.errors import TrackingError, reason
-from components.common.tracking_store import address
+from components.common.tracking.store import address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

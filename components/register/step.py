@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.common import tracking_store
 from components.common.errors import DataError, TrackingError, reason
 from components.common.files import write_json
+from components.common.tracking import store as tracking_store
 from components.register import gates
 from components.register.gates import Gate, Standing, Tolerances
 from components.register.registry import SHA256, STANDING, Registry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.common import tracking_store
+from components.common.tracking import store as tracking_store
 from components.register.step import RegisterResult
 
 HEADS = ("gate", "candidate", "champion", "must be", "")

@@ -5,7 +5,7 @@ It ends with 75 when it was asked to stop; the retry finds the checkpoints on th
 
 from kfp import dsl
 
-from components.common.task import IMAGE
+from components.common.entrypoints.kubeflow import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -25,10 +25,10 @@ def train(
     validation: dsl.Output[dsl.Metrics],
 ) -> str:
     """Train on the store and select the best balanced-fusion checkpoint, on all GPUs of the pod or of several nodes."""
+    from components.common.entrypoints.kubeflow import finite, hand_over, task
     from components.common.files import digest
-    from components.common.launch import gpus_here, launch
-    from components.common.modelfile import load_model
-    from components.common.task import finite, hand_over, task
+    from components.common.inference.modelfile import load_model
+    from components.common.kubernetes.launch import gpus_here, launch
 
     with task(workspace, commit) as folder:
         sections = {"model": model, "train": train, "runtime": runtime}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from components.common.tracking import Backend
+from components.common.tracking.run import Backend
 from model import MaskingConfig, MoBaNetConfig
 from model.speed import Precision, SpeedConfig
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from components.common.data.store import Store, TileEntry
 from components.common.errors import DataError, ParamsError
-from components.common.store import Store, TileEntry
 from components.train.config import TrainConfig
 
 PREFETCH = 2

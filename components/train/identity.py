@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+from components.common.data.store import Store
 from components.common.params import dotted
-from components.common.store import Store
 from components.train.config import TrainConfig
 from model import MoBaNet
 

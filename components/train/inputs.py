@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from components.common.windows import Windows
+from components.common.inference.windows import Windows
 from components.train.config import TrainConfig
 from components.train.data import Batch
 from model import mask_modalities

@@ -10,10 +10,10 @@ from typing import NoReturn
 
 import torch
 
+from components.common.data.store import Store
+from components.common.inference.windows import Windows
 from components.common.progress import track
-from components.common.store import Store
-from components.common.tracking import Run
-from components.common.windows import Windows
+from components.common.tracking.run import Run
 from components.train.checkpoint import Checkpoints, Progress
 from components.train.config import RuntimeConfig, TrainConfig
 from components.train.data import Batch, Crops, batches

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 
+from components.common.data.store import Manifest, Store
 from components.common.errors import DataError, ParamsError
 from components.common.files import replacing, write_json
-from components.common.modelfile import ModelFacts, save_model
-from components.common.provenance import git_commit, tool_version
-from components.common.store import Manifest, Store
-from components.common.tracking import Run, open_run
-from components.common.windows import Windows
+from components.common.inference.modelfile import ModelFacts, save_model
+from components.common.inference.windows import Windows
+from components.common.tracking.provenance import git_commit, tool_version
+from components.common.tracking.run import Run, open_run
 from components.train.backbone_weights import load_backbone_weights
 from components.train.checkpoint import Checkpoints, Progress, load, locked
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from components.common import panels
-from components.common.balance import Candidate, balance, contenders, majority_miou, select
-from components.common.metrics import scores
-from components.common.scoring import class_map, conditions, confusions
-from components.common.store import Store, Tile
-from components.common.windows import Windows
+from components.common.data.store import Store, Tile
+from components.common.inference.windows import Windows
+from components.common.scoring import panels
+from components.common.scoring.balance import Candidate, balance, contenders, majority_miou, select
+from components.common.scoring.conditions import class_map, conditions, confusions
+from components.common.scoring.metrics import scores
 from components.train.config import ValidationConfig
 from components.train.distributed import Ranks
 from model import MoBaNet

@@ -12,12 +12,12 @@ from dataclasses import asdict
 
 import torch
 
-from components.common.balance import balance, majority_miou
-from components.common.datasets import Subset
-from components.common.metrics import scores
-from components.common.scoring import confusions
-from components.common.store import Store
-from components.common.windows import Windows
+from components.common.data.datasets import Subset
+from components.common.data.store import Store
+from components.common.inference.windows import Windows
+from components.common.scoring.balance import balance, majority_miou
+from components.common.scoring.conditions import confusions
+from components.common.scoring.metrics import scores
 from model import MoBaNet
 from pipeline.ablation.gates import gate_figures
 

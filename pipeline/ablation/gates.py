@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from components.common.store import Tile
-from components.common.windows import Windows, sliding
+from components.common.data.store import Tile
+from components.common.inference.windows import Windows, sliding
 from model import MoBaNet
 
 SATURATED = (0.1, 0.9)

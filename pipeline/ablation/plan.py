@@ -12,11 +12,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from components.common.data.store import Store
 from components.common.errors import DataError
 from components.common.files import replacing, write_json
 from components.common.params import section
-from components.common.store import Store
-from components.common.tracking import Run, new_runs_tagged, open_run
+from components.common.tracking.run import Run, new_runs_tagged, open_run
 from components.evaluate.step import EvaluateConfig
 from components.train.config import RuntimeConfig
 from pipeline.ablation.plots import write_plots

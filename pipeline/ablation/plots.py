@@ -16,9 +16,9 @@ from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from components.common.balance import balance
-from components.common.datasets import Subset
+from components.common.data.datasets import Subset
 from components.common.files import replacing
+from components.common.scoring.balance import balance
 from pipeline.ablation.results import SUBSET_TITLES, Results
 from pipeline.ablation.run import SUBSETS
 

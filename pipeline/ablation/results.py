@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.common.balance import Candidate, select
-from components.common.datasets import Subset
-from components.common.provenance import tool_version
-from components.common.store import Store
+from components.common.data.datasets import Subset
+from components.common.data.store import Store
+from components.common.scoring.balance import Candidate, select
+from components.common.tracking.provenance import tool_version
 from pipeline.ablation.figures import GROUND_TRUTH
 from pipeline.ablation.run import SUBSETS, Result, Setting
 from pipeline.ablation.studies import Job, Study

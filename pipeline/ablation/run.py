@@ -20,15 +20,15 @@ from typing import Any
 
 import torch
 
-from components.common.datasets import Subset
+from components.common.data.datasets import Subset
+from components.common.data.store import Store
 from components.common.errors import ParamsError
 from components.common.files import write_json
-from components.common.modelfile import ModelFacts, load_model
+from components.common.inference.modelfile import ModelFacts, load_model
+from components.common.inference.windows import Windows
 from components.common.pool import cores, pooled
 from components.common.progress import track
-from components.common.store import Store
-from components.common.tracking import new_runs_tagged, open_run
-from components.common.windows import Windows
+from components.common.tracking.run import new_runs_tagged, open_run
 from components.evaluate.step import EvaluateConfig
 from components.train.config import RuntimeConfig
 from components.train.step import run as train

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from components.common.data.store import Store
 from components.common.errors import ParamsError
 from components.common.files import digest
 from components.common.params import from_mapping, read_yaml
-from components.common.store import Store
 from components.train.config import ModelParams, TrainConfig
 from model.mobanet import on_meta
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jinja2
 
-from components.common.datasets import Subset
+from components.common.data.datasets import Subset
 from pipeline.ablation.results import SUBSET_TITLES, Results
 from pipeline.ablation.run import SUBSETS
 

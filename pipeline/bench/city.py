@@ -13,10 +13,10 @@ import rasterio
 from rasterio import Affine
 from rasterio.windows import Window
 
-from components.common.datasets import KINDS, Dataset, FileKind, dataset
+from components.common.data.datasets import KINDS, Dataset, FileKind, dataset
+from components.common.data.rawtree import RawTree
 from components.common.pool import pooled
 from components.common.progress import track
-from components.common.rawtree import RawTree
 
 BLOCK_PX = 50
 BAND_PX = 10 * BLOCK_PX

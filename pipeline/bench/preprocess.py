@@ -21,11 +21,11 @@ from typing import Annotated
 
 import typer
 
-from components.common.datasets import Split
+from components.common.data.datasets import Split
+from components.common.data.rawtree import RawTree
 from components.common.errors import DataError
 from components.common.params import section
 from components.common.pool import cores, pooled
-from components.common.rawtree import RawTree
 from components.preprocess.step import PreprocessConfig, make_store
 from pipeline.bench.city import BYTES_PER_PX, make, raw_tree
 from pipeline.bench.watch import watched

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from components.common.windows import Windows
+from components.common.inference.windows import Windows
 from components.train.config import TrainConfig, ValidationConfig
 from components.train.data import Batch
 from components.train.distributed import alone

@@ -18,7 +18,7 @@ from rasterio.windows import Window
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from components.common.store import Store
+from components.common.data.store import Store
 from components.train.data import Places
 from pipeline.bench.tiles import raster
 

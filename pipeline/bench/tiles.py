@@ -11,10 +11,10 @@ import numpy.typing as npt
 import rasterio
 from affine import Affine
 
-from components.common import datasets
+from components.common.data import datasets
+from components.common.data.store import Heights, Manifest, Store, Tile, TileEntry, write_manifest, write_tile
 from components.common.pool import pooled
 from components.common.progress import track
-from components.common.store import Heights, Manifest, Store, Tile, TileEntry, write_manifest, write_tile
 
 GSD_M = 0.05
 

@@ -21,8 +21,8 @@ from components.check.findings import CODES, SEVERITIES
 from components.check.report import Report, as_document
 from components.check.sources import open_source
 from components.check.step import examine
-from components.common import datasets
-from components.common.datasets import KINDS, FileKind, Split
+from components.common.data import datasets
+from components.common.data.datasets import KINDS, FileKind, Split
 from components.common.params import section
 
 PLAIN_WIDTH = 120

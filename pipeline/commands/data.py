@@ -10,8 +10,8 @@ import typer
 
 from components.acquire.isprs_files import collect
 from components.acquire.summary import summary
-from components.common import datasets
-from components.common.rasters import parse_crs
+from components.common.data import datasets
+from components.common.readers.rasters import parse_crs
 
 
 def import_(

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from components.common import datasets
-from components.common.dataconfig import DataConfig
+from components.common.data import datasets
+from components.common.data.config import DataConfig
 from components.common.errors import ParamsError
 from components.common.params import section
 

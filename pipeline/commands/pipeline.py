@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from components.common.entrypoints.kubeflow import IMAGE
 from components.common.errors import ParamsError
 from components.common.files import replacing
-from components.common.task import IMAGE
 
 if TYPE_CHECKING:
     from pipeline.form import Defaults

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from components.common.entrypoints.kubeflow import IMAGE
 from components.common.errors import ParamsError
-from components.common.task import IMAGE
 from pipeline.commands.pipeline import DATA_CLAIM, IMAGE_OPTION, PARAMS, STORAGE_CLASS
 
 FAILED = 3

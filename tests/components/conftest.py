@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from components.common import datasets
+from components.common.data import datasets
+from components.common.data.store import Heights
 from components.common.files import digest, write_json
-from components.common.metrics import as_json
-from components.common.modelfile import ModelFacts, save_model
-from components.common.scoring import GROUND_TRUTHS
-from components.common.store import Heights
+from components.common.inference.modelfile import ModelFacts, save_model
+from components.common.scoring.conditions import GROUND_TRUTHS
+from components.common.scoring.metrics import as_json
 from components.evaluate import record
 from components.export.step import ExportConfig
 from components.export.step import run as export

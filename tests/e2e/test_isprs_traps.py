@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from components.common import datasets
-from components.common.modelfile import load_model
-from components.common.store import Store
+from components.common.data import datasets
+from components.common.data.store import Store
+from components.common.inference.modelfile import load_model
 from tests.e2e.conftest import TINY, Project, copy_project
 from tests.isprs_package import PALETTE, REAL_POTSDAM_TRAPS, scene, write_package
 

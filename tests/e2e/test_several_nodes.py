@@ -11,8 +11,8 @@ import threading
 import pytest
 import yaml
 
-from components.common.modelfile import load_model
-from components.common.task import PipelineRun, write_run
+from components.common.entrypoints.kubeflow import PipelineRun, write_run
+from components.common.inference.modelfile import load_model
 from tests.e2e.conftest import ROOT
 from tests.e2e.toy_training import ToyTraining
 from tests.kubernetes_api import LAUNCHER, KubernetesApi, crd_schema, kubeconfig, launching_pod, serving

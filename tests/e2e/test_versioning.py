@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common.store import Store
+from components.common.data.store import Store
 from tests.e2e.conftest import BIN, Project, copy_project, s3_server
 from tests.e2e.faulty_proxy import FaultyProxy
 

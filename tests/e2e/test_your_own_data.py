@@ -13,8 +13,8 @@ import pytest
 import rasterio
 import yaml
 
-from components.common.modelfile import load_model
-from components.common.store import Store
+from components.common.data.store import Store
+from components.common.inference.modelfile import load_model
 from tests.e2e.conftest import TINY, Project, copy_project
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from components.common.data.store import Store
 from components.common.params import section
-from components.common.store import Store
 from components.train.config import TrainConfig
 from components.train.data import Crops
 from pipeline.bench import loader, rivals, tiles

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from components.common.entrypoints.kubeflow import PipelineRun, read_run
 from components.common.errors import ClusterError, TrackingError
-from components.common.launch import TRAINJOB
-from components.common.task import PipelineRun, read_run
+from components.common.kubernetes.launch import TRAINJOB
 from pipeline import lifetime
 from pipeline.lifetime import start, stop
 
@@ -59,7 +59,7 @@ def test_an_untracked_run_needs_no_mlflow(tmp_path, ended):
 
 
 def test_a_training_on_several_nodes_is_ended_before_its_workspace_is_emptied(tmp_path, ended, monkeypatch):
-    from components.common import cluster
+    from components.common.kubernetes import client as cluster
 
     seen = []
 
@@ -75,7 +75,7 @@ def test_a_training_on_several_nodes_is_ended_before_its_workspace_is_emptied(tm
 
 
 def test_a_trainjob_that_cannot_be_deleted_leaves_the_workspace_as_it_is(tmp_path, ended, monkeypatch):
-    from components.common import cluster
+    from components.common.kubernetes import client as cluster
 
     def forbidden(name):
         raise ClusterError("cannot delete")

@@ -19,7 +19,7 @@ STEPS = ("acquire", "check", "preprocess", "train", "evaluate", "export", "regis
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 SECTIONS = {
-    "data": "components.common.dataconfig.DataConfig",
+    "data": "components.common.data.config.DataConfig",
     "sample": "components.acquire.step.SampleConfig",
     "check": "components.check.step.CheckConfig",
     "preprocess": "components.preprocess.step.PreprocessConfig",
@@ -30,9 +30,10 @@ SECTIONS = {
     "export": "components.export.step.ExportConfig",
     "register": "components.register.step.RegisterConfig",
 }
+OUTPUTS = {out if isinstance(out, str) else next(iter(out)) for s in DVC["stages"].values() for out in s["outs"]}
 OPTIONAL = {
-    *("__init__", "dataconfig", "datasets", "door", "errors", "files", "outbox", "panels"),
-    *("params", "pool", "progress", "provenance", "tracking", "tracking_store"),
+    *("errors", "files", "params", "pool", "progress", "data/config", "data/datasets", "entrypoints/dvc"),
+    *("scoring/panels", "tracking/outbox", "tracking/provenance", "tracking/run", "tracking/store"),
 }
 """Modules of components/common that move, name and show results, but do not shape them in every step that has them."""
 
@@ -74,12 +75,19 @@ def test_every_line_of_the_params_file_has_a_comment():
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_stage_depends_on_the_code_that_its_step_imports_and_on_no_other(step):
-    reached = closure(Path(f"components/{step}/__main__.py"))
-    common = {p.stem for p in reached if p.parts[:2] == ("components", "common")}
-    own = {f"components/{step}"} | ({"model"} if any(p.parts[0] == "model" for p in reached) else set())
-    code = {d for d in DVC["stages"][step]["deps"] if d.endswith(".py") or d in ("model", f"components/{step}")}
-    assert code >= own | {f"components/common/{name}.py" for name in common - OPTIONAL}
-    assert code <= own | {f"components/common/{name}.py" for name in common}
+    reached = {str(path) for path in closure(Path(f"components/{step}/__main__.py"))}
+    used = {path for path in reached if path.startswith("components/common/") and not path.endswith("__init__.py")}
+    needed = used - {f"components/common/{name}.py" for name in OPTIONAL}
+    own = {f"components/{step}"} | ({"model"} if any(path.startswith("model/") for path in reached) else set())
+    code = {
+        dep for dep in DVC["stages"][step]["deps"] if dep.startswith(("components", "model")) and dep not in OUTPUTS
+    }
+    packages = {dep for dep in code if dep.startswith("components/common/") and not dep.endswith(".py")}
+    assert own <= code <= own | packages | used
+    assert needed <= code | {path for path in used if str(Path(path).parent) in packages}
+    for package in packages:
+        names = {f"{package}/{p.name}" for p in (ROOT / package).glob("*.py") if p.name != "__init__.py"}
+        assert 2 * len(names & used) > len(names), f"{step} uses less than half of {package}: name its modules"
 
 
 @pytest.mark.parametrize("step", STEPS)

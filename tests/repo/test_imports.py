@@ -12,21 +12,31 @@ MAY_IMPORT = {
     "components": {"components", "model"},
     "pipeline": {"pipeline", "components", "model"},
 }
-TRAINER = ("components/common/cluster.py", "components/common/trainjob.py")
+TRAINER = ("components/common/kubernetes/client.py", "components/common/kubernetes/trainjob.py")
 FENCED = {  # library -> the only places that may import it
     "kfp": ("pipeline/", "components/*/component.py"),
     "kfp_server_api": ("pipeline/submission/",),
-    "mlflow": ("components/common/tracking.py", "components/common/tracking_store.py", "components/register/"),
+    "mlflow": ("components/common/tracking/", "components/register/"),
     "dvc": ("components/acquire/remote.py",),
     "fsspec": ("components/acquire/remote.py",),
     **dict.fromkeys(("kubernetes", "kubeflow", "kubeflow_trainer_api"), TRAINER),
     "docker": ("pipeline/containers.py",),
     "typer": ("pipeline/",),
     "rasterio": (
-        *("components/common/rasters.py", "components/common/grids.py", "pipeline/bench/"),
-        *("components/acquire/", "components/check/", "components/preprocess/"),
+        *("components/common/readers/", "components/acquire/", "components/check/"),
+        *("components/preprocess/", "pipeline/bench/"),
     ),
 }
+PACKAGES = {  # package of components/common -> the packages that it may import; all may import the top level
+    "data": set(),
+    "readers": {"data"},
+    "inference": {"data"},
+    "scoring": {"inference", "data"},
+    "tracking": set(),
+    "entrypoints": set(),
+    "kubernetes": {"entrypoints"},
+}
+MOST_MODULES = 10
 BARE_GPU_MACHINE = {"torch", "timm", "numpy", "pyarrow", "yaml", "safetensors"}
 
 
@@ -44,6 +54,52 @@ def test_imports_point_down(path):
 def test_no_step_imports_another_step(path):
     steps = {name.split(".")[1] for name in imported(path) if name.startswith("components.")}
     assert steps <= {"common", path.parts[1]}, f"{path} imports {steps}: steps meet in files only"
+
+
+def common_package(name):
+    """Package of components/common that a module or file belongs to; "" for its top level, None for anything else."""
+    parts = name.removesuffix(".py").replace("/", ".").split(".")
+    if parts[:2] != ["components", "common"] or len(parts) < 3:
+        return None
+    return parts[2] if parts[2] in PACKAGES else ""
+
+
+def test_the_packages_of_common_are_the_documented_ones():
+    found = {path.name for path in (ROOT / "components/common").iterdir() if (path / "__init__.py").is_file()}
+    assert found == PACKAGES.keys()
+    documented = (ROOT / "docs/architecture.md").read_text()
+    assert all(f"`{name}`" in documented for name in PACKAGES)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_of_common_imports_only_packages_below_it(package):
+    for path in (ROOT / "components/common" / package).glob("*.py"):
+        used = {common_package(name) for name in imported(path.relative_to(ROOT))} - {None, "", package}
+        assert used <= PACKAGES[package], f"{path.name} imports {sorted(used - PACKAGES[package])}"
+
+
+def test_the_top_level_of_common_imports_no_package():
+    for path in (ROOT / "components/common").glob("*.py"):
+        used = {common_package(name) for name in imported(path.relative_to(ROOT))} - {None, ""}
+        assert not used, f"{path.name} imports {sorted(used)}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_of_common_has_at_most_ten_modules(package):
+    names = [path.name for path in (ROOT / "components/common" / package).glob("*.py") if path.name != "__init__.py"]
+    assert 0 < len(names) <= MOST_MODULES
+
+
+def test_no_module_is_part_of_an_import_cycle():
+    def reaches(path):
+        names = imported(path, at_import_time=True)
+        files = {Path(*name.split(".")).with_suffix(".py") for name in names}
+        return {file for file in files if (ROOT / file).is_file()}
+
+    graph = {path: reaches(path) - {path} for path in modules()}
+    while free := {path for path, used in graph.items() if not used & graph.keys()}:
+        graph = {path: used for path, used in graph.items() if path not in free}
+    assert not graph, f"these modules import each other: {sorted(map(str, graph))}"
 
 
 @pytest.mark.parametrize("path", modules(), ids=str)

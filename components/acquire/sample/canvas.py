@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.common import datasets
+from components.common.data import datasets
 
 DATASET = datasets.dataset("sample")
 GSD_M = DATASET.gsd_m

@@ -16,12 +16,12 @@ from components.acquire.sample.canvas import DATASET, GSD_M
 from components.acquire.sample.dsm import NODATA
 from components.acquire.sample.labels import coloured, eroded
 from components.acquire.sample.tile import make_scene
-from components.common import datasets
-from components.common.datasets import FileKind
+from components.common.data import datasets
+from components.common.data.datasets import FileKind
+from components.common.data.rawtree import RawTree, write_raw_tree
 from components.common.files import replacing
 from components.common.pool import cores, pooled
 from components.common.progress import track
-from components.common.rawtree import RawTree, write_raw_tree
 
 BYTES_PER_PX = 250
 """Memory that a process needs per pixel of its tile; all of them together may take half of the machine's."""

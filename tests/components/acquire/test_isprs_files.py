@@ -16,9 +16,9 @@ from components.acquire import intake, journal
 from components.acquire.isprs_files import collect
 from components.acquire.journal import JOURNAL
 from components.acquire.look import look
-from components.common import datasets
+from components.common.data import datasets
+from components.common.data.rawtree import RECORD, read_raw_tree
 from components.common.errors import DataError
-from components.common.rawtree import RECORD, read_raw_tree
 from tests.isprs_package import PALETTE, place, raster, scene, write_package, zipped
 
 POTSDAM, VAIHINGEN = datasets.dataset("potsdam"), datasets.dataset("vaihingen")

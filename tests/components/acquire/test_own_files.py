@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from components.acquire.own_files import collect_own
-from components.common import datasets
+from components.common.data import datasets
+from components.common.data.rawtree import RECORD, read_raw_tree
 from components.common.errors import DataError
-from components.common.rawtree import RECORD, read_raw_tree
 from tests.isprs_package import raster
 
 SAMPLE = datasets.dataset("sample")

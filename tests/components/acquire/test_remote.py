@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from components.acquire.remote import on_this_machine
 from components.acquire.step import SampleConfig, run
-from components.common.dataconfig import DataConfig
+from components.common.data.config import DataConfig
 from components.common.errors import DataError
 from tests.isprs_package import write_package
 

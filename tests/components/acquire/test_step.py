@@ -8,10 +8,10 @@ import yaml
 
 from components.acquire import step
 from components.acquire.step import SampleConfig, run
-from components.common import datasets
-from components.common.dataconfig import DataConfig
+from components.common.data import datasets
+from components.common.data.config import DataConfig
+from components.common.data.rawtree import RECORD, RawTree, read_raw_tree, write_raw_tree
 from components.common.errors import DataError, ParamsError
-from components.common.rawtree import RECORD, RawTree, read_raw_tree, write_raw_tree
 from tests.isprs_package import write_package
 
 SAMPLE = SampleConfig(seed=7, side_px=256)

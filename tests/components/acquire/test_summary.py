@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from components.acquire.summary import summary
-from components.common import datasets
-from components.common.datasets import KINDS
-from components.common.rawtree import RawTree
+from components.common.data import datasets
+from components.common.data.datasets import KINDS
+from components.common.data.rawtree import RawTree
 
 POTSDAM = datasets.dataset("potsdam")
 

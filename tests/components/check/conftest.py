@@ -20,7 +20,7 @@ from components.check.config import CheckConfig
 from components.check.report import Report
 from components.check.sources import open_source
 from components.check.step import examine
-from components.common import datasets
+from components.common.data import datasets
 from tests.isprs_package import write_package
 from tests.repo.import_graph import ROOT
 

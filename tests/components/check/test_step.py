@@ -10,10 +10,10 @@ from components.check.__main__ import main
 from components.check.findings import CODES
 from components.check.report import as_document
 from components.check.step import run
-from components.common import datasets
-from components.common.dataconfig import DataConfig
+from components.common.data import datasets
+from components.common.data.config import DataConfig
+from components.common.data.rawtree import RawTree, write_raw_tree
 from components.common.errors import DataError
-from components.common.rawtree import RawTree, write_raw_tree
 from tests.isprs_package import REAL_POTSDAM_TRAPS
 from tests.repo.import_graph import ROOT
 

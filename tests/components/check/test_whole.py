@@ -5,8 +5,8 @@ from rasterio import Affine
 
 from components.check.config import Subject
 from components.check.whole import class_shares, same_files
-from components.common import datasets
-from components.common.datasets import Split
+from components.common.data import datasets
+from components.common.data.datasets import Split
 
 LAYERS = ("{}_RGB.tif", "dsm_potsdam_0{}.tif", "{}_label.tif", "{}_label_noBoundary.tif")
 

@@ -12,7 +12,7 @@ import pytest
 
 from components.common.errors import DataError
 from components.common.pool import cores, pooled
-from components.common.rasters import read_raster
+from components.common.readers.rasters import read_raster
 
 read_dsm = functools.partial(read_raster, bands=1, dtypes=("float32",))
 
@@ -63,7 +63,7 @@ def at_work(tmp_path):
     """A process with one worker at work on a minute-long job and one idle, in a group of its own as on a terminal."""
     (tmp_path / "work.py").write_text(
         "import signal, sys, time\n"
-        "from components.common.door import exit_code\n"
+        "from components.common.entrypoints.dvc import exit_code\n"
         "from components.common.pool import cores, pooled\n"
         "def work():\n"
         "    for n, _ in enumerate(pooled(time.sleep, [0, 0, 60], 2)):\n"

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from components.common import datasets
-from components.common.modelfile import ModelFacts
-from components.common.store import Heights, Manifest, Store, Tile, TileEntry, write_manifest, write_tile
+from components.common.data import datasets
+from components.common.data.store import Heights, Manifest, Store, Tile, TileEntry, write_manifest, write_tile
+from components.common.inference.modelfile import ModelFacts
 from model import MoBaNetConfig
 
 SIDE_PX = 40

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from components.common.metrics import as_json
+from components.common.scoring.metrics import as_json
 from components.evaluate.record import comparable_metrics, evaluation
 from components.evaluate.step import EvaluateConfig, run
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from components.common.store import Store
+from components.common.data.store import Store
 from components.evaluate import report
 from components.evaluate.step import EvaluateConfig, run
 

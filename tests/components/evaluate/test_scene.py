@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from components.common.metrics import confusion
-from components.common.store import Store
-from components.common.windows import Windows
+from components.common.data.store import Store
+from components.common.inference.windows import Windows
+from components.common.scoring.metrics import confusion
 from components.evaluate.scene import gate_map, look_at
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from components.common.errors import ParamsError, StoreError, WeightsError
-from components.common.modelfile import save_model
+from components.common.inference.modelfile import save_model
 from components.evaluate import outputs, step
 from components.evaluate.step import EvaluateConfig, run
 from model import MoBaNet, MoBaNetConfig

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from components.common.balance import balance
-from components.common.metrics import scores
-from components.common.store import Store
+from components.common.data.store import Store
+from components.common.scoring.balance import balance
+from components.common.scoring.metrics import scores
 from components.evaluate import words
 
 CLASSES, IN_MEANS = ("road", "low_vegetation"), (True, True)

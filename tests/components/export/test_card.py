@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from components.common.store import Heights
+from components.common.data.store import Heights
 from components.export import card
 from components.export.parity import CaseResult, Parity
 

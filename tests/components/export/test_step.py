@@ -15,8 +15,8 @@ from safetensors import safe_open
 
 from components.common.errors import DataError
 from components.common.files import digest
-from components.common.metrics import as_json
-from components.common.modelfile import load_model
+from components.common.inference.modelfile import load_model
+from components.common.scoring.metrics import as_json
 from components.export import graph
 from components.export.parity import ParityError
 from components.export.step import ExportConfig, read_evaluation, run
@@ -98,7 +98,7 @@ def test_the_graph_does_not_tell_where_it_was_made(package) -> None:
 
 def test_packaging_a_package_again_gives_the_same_model(package, trained, tmp_path) -> None:
     network, facts = load_model(package / "model.safetensors")
-    from components.common.modelfile import save_model
+    from components.common.inference.modelfile import save_model
 
     save_model(tmp_path / "again.safetensors", network, facts)
     assert digest(tmp_path / "again.safetensors") == digest(package / "model.safetensors")

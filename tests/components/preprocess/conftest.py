@@ -9,8 +9,8 @@ import rasterio
 from rasterio import Affine
 from rasterio.errors import NotGeoreferencedWarning
 
-from components.common.datasets import KINDS, dataset, split
-from components.common.rawtree import RawTree, write_raw_tree
+from components.common.data.datasets import KINDS, dataset, split
+from components.common.data.rawtree import RawTree, write_raw_tree
 from components.preprocess.heights import HeightsConfig
 from components.preprocess.step import PreprocessConfig
 

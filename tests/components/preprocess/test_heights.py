@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.common.datasets import dataset
+from components.common.data.datasets import dataset
+from components.common.data.heights import histogram
 from components.common.errors import ParamsError
-from components.common.heights import histogram
 from components.common.params import from_mapping
 from components.preprocess.heights import HeightsConfig, as_recorded
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from components.common.datasets import ImageInfo
-from components.common.rasters import open_raster
+from components.common.data.datasets import ImageInfo
+from components.common.readers.rasters import open_raster
 from components.preprocess.image import DTYPES, image_rows
 from tests.components.preprocess.conftest import write_tiff
 

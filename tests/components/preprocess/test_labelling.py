@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from components.common.datasets import IGNORE
+from components.common.data.datasets import IGNORE
 from components.preprocess.labelling import class_counts, eroded
 
 

@@ -6,7 +6,7 @@ from rasterio import Affine
 from rasterio.warp import transform
 
 from components.common.errors import DataError
-from components.common.rasters import Grid, open_raster, parse_crs
+from components.common.readers.rasters import Grid, open_raster, parse_crs
 from components.preprocess import layers
 from components.preprocess.layers import Layer, bands_of, fit
 from tests.components.preprocess.conftest import write_tiff

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from rasterio import Affine
 
-from components.common import datasets
-from components.common.datasets import IGNORE, ClassInfo, Dataset, DsmInfo, ImageInfo
+from components.common.data import datasets
+from components.common.data.datasets import IGNORE, ClassInfo, Dataset, DsmInfo, ImageInfo
+from components.common.data.store import Store
 from components.common.errors import DataError
-from components.common.store import Store
 from components.preprocess.labelling import eroded
 from components.preprocess.step import run
 from tests.components.preprocess.conftest import write_tiff

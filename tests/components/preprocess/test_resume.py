@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.common.datasets import dataset, split
+from components.common.data.datasets import dataset, split
+from components.common.data.store import Store
 from components.common.errors import DataError
-from components.common.store import Store
 from components.preprocess.step import run as preprocess
 from components.preprocess.step import run_shard
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from components.common.datasets import dataset, split
+from components.common.data.datasets import dataset, split
+from components.common.data.store import MANIFEST, Store
 from components.common.errors import DataError, ParamsError
 from components.common.params import from_mapping, section
-from components.common.store import MANIFEST, Store
 from components.preprocess.step import PreprocessConfig
 from components.preprocess.step import run as preprocess
 

@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 
-from components.common.store import Tile, map_tile, write_tile
+from components.common.data.store import Tile, map_tile, write_tile
 from components.preprocess.tilefile import new_tile
 
 

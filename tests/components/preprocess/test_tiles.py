@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from rasterio import Affine
 
-from components.common.datasets import IGNORE, dataset
+from components.common.data.datasets import IGNORE, dataset
+from components.common.data.heights import scaled
+from components.common.data.labels import decode, legend_of
+from components.common.data.rawtree import read_raw_tree
+from components.common.data.store import map_tile
 from components.common.errors import DataError
-from components.common.heights import scaled
-from components.common.labels import decode, legend_of
-from components.common.rawtree import read_raw_tree
-from components.common.store import map_tile
 from components.preprocess.heights import as_recorded
 from components.preprocess.tiles import TileJob, build_tile
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from components.common.errors import DataError, TrackingError
-from components.common.tracking import open_run
+from components.common.tracking.run import open_run
 from components.register.step import RegisterConfig, run
 from model.inputs import normalise
 

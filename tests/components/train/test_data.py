@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from components.common.data.store import Store, Tile, write_manifest, write_tile
 from components.common.errors import DataError, ParamsError, StoreError
-from components.common.store import Store, Tile, write_manifest, write_tile
 from components.train import data
 from components.train.data import Crops, batches
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from components.common.data.store import Store
 from components.common.errors import ParamsError
-from components.common.store import Store
-from components.common.windows import Windows
+from components.common.inference.windows import Windows
 from components.train import watch
 from components.train.data import Crops, batches
 from components.train.distributed import alone, open_ranks

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from components.common.windows import Windows
+from components.common.inference.windows import Windows
 from components.train.data import Batch
 from components.train.inputs import Inputs, make_inputs, one_ahead
 

@@ -9,9 +9,9 @@ import signal
 import pytest
 import torch
 
+from components.common.data.store import Store
 from components.common.errors import ParamsError, StoreError
-from components.common.modelfile import load_model
-from components.common.store import Store
+from components.common.inference.modelfile import load_model
 from components.train import loop, validation
 from components.train.step import run
 

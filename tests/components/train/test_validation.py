@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from components.common.store import Store
-from components.common.windows import Windows
+from components.common.data.store import Store
+from components.common.inference.windows import Windows
 from components.train.distributed import alone
 from components.train.validation import pictures, selected_step, steps_in_play, validate
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from components.common.store import Store
-from components.common.windows import Windows
+from components.common.data.store import Store
+from components.common.inference.windows import Windows
 from components.train.config import ValidationConfig
 from components.train.distributed import alone
 from components.train.validation import validate

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from components.common.store import Store
-from components.common.windows import Windows
+from components.common.data.store import Store
+from components.common.inference.windows import Windows
 from pipeline.ablation.gates import gate_figures
 
 CPU = torch.device("cpu")

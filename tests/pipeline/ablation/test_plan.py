@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from components.common.data.store import Store, write_manifest
 from components.common.errors import DataError
-from components.common.store import Store, write_manifest
 from pipeline.ablation.plan import plan as make_plan
 from pipeline.ablation.plan import run_study
 

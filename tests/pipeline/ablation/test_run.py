@@ -6,7 +6,7 @@ import json
 import pytest
 from torch.optim import AdamW
 
-from components.common.modelfile import load_model
+from components.common.inference.modelfile import load_model
 from pipeline.ablation import run as ablation_run
 from pipeline.ablation.run import run_jobs, state
 

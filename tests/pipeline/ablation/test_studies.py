@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from components.common.data.store import Store
 from components.common.errors import ParamsError
-from components.common.store import Store
 from pipeline.ablation.studies import BUILT_IN, jobs, read_study
 from tests.pipeline.ablation.conftest import ROOT
 

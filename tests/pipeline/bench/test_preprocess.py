@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import yaml
 
-from components.common.datasets import Split
+from components.common.data.datasets import Split
+from components.common.data.store import Store
 from components.common.errors import DataError
 from components.common.params import section
-from components.common.rasters import read_raster
-from components.common.store import Store
+from components.common.readers.rasters import read_raster
 from components.preprocess.step import PreprocessConfig, make_store
 from pipeline.bench import preprocess
 from pipeline.bench.city import make, raw_tree

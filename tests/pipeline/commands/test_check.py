@@ -8,8 +8,8 @@ import jsonschema
 import pytest
 import typer
 
-from components.common.datasets import split
-from components.common.door import exit_code
+from components.common.data.datasets import split
+from components.common.entrypoints.dvc import exit_code
 from pipeline.commands.check import check
 from tests.isprs_package import write_package
 from tests.repo.import_graph import ROOT

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from components.common import datasets
-from components.common.rawtree import RECORD, read_raw_tree
+from components.common.data import datasets
+from components.common.data.rawtree import RECORD, read_raw_tree
 from tests.isprs_package import write_package, zipped
 from tests.repo.import_graph import ROOT
 

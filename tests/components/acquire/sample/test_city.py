@@ -9,8 +9,8 @@ import rasterio
 from components.acquire.sample.city import TileJob, write_city, write_tile
 from components.acquire.sample.labels import boundary, coloured
 from components.acquire.sample.tile import make_scene
-from components.common import datasets
-from components.common.rawtree import read_raw_tree
+from components.common.data import datasets
+from components.common.data.rawtree import read_raw_tree
 
 POTSDAM = datasets.dataset("sample")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from components.acquire.sample.labels import boundary, coloured, eroded
-from components.common import datasets
+from components.common.data import datasets
 
 
 def test_exactly_the_pixels_within_three_pixels_of_another_class_are_ignored() -> None:

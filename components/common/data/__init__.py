@@ -1,0 +1,1 @@
+"""What the data are: data sets, splits, classes, raw tiles and stores."""

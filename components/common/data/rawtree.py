@@ -1,0 +1,62 @@
+"""Raw tiles as acquire leaves them: files below one folder, and `dataset.json`, which says what they are.
+
+The contract between acquire, which writes it, and check and preprocess, which read nothing else of the data set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+from components.common.data.datasets import KINDS, Dataset, FileKind, dataset_from
+from components.common.errors import DataError, ParamsError
+from components.common.files import write_json
+
+RECORD = "dataset.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RawTree:
+    """Which tiles there are, and where."""
+
+    folder: Path
+    source: str  # sample | isprs | folder
+    dataset: Dataset
+    tiles: Mapping[str, Mapping[FileKind, str]]  # tile id -> kind -> path below the folder; absent: was not found
+
+    def file(self, tile: str, kind: FileKind) -> Path | None:
+        """A raw file; None where there is none."""
+        place = self.tiles.get(tile, {}).get(kind)
+        return None if place is None else self.folder / place
+
+
+def write_raw_tree(tree: RawTree) -> None:
+    """Write `dataset.json`, atomically; it comes last, so a folder without one is incomplete."""
+    tiles = {tile: dict(files) for tile, files in tree.tiles.items()}
+    write_json(tree.folder / RECORD, {"source": tree.source, "dataset": asdict(tree.dataset), "tiles": tiles})
+
+
+def read_raw_tree(folder: Path) -> RawTree:
+    """What acquire wrote.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    path = folder / RECORD
+    try:
+        content = json.loads(path.read_text())
+        tiles = {str(tile): _checked(files) for tile, files in content["tiles"].items()}
+        return RawTree(folder, str(content["source"]), dataset_from(content["dataset"]), tiles)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; run the acquire step first") from None
+    except (ValueError, KeyError, TypeError, AttributeError, ParamsError) as error:
+        raise DataError(f"{path}: damaged ({error}); run the acquire step again") from None
+
+
+def _checked(files: Mapping[FileKind, str]) -> dict[FileKind, str]:
+    for kind, place in files.items():
+        if kind not in KINDS or PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
+            raise ValueError(f"{kind}: {place!r} is no path below the folder")
+    return dict(files)

@@ -1,0 +1,201 @@
+"""The store: whole tiles as Arrow files that are mapped into memory, and a manifest that says what they are.
+
+One file per tile, one uncompressed record batch, one row per image row:
+    image   [W, bands] uint8     band order as in the manifest
+    dsm     [W] float32          heights, scaled as the manifest says; NaN = not measured
+    label   [W] uint8            classes 0..K-1, 255 = ignore (full ground truth)
+    eroded  [W] uint8            the same without object boundaries (255 there)
+A single batch is contiguous, so a column is one NumPy view `[H, W, ...]` onto the page cache: cutting a crop out of it
+copies the crop alone, and any number of processes share the same pages.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from components.common.data.datasets import Subset
+from components.common.errors import StoreError
+from components.common.files import digest, replacing
+
+FORMAT = 2
+"""Raised whenever a reader of this version could misread a store of an earlier one."""
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Pixels of one tile, all on one grid. From a store these are views onto mapped memory: do not write to them."""
+
+    image_HWC: npt.NDArray[np.uint8]
+    dsm_HW: npt.NDArray[np.float32]  # NaN = not measured
+    label_HW: npt.NDArray[np.uint8]  # full ground truth, 255 = ignore
+    eroded_HW: npt.NDArray[np.uint8]  # boundaries ignored too
+
+    def __post_init__(self) -> None:
+        shapes = {"image": self.image_HWC.shape[:2], "DSM": self.dsm_HW.shape, "label": self.label_HW.shape}
+        if len({*shapes.values(), self.eroded_HW.shape}) != 1:
+            raise StoreError(f"the layers of a tile differ in size: {shapes}, eroded label {self.eroded_HW.shape}")
+
+
+@dataclass(frozen=True, slots=True)
+class Heights:
+    """How heights become the network's DSM: `(metres - offset_m) / scale_m`, limited to `clip`.
+
+    `method` says what the metres are: `training-range` absolute heights, offset and scale taken from the training
+    tiles; `above-ground` heights above the local ground, which `ground_radius_m` defines; `per-tile` absolute heights,
+    offset and scale of each tile its own (as the released code does; kept for comparison). With a DSM that is relative
+    to the ground, as normalised ones are, metres are taken as they are.
+    """
+
+    method: str
+    offset_m: float | None  # None: each tile its own
+    scale_m: float | None
+    ground_radius_m: float | None  # None: the method looks for no ground
+    percentiles: tuple[float, float] | None  # per-tile: heights of the tile that become 0.0 and 1.0, percent
+    clip: tuple[float, float]
+    relative_to: Literal["datum", "ground"]  # what the heights of the DSM files are relative to
+
+
+@dataclass(frozen=True, slots=True)
+class TileEntry:
+    """What the manifest says of one tile."""
+
+    id: str  # "2_10"; Vaihingen: "11"
+    subset: Subset
+    file: str  # below the store
+    height_px: int
+    width_px: int
+    crs: str
+    transform: tuple[float, ...]  # a, b, c, d, e, f of the affine pixel -> map transform, metres
+    class_px: tuple[int, ...]  # pixels per class in the full label
+    ignored_px: int
+    snapped_px: int  # label pixels whose colour was not exactly a palette colour
+    unknown_px: int  # label pixels whose colour no threshold could place; ignored
+    dsm_missing_share: float  # 0..1, not measured
+    notes: tuple[str, ...]  # what had to be mended: padded, warped, ignored
+    sources: dict[str, str]  # raw file -> sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a store is: enough to train, evaluate and repeat, and to tell one data version from another."""
+
+    dataset: str
+    source: str  # acquire's source: sample | isprs | folder
+    split: str
+    classes: tuple[str, ...]
+    in_means: tuple[bool, ...]  # which classes count in mIoU and mF1
+    palette: tuple[tuple[int, int, int], ...]
+    bands: tuple[str, ...]
+    image_range: tuple[float, float]  # pixel values of the files that became 0 and 255
+    image_mean: tuple[float, ...]  # per band, of the image / 255
+    image_std: tuple[float, ...]
+    gsd_m: float
+    heights: Heights
+    acknowledgement: str
+    tool_version: str
+    tiles: tuple[TileEntry, ...]
+
+    def subset(self, subset: Subset) -> tuple[TileEntry, ...]:
+        """The tiles of one subset, in the manifest's order."""
+        return tuple(tile for tile in self.tiles if tile.subset == subset)
+
+
+SCHEMA_FIELDS = ("image", "dsm", "label", "eroded")
+
+
+def write_tile(path: Path, tile: Tile) -> None:
+    """Write one tile atomically."""
+    layers = (tile.image_HWC, tile.dsm_HW, tile.label_HW, tile.eroded_HW)
+    columns = [pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(layer)) for layer in layers]
+    batch = pa.record_batch(columns, names=SCHEMA_FIELDS)
+    with replacing(path) as draft, pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def map_tile(path: Path) -> Tile:
+    """Map one tile into memory; nothing is read until it is looked at.
+
+    Raises:
+        StoreError: the file is missing, truncated, or not of this format.
+    """
+    try:
+        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        image, dsm, label, eroded = (batch.column(name).to_numpy_ndarray() for name in SCHEMA_FIELDS)
+        return Tile(image, dsm, label, eroded)
+    except FileNotFoundError:
+        raise StoreError(f"{path}: no such tile in the store; run the preprocess step again") from None
+    except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(f"{path}: not a readable tile ({reason}); run the preprocess step again") from None
+
+
+def write_manifest(store: Path, manifest: Manifest) -> None:
+    """Write the manifest; it comes last, so a store without one is incomplete."""
+    with replacing(store / MANIFEST) as draft:
+        draft.write_text(json.dumps({"format": FORMAT} | asdict(manifest), indent=1, sort_keys=True) + "\n")
+
+
+class Store:
+    """A store, read. Tiles are mapped on first use and kept."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a store.
+
+        Raises:
+            StoreError: there is none, it is incomplete, or another version wrote it.
+        """
+        self.path = path
+        self.manifest = read_manifest(path)
+        self.data_md5 = digest(path / MANIFEST, "md5")
+        """The data version: the manifest names every source file by sha256 and every setting that shaped the store."""
+        self._mapped: dict[str, Tile] = {}
+
+    def __getitem__(self, entry: TileEntry) -> Tile:
+        """The pixels of one tile, as views."""
+        if entry.id not in self._mapped:
+            tile = map_tile(self.path / entry.file)
+            if tile.label_HW.shape != (entry.height_px, entry.width_px):
+                raise StoreError(
+                    f"{self.path / entry.file}: not the size of the manifest; run the preprocess step again"
+                )
+            self._mapped[entry.id] = tile
+        return self._mapped[entry.id]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: it maps the tiles there, instead of getting their pixels."""
+        return self.__dict__ | {"_mapped": {}}
+
+
+def read_manifest(store: Path) -> Manifest:
+    """The manifest of a store.
+
+    Raises:
+        StoreError: it is missing, damaged, or of another format.
+    """
+    path = store / MANIFEST
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        if content.pop("format") != FORMAT:
+            raise StoreError(
+                f"{path}: written by {content.get('tool_version')} in another format; run preprocess again"
+            )
+        heights = Heights(**{k: _frozen(v) for k, v in content.pop("heights").items()})
+        tiles = tuple(TileEntry(**{k: _frozen(v) for k, v in tile.items()}) for tile in content.pop("tiles"))
+        return Manifest(**{k: _frozen(v) for k, v in content.items()}, heights=heights, tiles=tiles)
+    except FileNotFoundError:
+        raise StoreError(f"{path}: no such file; run the preprocess step first") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: damaged ({error}); run the preprocess step again") from None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

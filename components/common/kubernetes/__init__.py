@@ -1,0 +1,1 @@
+"""The cluster and training on several nodes; no other package knows Kubernetes."""

@@ -1,0 +1,1 @@
+"""From confusion matrices to figures."""

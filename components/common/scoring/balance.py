@@ -1,0 +1,127 @@
+"""How well a network uses both sensors, and which of its checkpoints is the best balanced one.
+
+In: `v`, the mIoU (percent points) of one checkpoint on the same tiles with both sensors, with the DSM missing and with
+the image missing; a missing sensor is filled with 0 after normalisation. Out: `Balance`. Needs NumPy only.
+Sources: E(p) and average: EMM (arXiv 2503.18445); last-1: SGMA (arXiv 2603.02505); Shapley contributions:
+BalanceBenchmark (arXiv 2502.10816).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from components.common.scoring import metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Balance of one checkpoint. mIoU figures in percent points; retention and imbalance are ratios."""
+
+    both: float  # v(RD): image and DSM
+    rgb: float  # v(R): image only
+    dsm: float  # v(D): DSM only
+    majority: float  # v0: mIoU of always answering the commonest class
+    failure_probability: float  # p, 0..1
+    expected_miou: float  # E(p): each sensor fails with probability p, at least one is left
+    average: float  # of the three v
+    last_1: float  # the worse of the two single sensors
+    retention_rgb: float  # share of v(RD) kept without the DSM; NaN: v(RD) is 0
+    retention_dsm: float  # share of v(RD) kept without the image
+    shapley_rgb: float  # points above v0 that the image earns; may be negative
+    shapley_dsm: float  # points above v0 that the DSM earns; both sum to v(RD) - v0
+    imbalance: float  # 0: both earn alike, 1: one earns all, above 1: one does harm; NaN: nothing was earned
+    fusion_gain: float  # v(RD) above the better single sensor
+
+
+def balance(v_both: float, v_rgb: float, v_dsm: float, v_majority: float, p: float) -> Balance:
+    """Every balance figure of one checkpoint.
+
+    Args:
+        v_both: mIoU with both sensors, percent points.
+        v_rgb: mIoU with the DSM missing.
+        v_dsm: mIoU with the image missing.
+        v_majority: mIoU of always answering the commonest class, see `majority_miou`.
+        p: probability that a sensor fails, 0 <= p < 1.
+    """
+    shapley_rgb = (v_rgb - v_majority + v_both - v_dsm) / 2
+    shapley_dsm = (v_dsm - v_majority + v_both - v_rgb) / 2
+    earned = shapley_rgb + shapley_dsm
+    return Balance(
+        both=v_both,
+        rgb=v_rgb,
+        dsm=v_dsm,
+        majority=v_majority,
+        failure_probability=p,
+        expected_miou=((1 - p) ** 2 * v_both + p * (1 - p) * (v_rgb + v_dsm)) / (1 - p**2),
+        average=(v_both + v_rgb + v_dsm) / 3,
+        last_1=min(v_rgb, v_dsm),
+        retention_rgb=v_rgb / v_both if v_both > 0 else math.nan,
+        retention_dsm=v_dsm / v_both if v_both > 0 else math.nan,
+        shapley_rgb=shapley_rgb,
+        shapley_dsm=shapley_dsm,
+        imbalance=abs(shapley_rgb - shapley_dsm) / earned if earned > 0 else math.nan,
+        fusion_gain=v_both - max(v_rgb, v_dsm),
+    )
+
+
+def majority_miou(confusion_KK: npt.NDArray[np.int64], in_means: Sequence[bool]) -> float:
+    """`v0`: the mIoU of always answering the commonest class of the truth, percent points.
+
+    Args:
+        confusion_KK: pixel counts, rows are the truth; the prediction does not matter.
+        in_means: which classes count in the mean.
+    """
+    truth_K = confusion_KK.sum(axis=1)
+    always_KK = np.zeros_like(confusion_KK)
+    always_KK[:, int(np.argmax(truth_K))] = truth_K
+    return metrics.scores(always_KK, [str(k) for k in range(len(truth_K))], in_means).miou
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One checkpoint, as validation saw it; `dataclasses.asdict` makes JSON of it. A list of them is all the state."""
+
+    step: int
+    fused_miou: float  # v(RD), percent points; of a single-modality network, its v
+    expected_miou: float  # E(p), percent points; of a single-modality network, its v again
+
+
+def select(candidates: Sequence[Candidate], guard: float) -> Candidate:
+    """The best balanced checkpoint: the highest E(p) among those whose v(RD) is within `guard` of the best v(RD).
+
+    Of equal ones the higher v(RD), then the earlier one.
+
+    Args:
+        candidates: every checkpoint validated so far, in any order; at least one.
+        guard: percent points, >= 0.
+    """
+    floor = max(c.fused_miou for c in candidates) - guard
+    return max((c for c in candidates if c.fused_miou >= floor), key=lambda c: (c.expected_miou, c.fused_miou, -c.step))
+
+
+def contenders(candidates: Sequence[Candidate], guard: float) -> tuple[Candidate, ...]:
+    """The checkpoints worth keeping on disk: those that `select` answers now or may answer after later checkpoints.
+
+    The choice can fall back on an earlier checkpoint when a later one lifts the best v(RD), so the chosen one alone is
+    not enough. A checkpoint can be dropped for good when it is out of the guard, or when another is at least as good in
+    both figures.
+
+    Args:
+        candidates: every checkpoint validated so far, or the contenders of earlier ones and the new one; at least one.
+        guard: percent points, >= 0.
+
+    Returns:
+        In the order of v(RD), highest first; E(p) rises along it.
+    """
+    floor = max(c.fused_miou for c in candidates) - guard
+    ranked = sorted(candidates, key=lambda c: (-c.fused_miou, -c.expected_miou, c.step))
+    kept: list[Candidate] = []
+    for candidate in ranked:
+        if candidate.fused_miou >= floor and (not kept or candidate.expected_miou > kept[-1].expected_miou):
+            kept.append(candidate)
+    return tuple(kept)

@@ -1,0 +1,135 @@
+"""Class maps in, scores out: the confusion matrix, and OA, IoU, F1, precision and recall made of it.
+
+Every score is in percent points, 0..100. A class that neither the truth nor the prediction holds has no score: NaN,
+left out of the means, `null` in JSON. Letters: H rows, W columns, K classes. Needs NumPy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from components.common.data.datasets import IGNORE
+
+CHUNK_PX = 1 << 20
+"""Pixels that are counted at once: counting takes some 40 bytes each, and a tile may have 36 million."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """Scores of one class, percent points; NaN where the class occurs neither in truth nor in prediction."""
+
+    iou: float
+    f1: float
+    precision: float  # NaN: never predicted
+    recall: float  # NaN: not in the truth
+    pixels: int  # of the truth
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of one confusion matrix, percent points."""
+
+    oa: float  # share of right pixels, every class counted
+    miou: float  # mean over the classes that count in means (ISPRS: all but clutter)
+    mf1: float
+    miou_all: float  # mean over every class
+    mf1_all: float
+    worst_class: str | None  # lowest IoU among the classes that count in means; None: no such class occurs
+    per_class: dict[str, ClassScores]  # in label order
+
+
+def confusion(
+    truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.integer[Any]], num_classes: int
+) -> npt.NDArray[np.int64]:
+    """Count pixels by true and predicted class.
+
+    Args:
+        truth: class values 0..K-1 of any shape; 255 is not counted.
+        predicted: class values 0..K-1 of the same shape.
+        num_classes: K.
+
+    Returns:
+        `[K, K]` counts, rows are the truth, columns the prediction. Matrices of parts add up to that of the whole.
+
+    Raises:
+        ValueError: the shapes differ, or a counted value is not below K.
+    """
+    if truth.shape != predicted.shape:
+        raise ValueError(f"truth is {truth.shape}, prediction {predicted.shape}")
+    total_KK = np.zeros((num_classes, num_classes), np.int64)
+    for start in range(0, truth.size, CHUNK_PX):
+        part = slice(start, start + CHUNK_PX)
+        total_KK += _count(truth.reshape(-1)[part], predicted.reshape(-1)[part], num_classes)
+    return total_KK
+
+
+def _count(
+    truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.integer[Any]], num_classes: int
+) -> npt.NDArray[np.int64]:
+    counted = truth != IGNORE
+    rows, columns = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
+    if rows.size and (max(rows.max(), columns.max()) >= num_classes or columns.min() < 0):
+        raise ValueError(f"class {max(rows.max(), columns.max())} in a map of {num_classes} classes")
+    return np.bincount(rows * num_classes + columns, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def scores(confusion_KK: npt.NDArray[np.int64], classes: Sequence[str], in_means: Sequence[bool]) -> Scores:
+    """All scores of a confusion matrix (rows truth).
+
+    Args:
+        confusion_KK: pixel counts.
+        classes: K names in label order.
+        in_means: which of them count in `miou` and `mf1`.
+    """
+    hits_K = np.diag(confusion_KK).astype(float)
+    truth_K, predicted_K = confusion_KK.sum(axis=1), confusion_KK.sum(axis=0)
+    iou_K = percent(hits_K, truth_K + predicted_K - hits_K)
+    f1_K = percent(2 * hits_K, truth_K + predicted_K)
+    precision_K, recall_K = percent(hits_K, predicted_K), percent(hits_K, truth_K)
+    counted = np.asarray(in_means, bool) & ~np.isnan(iou_K)
+    worst = classes[int(np.argmin(np.where(counted, iou_K, np.inf)))] if counted.any() else None
+    return Scores(
+        oa=float(percent(hits_K.sum(), truth_K.sum())),
+        miou=mean(iou_K[counted]),
+        mf1=mean(f1_K[counted]),
+        miou_all=mean(iou_K),
+        mf1_all=mean(f1_K),
+        worst_class=worst,
+        per_class={
+            name: ClassScores(float(iou), float(f1), float(precision), float(recall), int(pixels))
+            for name, iou, f1, precision, recall, pixels in zip(
+                classes, iou_K, f1_K, precision_K, recall_K, truth_K, strict=True
+            )
+        },
+    )
+
+
+def percent(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """`100 part / whole`, NaN where the whole is 0."""
+    part, whole = np.asarray(part, float), np.asarray(whole, float)
+    return np.divide(100.0 * part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+
+
+def mean(values: npt.NDArray[np.float64]) -> float:
+    """Mean of the values that are not NaN; NaN when none is left."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
+
+
+def as_json(record: object, digits: int = 4) -> Any:
+    """A record of scores or of balance as JSON content: dataclasses become objects, NaN null, floats are rounded."""
+    if is_dataclass(record) and not isinstance(record, type):
+        return as_json(asdict(record), digits)
+    if isinstance(record, Mapping):
+        return {key: as_json(value, digits) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [as_json(value, digits) for value in record]
+    if isinstance(record, float):
+        return round(record, digits) if math.isfinite(record) else None
+    return record

@@ -1,0 +1,212 @@
+"""Runs in MLflow: what a step did, with which parameters, how well.
+
+In: parameters, metrics per step, pictures, files. Out: a run in the store that `MLFLOW_TRACKING_URI` names, or else in
+`mlflow.db` and `mlruns/` of the current folder, which is where a plain `mlflow ui` looks.
+MLflow is imported when a run is opened, so a machine that trains with `runtime.tracking: none` need not have it.
+In a group of processes only rank 0 opens a run; the others pass the backend `none`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from components.common.errors import TrackingError, reason
+from components.common.params import dotted
+from components.common.tracking.outbox import Outbox, Point
+from components.common.tracking.store import address, connect, environment, experiment_id, is_known
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+Backend = Literal["mlflow", "none"]
+
+RUN_ID = "MLFLOW_RUN_ID"
+"""Environment variable with the run that a pipeline has opened for its steps; it is joined, not copied."""
+
+
+class Run:
+    """A run that is not tracked: takes everything and keeps nothing."""
+
+    id: str | None = None
+    """Name of the run in its store; None when nothing is tracked."""
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Record parameters. Nested mappings become dotted keys; a key that the run has already keeps its value."""
+
+    def metrics(self, values: Mapping[str, float | None], step: int, *, once: bool = False) -> None:
+        """Record numbers at a step; None, NaN and infinite ones are left out.
+
+        With `once`, so are those that the run has at this step or a later one: an interrupted training got further
+        than its checkpoint, and goes on from there.
+        """
+
+    def image(self, name: str, image_HWC: npt.NDArray[np.uint8], step: int) -> None:
+        """Record a picture, RGB 0..255, at a step; the same name at several steps becomes a slider."""
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Record a file, or everything below a folder, under `folder` of the run."""
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        """Set tags; an older value of a tag is replaced."""
+
+
+class _MlflowRun(Run):
+    """A run in MLflow. Once it is open, a store that goes away costs nothing but time: what it missed is sent later."""
+
+    id: str
+
+    def __init__(self, run_id: str) -> None:
+        self.id = run_id
+        self._outbox = Outbox("MLflow", self._send_points, self._last_step)
+
+    @functools.cached_property
+    def _client(self) -> MlflowClient:
+        """Made when first used: with a database as store, that is contact."""
+        import mlflow
+
+        return mlflow.MlflowClient()
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        flat = {key: str(value) for key, value in dotted(values)}
+        self._outbox.put_call("parameters", lambda: self._send_params(flat))
+
+    def _send_params(self, flat: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        known = self._client.get_run(self.id).data.params
+        for key in flat.keys() & known.keys():
+            if known[key] != flat[key]:
+                log.warning("MLflow keeps %s = %s of the run's start; it is %s now", key, known[key], flat[key])
+        new = [Param(key, value) for key, value in flat.items() if key not in known]
+        self._client.log_batch(self.id, params=new)
+
+    def metrics(self, values: Mapping[str, float | None], step: int, *, once: bool = False) -> None:
+        now_ms = int(time.time() * 1000)
+        finite = {key: float(v) for key, v in values.items() if v is not None and math.isfinite(v)}
+        self._outbox.put_points([Point(key, value, now_ms, step, once) for key, value in finite.items()])
+
+    def _send_points(self, points: Sequence[Point]) -> None:
+        from mlflow.entities import Metric
+
+        self._client.log_batch(self.id, metrics=[Metric(p.metric, p.value, p.time_ms, p.step) for p in points])
+
+    def _last_step(self, metric: str) -> int:
+        history = self._client.get_metric_history(self.id, metric)
+        return max((point.step for point in history), default=-1)
+
+    def image(self, name: str, image_HWC: npt.NDArray[np.uint8], step: int) -> None:
+        self._outbox.put_call(
+            f"picture {name}", lambda: self._client.log_image(self.id, image_HWC, key=name, step=step)
+        )
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        method = "log_artifacts" if path.is_dir() else "log_artifact"
+        self._outbox.put_call(str(path), lambda: getattr(self._client, method)(self.id, str(path), folder))
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(key, str(value)) for key, value in values.items()]
+        self._outbox.put_call("tags", lambda: self._client.log_batch(self.id, tags=tags))
+
+    def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """Send what waits, say what could not be sent, and close the run."""
+        import mlflow
+
+        self._outbox.flush(at_once=True)
+        if missing := self._outbox.missing():
+            log.warning("MLflow run %s lacks %s", self.id, ", ".join(missing))
+        with environment(**{RUN_ID: os.environ.get(RUN_ID)}):  # MLflow removes it
+            try:
+                if mlflow.active_run() is not None:
+                    mlflow.end_run(status)
+                else:  # joined while the store was away
+                    self._client.set_terminated(self.id, status)
+            except Exception as error:  # as in the outbox: the training is over, and its results are written
+                log.warning("MLflow run %s could not be closed as %s (%s)", self.id, status, reason(error))
+
+
+@contextmanager
+def open_run(backend: Backend, *, experiment: str, run_id: str | None = None, patient: bool = False) -> Iterator[Run]:
+    """Open a run, and close it as what the block came to: finished, failed, or killed (Ctrl-C, `SystemExit`).
+
+    Args:
+        backend: `mlflow`, or `none` for a run that keeps nothing.
+        experiment: name of the experiment that a new run belongs to; made if it is not there.
+        run_id: run to go on with; None: the one that `MLFLOW_RUN_ID` names, else a new one. A run that the store does
+            not know (another machine's, a deleted one) is replaced by a new one, tagged `continues`, with a warning.
+        patient: go on with `run_id` even if the store does not answer now; it gets everything once it does.
+
+    Raises:
+        TrackingError: MLflow is not installed, its store cannot be reached, or the run of `MLFLOW_RUN_ID` is not in it.
+    """
+    if backend == "none":
+        yield Run()
+        return
+    try:
+        run = _start(connect(), experiment, run_id)
+    except TrackingError as error:
+        if not patient or run_id is None:
+            raise
+        log.warning("%s. The run goes on without it, and sends what it missed as soon as there is an answer", error)
+        run = _MlflowRun(run_id)
+    status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
+    try:
+        yield run
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        status = "KILLED"
+        raise
+    finally:
+        run.end(status)
+
+
+def _start(client: MlflowClient, experiment: str, run_id: str | None) -> _MlflowRun:
+    """Join or start a run; `MLFLOW_RUN_ID` stays in the environment for later steps and child processes."""
+    import mlflow
+
+    named = os.environ.get(RUN_ID)
+    joined = run_id if run_id is not None else named
+    if joined is not None and not is_known(client, joined):
+        if run_id is None:
+            raise TrackingError(
+                f"run {joined} of {RUN_ID} is not in {address()}; unset {RUN_ID} or correct the address"
+            )
+        log.warning("run %s is not in %s: a new run goes on from it", joined, address())
+        joined = None
+    with environment(**{RUN_ID: None}):
+        system_metrics = importlib.util.find_spec("psutil") is not None
+        try:
+            place = None if joined else experiment_id(client, experiment)
+            started = mlflow.start_run(joined, place, log_system_metrics=system_metrics)
+        except Exception as error:
+            raise TrackingError(f"no run could be opened in {address()}: {reason(error)}") from None
+    run = _MlflowRun(started.info.run_id)
+    if run_id is not None and joined is None:
+        run.tags({"continues": run_id})
+    return run
+
+
+@contextmanager
+def new_runs_tagged(tags: Mapping[str, str]) -> Iterator[None]:
+    """Runs that are started inside the block, here or in a process started here, have these tags; none is joined.
+
+    `mlflow.runName` names a run, `mlflow.parentRunId` makes it the child of another. MLflow reads the variable itself.
+    """
+    with environment(MLFLOW_RUN_CONTEXT=json.dumps(dict(tags)), **{RUN_ID: None}):
+        yield

@@ -1,0 +1,94 @@
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from components.common.entrypoints.dvc import exit_code, open_door
+from components.common.errors import DataError
+
+
+def raising(error):
+    def call(**_):
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (DataError("2_10: is broken; mend it"), 2, "error: 2_10: is broken; mend it\n"),
+        (FileNotFoundError(2, "No such file", "/data/x.tif"), 2, "error: /data/x.tif: No such file\n"),
+        (OSError(28, "No space left on device"), 2, "error: system: No space left on device\n"),
+        (KeyboardInterrupt(), 130, "interrupted; run the same command again to go on\n"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_on_stderr(error, code, said, capsys):
+    assert exit_code(raising(error)) == code
+    captured = capsys.readouterr()
+    assert (captured.err, captured.out) == (said, "")
+
+
+def test_success_is_silent(capsys):
+    assert exit_code(lambda: None) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        exit_code(lambda: 1 / 0)
+
+
+@pytest.fixture
+def clean_logging():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def test_params_and_paths_reach_the_step(monkeypatch, tmp_path, clean_logging):
+    seen = {}
+    monkeypatch.setattr(sys, "argv", ["preprocess", "--raw", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        open_door("preprocess", "about", {"raw": "data/raw", "store": "data/store"}, lambda **given: seen.update(given))
+    assert ended.value.code == 0
+    assert {name: str(path) for name, path in seen.items()} == {
+        "params": "params.yaml",
+        "raw": str(tmp_path),
+        "store": "data/store",
+    }
+
+
+def test_log_lines_follow_stderr_where_a_progress_bar_puts_it(monkeypatch, capsys, clean_logging):
+    def call(**_):
+        import io
+
+        aside = io.StringIO()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", aside)
+            logging.getLogger("step").info("above the bar")
+        assert aside.getvalue() == "above the bar\n"
+        logging.getLogger("step").info("after it")
+
+    logging.getLogger().handlers[:] = []
+    monkeypatch.setattr(sys, "argv", ["step"])
+    with pytest.raises(SystemExit) as ended:
+        open_door("step", "about", {}, call)
+    assert ended.value.code == 0
+    assert capsys.readouterr().err == "after it\n"
+
+
+def test_the_door_of_a_step_exits_with_2_on_a_bad_option_or_file(tmp_path):
+    for arguments in (["--nonsense"], ["--params", str(tmp_path / "none.yaml")]):
+        done = subprocess.run(
+            [sys.executable, "-m", "components.preprocess", *arguments],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1].count("error: ") == 1

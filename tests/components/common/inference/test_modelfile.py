@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from components.common.data.store import Heights
+from components.common.errors import WeightsError
+from components.common.inference.modelfile import ModelFacts, load_model, save_model
+
+
+@pytest.fixture
+def facts(toy_config):
+    return ModelFacts(
+        network=toy_config(),
+        classes=("a", "b", "c", "d", "e", "f"),
+        in_means=(True,) * 5 + (False,),
+        palette=((0, 0, 0),) * 6,
+        bands=("red", "green", "blue"),
+        gsd_m=0.05,
+        heights=Heights("training-range", 30.0, 12.5, None, None, (-0.5, 2.0), "datum"),
+        image_range=(0.0, 255.0),
+        image_mean=(0.5, 0.5, 0.5),
+        image_std=(0.25, 0.25, 0.25),
+        window_px=64,
+        dataset="potsdam",
+        source="sample",
+        split="sample",
+        acknowledgement="thanks",
+        data_md5="0" * 32,
+        git_commit="unknown",
+        tool_version="1",
+        step=300,
+        seed=1,
+        validation={"miou_fused": 81.5},
+    )
+
+
+def test_a_model_and_its_facts_come_back_as_they_were(tmp_path, toy_network, facts):
+    network = toy_network()
+    save_model(tmp_path / "model.safetensors", network, facts)
+    again, read = load_model(tmp_path / "model.safetensors")
+    assert read == facts
+    assert not again.training
+    rgb, dsm = torch.randn(1, 3, 64, 64), torch.randn(1, 1, 64, 64)
+    assert torch.equal(again(rgb, dsm), network(rgb, dsm))
+
+
+def test_the_header_is_plain_json(tmp_path, toy_network, facts):
+    save_model(tmp_path / "model.safetensors", toy_network(), facts)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        header = json.loads(file.metadata()["mobanet"])
+    assert header["heights"]["offset_m"] == 30.0
+    assert header.keys() == {f.name for f in dataclasses.fields(ModelFacts)}
+
+
+def test_what_is_not_such_a_file_is_refused_in_one_sentence(tmp_path, toy_network, facts):
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(WeightsError, match="no such model; run the train step first"):
+        load_model(path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(WeightsError, match="weights without the facts"):
+        load_model(path)
+    save_model(path, toy_network(), facts)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(WeightsError, match="not a readable model"):
+        load_model(path)
+    save_model(path, toy_network(decoder_channels=8), facts)
+    with pytest.raises(WeightsError, match="not a readable model .*size mismatch"):
+        load_model(path)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from components.common.data.store import Tile
+from components.common.inference.windows import Windows, sliding
+
+CPU = torch.device("cpu")
+
+
+def tile(height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    dsm = rng.normal(size=(height, width)).astype(np.float32)
+    label = np.zeros((height, width), np.uint8)
+    return Tile(image, dsm, label, label)
+
+
+def windows(window, stride, patch=8, batch=3):
+    return Windows(window, stride, batch, patch, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def both(rgb, dsm):
+    return torch.cat([rgb, dsm], dim=1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (65, 97), (200, 130), (20, 90), (16, 16)])
+@pytest.mark.parametrize(("window", "stride"), [(32, 32), (32, 20), (32, 7), (48, 48)])
+def test_bands_cover_the_tile_once_and_keep_every_pixel_in_place(height, width, window, stride):
+    pixels = tile(height, width)
+    bands = list(sliding(pixels, both, windows(window, stride), CPU))
+    rows = [row for row, _ in bands]
+    assert rows == [0, *np.cumsum([maps.shape[1] for _, maps in bands])[:-1]]
+    whole = np.concatenate([maps for _, maps in bands], axis=1)
+    assert whole.shape == (4, height, width)
+    np.testing.assert_allclose(whole[:3], pixels.image_HWC.transpose(2, 0, 1) / 255, atol=1e-5)
+    np.testing.assert_allclose(whole[3], pixels.dsm_HW, atol=1e-5)
+
+
+def test_overlapping_windows_are_averaged():
+    counter = iter(range(10))
+
+    def one_number_per_window(rgb, dsm):
+        return torch.stack([torch.full((1, *rgb.shape[2:]), float(next(counter))) for _ in rgb])
+
+    ((_, maps),) = sliding(tile(32, 48), one_number_per_window, windows(32, 16), CPU)
+    assert [maps[0, 0, column] for column in (0, 20, 40)] == [0.0, 0.5, 1.0]
+
+
+def test_a_window_is_padded_to_the_patch_size_and_cropped_again():
+    seen = []
+
+    def watch(rgb, dsm):
+        seen.append(tuple(rgb.shape[2:]))
+        return rgb
+
+    ((_, maps),) = sliding(tile(30, 30), watch, windows(30, 30, patch=14), CPU)
+    assert set(seen) == {(42, 42)}
+    assert maps.shape == (3, 30, 30)
+
+
+def test_a_missing_height_reaches_the_network_as_zero():
+    pixels = tile(32, 32)
+    pixels.dsm_HW[4, 5] = np.nan
+    ((_, maps),) = sliding(pixels, lambda rgb, dsm: dsm, windows(32, 32), CPU)
+    assert maps[0, 4, 5] == 0
+
+
+def test_memory_is_a_band_not_the_tile():
+    held = []
+    for _, maps in sliding(tile(640, 64), both, windows(32, 32), CPU):
+        held.append(maps.shape[1])
+    assert max(held) == 32 and sum(held) == 640
