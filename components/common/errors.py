@@ -1,4 +1,4 @@
-"""Errors that a user can cause: one sentence that says what is wrong, where, and what to do.
+"""Errors that a user can cause: one sentence that states what is wrong, where, and what to do.
 
 The entry points (`components.common.entrypoints`, `pipeline.cli`) print the sentence without a traceback and exit with
 code 2. Any other exception is a bug and keeps its traceback.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class MobanetError(Exception):
-    """Base of everything that bad input, bad settings or a bad environment can cause."""
+    """Base class of all errors caused by bad input, bad settings or a bad environment."""
 
 
 class ParamsError(MobanetError):
@@ -16,7 +16,7 @@ class ParamsError(MobanetError):
 
 
 class DataError(MobanetError):
-    """A raw tile is missing, unreadable, or contradicts the files beside it."""
+    """A raw tile is missing, unreadable, or contradicts the other files of the data set."""
 
 
 class StoreError(MobanetError):
@@ -24,24 +24,24 @@ class StoreError(MobanetError):
 
 
 class WeightsError(MobanetError):
-    """A weight file or checkpoint is missing, damaged, or of another network."""
+    """A weight file or checkpoint is missing, damaged, or belongs to another network."""
 
 
 class TrackingError(MobanetError):
-    """MLflow is not installed, not reachable, or does not hold what a step needs."""
+    """MLflow is not installed, not reachable, or lacks a run or model that a step needs."""
 
 
 class ClusterError(MobanetError):
-    """The cluster lacks or refuses what a training on several nodes needs, or that training has failed."""
+    """The cluster cannot run a multi-node training, refuses it, or that training failed."""
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error, cut to a length that fits into a sentence."""
+    """The first line of an error, at most 200 characters, to quote in a sentence."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def root(error: BaseException) -> BaseException:
-    """The first error of a chain: `connection refused` rather than what three libraries made of it."""
+    """The first error of a chain: `connection refused` instead of the errors that wrap it."""
     while cause := error.__cause__ or error.__context__:
         error = cause
     return error

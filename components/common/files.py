@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under another name, then renamed over the old one. And their checksums."""
+"""Atomic files and folders: written under a temporary name, then renamed over the target. Also file checksums."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Path to write a file to; it takes the target's place when the block ends well, and vanishes when it does not."""
+    """Path of a draft file. It replaces the target if the block succeeds; it is deleted if the block fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         yield draft
         with draft.open("rb") as file:
             os.fsync(file.fileno())
-        draft.chmod(0o666 & ~_umask())  # some writers make files that only their owner can read
+        draft.chmod(0o666 & ~_umask())  # some writers create files that only their owner can read
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
@@ -34,9 +34,9 @@ def _umask() -> int:
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
-    """Empty folder to fill; it takes the target's place when the block ends well, and vanishes when it does not.
+    """Empty draft folder. It replaces the target if the block succeeds; it is deleted if the block fails.
 
-    What a killed run left behind is put right first. Two runs must not write the same target at a time.
+    The leftovers of a killed run are cleaned up first. Two runs must not write the same target at the same time.
     """
     draft = _draft(target)
     shutil.rmtree(draft, ignore_errors=True)
@@ -49,10 +49,10 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def resuming_folder(target: Path) -> Iterator[Path]:
-    """Folder to fill; it takes the target's place when the block ends well, and is kept for the next try when not.
+    """Draft folder. It replaces the target if the block succeeds; it stays for the next attempt if the block fails.
 
-    It holds what an earlier try has left: the block must tell what of that is whole and still wanted, and remove the
-    rest. Two runs must not write the same target at a time.
+    It can contain files of an earlier attempt. The block must find out which of them are complete and still needed,
+    and remove the others. Two runs must not write the same target at the same time.
     """
     draft, old = begun_folder(target), target.with_name(f".{target.name}.old")
     _put_right(target, old)
@@ -66,7 +66,7 @@ def resuming_folder(target: Path) -> Iterator[Path]:
 
 
 def begun_folder(target: Path) -> Path:
-    """What `resuming_folder` will fill, for one who brings a part of it beforehand."""
+    """The draft folder that `resuming_folder` uses, for callers that put files into it beforehand."""
     draft = _draft(target)
     draft.mkdir(parents=True, exist_ok=True)
     return draft

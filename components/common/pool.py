@@ -1,4 +1,4 @@
-"""A function over many jobs, in processes: results in order, errors as they were raised, Ctrl-C obeyed at once."""
+"""Run a function on many jobs in worker processes: ordered results, original exceptions, immediate stop on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def pooled(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Itera
     """Yield `function(job)` for each job, in order.
 
     Args:
-        function: importable by name; so are the classes of jobs and results.
-        jobs: what to do.
-        workers: processes; 0 means one per core; 1 means this very process.
+        function: a module-level function; jobs and results must be picklable.
+        jobs: arguments of the calls, one per call.
+        workers: number of processes; 0: one per core; 1: run in the current process.
 
     Raises:
-        DataError: a worker was killed. Whatever `function` raises comes as it is and ends the other workers.
+        DataError: a worker was killed. An exception of `function` is raised unchanged and ends the other workers.
     """
     workers = min(workers or cores(), len(jobs))
     if workers <= 1:
@@ -43,30 +43,33 @@ def pooled(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Itera
         try:
             for future in futures:
                 yield future.result()
-        except BaseException as error:  # a bad tile, Ctrl-C, or nobody wants the rest: end the work under way
+        except BaseException as error:  # a bad tile, Ctrl-C, or the caller stopped early: end running jobs
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, BrokenProcessPool | MemoryError):
                 raise DataError(
-                    f"one of {workers} processes was killed, most likely for want of memory; work with fewer "
-                    "(preprocess.workers, --jobs) or on smaller tiles (sample.side_px)"
+                    f"one of {workers} processes was killed, most likely because memory ran out; use fewer processes "
+                    "(preprocess.workers, --jobs) or smaller tiles (sample.side_px)"
                 ) from None
             raise
 
 
 def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores that this process may use: a container sees all of the machine's, and the file says its share of them."""
+    """Number of cores that this process may use, at least 1.
+
+    A container sees all cores of the machine; `quota`, a cgroup v2 file, holds the share it may use.
+    """
     machine = len(os.sched_getaffinity(0))
     try:
         limit_us, period_us = quota.read_text().split()
         return max(1, min(machine, int(limit_us) // int(period_us)))
-    except (OSError, ValueError):  # no control groups of version 2, or "max": no limit
+    except (OSError, ValueError):  # no cgroup v2, or "max": no limit
         return machine
 
 
 def _end_with_parent() -> None:
-    """Start a watch in a worker: if its parent is killed, nobody else would tell it that no job will come."""
+    """Start a thread in a worker that ends the worker when its parent is killed; it would wait for jobs forever."""
 
     def watch(parent: BaseProcess) -> None:
         parent.join()
@@ -78,7 +81,10 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _children_deaf_to_interrupts() -> Iterator[None]:
-    """Processes started here never see Ctrl-C, which a terminal sends to all; this one gets it after the block."""
+    """Processes started in this block ignore Ctrl-C, which a terminal sends to all processes of a group.
+
+    The current process receives a Ctrl-C of that time when the block ends.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,4 @@
-"""How far a long loop is: a bar on a terminal, a log line about every tenth elsewhere. Items go through untouched."""
+"""Progress of a long loop: a bar on a terminal, else a log line about every 10 %. Items pass through unchanged."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 QUIET_S = 1.0
-"""Log lines of one loop are at least this far apart, so that a short loop, often run, stays silent."""
+"""Minimum time between two log lines of a loop, seconds, so that short loops log nothing."""
 
 
 def track(iterable: Iterable[T], description: str, total: int | None = None, *, lines: bool = True) -> Iterator[T]:
     """Yield the items, and show on stderr how many are done.
 
     Args:
-        iterable: what to go through.
-        description: what is being done, for the bar and the log lines: "reading tiles".
-        total: number of items; None asks the iterable, and if that does not know either, there are no log lines.
-        lines: False for a loop that logs by itself: a bar on a terminal, and nothing elsewhere.
+        iterable: the items.
+        description: the activity, for the bar and the log lines, for example "reading tiles".
+        total: number of items; None: the length of the iterable. If it has no length, there are no log lines.
+        lines: whether to log where there is no terminal; False for a loop that logs by itself.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
@@ -37,7 +37,7 @@ def track(iterable: Iterable[T], description: str, total: int | None = None, *, 
 
 
 def _has_bar() -> bool:
-    """Rich is looked for late: a machine that only trains need not have it."""
+    """Whether to draw a bar. Rich is optional: a machine that only trains does not need it."""
     if not sys.stderr.isatty():
         return False
     try:
@@ -49,7 +49,7 @@ def _has_bar() -> bool:
 
 @functools.cache
 def _console() -> Console:
-    """One console for all bars, so that a bar inside a bar's loop is drawn below it."""
+    """One console for all bars, so that the bar of an inner loop is drawn below the outer one."""
     from rich.console import Console
 
     return Console(stderr=True)

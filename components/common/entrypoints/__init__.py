@@ -1,1 +1,1 @@
-"""How a step is started: by DVC on the command line, or by Kubeflow as a task."""
+"""Entry points of a step: the command line, which DVC uses, and the Kubeflow task."""

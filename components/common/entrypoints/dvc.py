@@ -1,7 +1,8 @@
-"""The door for DVC: `python -m components.STEP --params FILE`, paths from the command line, honest exit codes.
+"""Command line of a step, which DVC calls: `python -m components.STEP --params FILE`.
 
-0 done. 2 bad input, one sentence on stderr. 130 interrupted. Anything else is a bug of ours and shows its traceback.
-Uses argparse, so that a machine with only the training packages can open the door of `train`.
+Exit codes: 0 success; 2 bad input, with one sentence on stderr; 130 interrupted. Any other code is a bug in this
+project and comes with a traceback.
+It uses argparse, so that `train` runs on a machine that has only the training packages.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from components.common.errors import MobanetError
 
 
 def open_door(step: str, about: str, paths: Mapping[str, str], call: Callable[..., object]) -> None:
-    """Parse the command line, call the step, exit.
+    """Parse the command line, call the step, and exit.
 
     Args:
         step: name of the step, for `--help`.
-        about: what the step reads and writes, one sentence.
-        paths: option name -> default path; each becomes `--NAME PATH` and a keyword argument of `call`.
-        call: gets `params` and every path as keyword arguments.
+        about: one sentence on what the step does, for `--help`.
+        paths: option name -> default path. Each becomes an option `--NAME PATH` and a keyword argument of `call`.
+        call: called with `params` and every path as keyword arguments.
     """
     parser = argparse.ArgumentParser(prog=f"python -m components.{step}", description=about)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
@@ -34,11 +35,11 @@ def open_door(step: str, about: str, paths: Mapping[str, str], call: Callable[..
 
 
 MENDABLE = (MobanetError, OSError, KeyboardInterrupt)
-"""What a user can mend; full disks and missing permissions are among it."""
+"""Errors that a user can fix, including full disks and missing permissions."""
 
 
 def exit_code(call: Callable[[], object]) -> int:
-    """Run `call`; say in one line what a user can mend, and return the exit code."""
+    """Run `call` and return the exit code. An error that a user can fix is printed to stderr as one line."""
     try:
         call()
     except MENDABLE as error:
@@ -47,9 +48,9 @@ def exit_code(call: Callable[[], object]) -> int:
 
 
 def explained(error: BaseException) -> int:
-    """Say one of `MENDABLE` in one line, and return its exit code."""
+    """Print one of `MENDABLE` to stderr as one line, and return its exit code: 130 for Ctrl-C, else 2."""
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+        print("interrupted; run the same command again to continue", file=sys.stderr)
         return 130
     message = error if isinstance(error, MobanetError) else _system(error)
     print(f"error: {message}", file=sys.stderr)
@@ -57,17 +58,17 @@ def explained(error: BaseException) -> int:
 
 
 def _system(error: BaseException) -> str:
-    """An `OSError` in words; its own message names the file in the middle."""
+    """An `OSError` as "FILE: problem"; its own message puts the file in the middle."""
     return f"{getattr(error, 'filename', None) or 'system'}: {getattr(error, 'strerror', None) or error}"
 
 
 def log_to_stderr() -> None:
-    """Show log messages as they are, without time and level."""
+    """Print log messages to stderr without time and level."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=_Stderr())
 
 
 class _Stderr:
-    """Looks up `sys.stderr` at every line: while a progress bar is drawn, rich stands there and prints above it."""
+    """Looks up `sys.stderr` for every line: rich replaces it while it draws a bar, to print lines above the bar."""
 
     def write(self, text: str) -> None:
         sys.stderr.write(text)

@@ -1,8 +1,8 @@
-"""The door for Kubeflow: what the body of every `components/STEP/component.py` needs around its step.
+"""Support code for the Kubeflow components (`components/STEP/component.py`).
 
-A task is a process of its own, in a pod or under `mobanet pipeline run`. Large data stays on the workspace, a folder
-that all tasks of one run see; what goes from task to task are small files and checksums. Errors leave as through the
-door for DVC: 2 after one sentence for what a user can mend.
+Each task is a separate process, in a pod or under `mobanet pipeline run`. Large data stays in the workspace, a folder
+that all tasks of a run share. Tasks pass only small files and checksums to each other. Errors are reported as on the
+command line: one sentence and exit code 2 for an error that a user can fix.
 """
 
 from __future__ import annotations
@@ -27,52 +27,57 @@ from components.common.params import from_mapping
 C = TypeVar("C")
 
 IMAGE = "mobanet:latest"
-"""Image of a component that is used on its own; the compiled graph names one for all of its tasks."""
+"""Image of a component that is used outside of the graph; the compiled graph sets one image for all tasks."""
 
 RUN = "run.json"
-"""File of the workspace: the `PipelineRun` that it belongs to."""
+"""File of the workspace that holds its `PipelineRun`."""
 
 TAG = "kubeflow_run"
-"""Tag of MLflow runs, and label of TrainJobs, that a run of the pipeline has started."""
+"""Tag of the MLflow runs, and label of the TrainJobs, that a pipeline run starts."""
 
 COMMIT, CONTEXT = "GIT_COMMIT", "MLFLOW_RUN_CONTEXT"
-"""Variables that a task sets: which code it is, and the tags of the MLflow runs that it starts."""
+"""Environment variables that a task sets: the commit of the code, and the tags of the MLflow runs that it starts."""
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineRun:
-    """A run of the pipeline, as its tasks need to know it."""
+    """A pipeline run: what its tasks know about it."""
 
-    name: str = ""  # in Kubeflow; empty where no task has said it
-    tags: dict[str, str] = field(default_factory=dict)  # of the MLflow runs of its tasks; none: nothing is tracked
+    name: str = ""  # in Kubeflow; empty: unknown
+    tags: dict[str, str] = field(default_factory=dict)  # of the MLflow runs of its tasks; empty: nothing is tracked
 
 
 def parameters(cls: type[C], name: str, text: str) -> C:
-    """A section of params.yaml that came as JSON.
+    """A section of params.yaml, passed as JSON.
+
+    Args:
+        cls: the frozen dataclass of the section.
+        name: the section, for messages.
+        text: the JSON object.
 
     Raises:
-        ParamsError: a key or a value is not as `cls` says.
+        ParamsError: a key or a value does not match `cls`.
     """
     return from_mapping(cls, json.loads(text), name)
 
 
 @contextmanager
 def task(workspace: str, commit: str = "") -> Iterator[Path]:
-    """The workspace, in an environment in which a step says which code it is and which run of Kubeflow it belongs to.
+    """Yield the workspace; in the block, environment variables hold the commit and the tags of new MLflow runs.
 
     Args:
-        workspace: folder that all tasks of the run see.
-        commit: of the code, where the image does not say it; empty: git is asked.
+        workspace: folder that all tasks of the run share.
+        commit: commit of the code, used if the image does not set one; empty: ask git.
 
     Raises:
-        SystemExit: with the code that the door for DVC has for an error.
+        SystemExit: an error that a user can fix, with the exit code of the command line.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     folder = Path(workspace)
-    if commit and not os.environ.get(COMMIT):  # an image can be built without saying it
+    if commit and not os.environ.get(COMMIT):  # an image can be built without a commit
         os.environ[COMMIT] = commit
     if tags := read_run(folder).tags:
-        os.environ[CONTEXT] = json.dumps(tags)  # MLflow gives them to a run that it starts
+        os.environ[CONTEXT] = json.dumps(tags)  # MLflow adds these tags to every run that it starts
     try:
         yield folder
     except MENDABLE as error:
@@ -80,36 +85,45 @@ def task(workspace: str, commit: str = "") -> Iterator[Path]:
 
 
 def hand_over(folder: Path, files: Mapping[str, str]) -> Path:
-    """Copy files of a folder of the workspace to where Kubeflow collects artifacts; returns the folder."""
+    """Copy files of a workspace folder to the paths of Kubeflow's artifacts, and return the folder.
+
+    Args:
+        folder: folder of the workspace.
+        files: file name in the folder -> path to copy it to.
+    """
     for name, target in files.items():
         shutil.copyfile(folder / name, target)
     return folder
 
 
 def finite(values: Mapping[str, float | None]) -> dict[str, float]:
-    """The numbers that Kubeflow can show: None, NaN and infinite ones are left out."""
+    """The numbers that Kubeflow can show, without None, NaN and infinities."""
     return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
 
 
 def write_run(workspace: Path, run: PipelineRun) -> None:
-    """Say which run of the pipeline this workspace belongs to."""
+    """Record which pipeline run this workspace belongs to."""
     write_json(workspace / RUN, asdict(run))
 
 
 def read_run(workspace: Path) -> PipelineRun:
-    """The run of the pipeline that this workspace belongs to."""
+    """The pipeline run that this workspace belongs to; an empty one if none is recorded."""
     path = workspace / RUN
     return PipelineRun(**json.loads(path.read_text())) if path.is_file() else PipelineRun()
 
 
 def require_version(found: str, wanted: str) -> None:
-    """Check the data version.
+    """Check the data version of a store.
+
+    Args:
+        found: data version of the store.
+        wanted: expected data version; empty: accept any.
 
     Raises:
-        DataError: another one than `wanted` was made; with an empty one, any will do.
+        DataError: the versions differ.
     """
     if wanted and found != wanted:
         raise DataError(
-            f"the store has the data version {found}, but data_md5 asks for {wanted}; correct data_md5, or give the "
-            "source, the split and the parameters of preprocess that made that version"
+            f"the store has the data version {found}, but data_md5 asks for {wanted}; correct data_md5, or use the "
+            "source, split and preprocess parameters that produced that version"
         )

@@ -60,7 +60,7 @@ def eventually(holds, seconds=5.0):
 
 @pytest.fixture
 def at_work(tmp_path):
-    """A process with one worker at work on a minute-long job and one idle, in a group of its own as on a terminal."""
+    """A process with one busy worker (a one-minute job) and one idle one, in its own process group as on a terminal."""
     (tmp_path / "work.py").write_text(
         "import signal, sys, time\n"
         "from components.common.entrypoints.dvc import exit_code\n"
@@ -90,7 +90,7 @@ def at_work(tmp_path):
 def test_ctrl_c_ends_all_processes_at_once_and_quietly(at_work):
     os.killpg(at_work.pid, signal.SIGINT)
     _, errors = at_work.communicate(timeout=15)
-    assert (at_work.returncode, errors) == (130, "interrupted; run the same command again to go on\n")
+    assert (at_work.returncode, errors) == (130, "interrupted; run the same command again to continue\n")
     assert eventually(lambda: not alive_in_group(at_work.pid))
 
 

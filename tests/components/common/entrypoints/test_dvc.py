@@ -22,7 +22,7 @@ def raising(error):
         (DataError("2_10: is broken; mend it"), 2, "error: 2_10: is broken; mend it\n"),
         (FileNotFoundError(2, "No such file", "/data/x.tif"), 2, "error: /data/x.tif: No such file\n"),
         (OSError(28, "No space left on device"), 2, "error: system: No space left on device\n"),
-        (KeyboardInterrupt(), 130, "interrupted; run the same command again to go on\n"),
+        (KeyboardInterrupt(), 130, "interrupted; run the same command again to continue\n"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_on_stderr(error, code, said, capsys):

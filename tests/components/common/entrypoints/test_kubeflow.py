@@ -1,4 +1,4 @@
-"""components/common/entrypoints/kubeflow.py: the environment of a task, and how its errors leave it."""
+"""components/common/entrypoints/kubeflow.py: the environment of a task, and how it reports errors."""
 
 from __future__ import annotations
 
