@@ -1,1 +1,1 @@
-"""MLflow: runs, metrics, and where a run's code and data came from."""
+"""MLflow: runs, metrics, and the code and data version of a run."""

@@ -1,6 +1,6 @@
-"""What a store has yet to get: numbers and calls that wait while it does not answer, sent in order once it does.
+"""Queue of metrics and calls for a tracking store. They wait while it does not answer and are sent in order afterwards.
 
-Training never waits long for its log: a store that has failed is left alone for a while, and asked again later.
+Training never waits long for its log: after a failure, the next attempt is made `RETRY_S` later.
 """
 
 from __future__ import annotations
@@ -15,51 +15,51 @@ from components.common.errors import reason
 log = logging.getLogger(__name__)
 
 BATCH = 1000
-"""Points that are sent at once: the most that MLflow takes."""
+"""Points per request: the most that MLflow accepts."""
 
 RETRY_S = 30.0
-"""How long a store that has failed is left alone."""
+"""Pause after a failed request, seconds."""
 
 
 class Point(NamedTuple):
-    """A number at a step."""
+    """The value of a metric at a step."""
 
     metric: str
     value: float
-    time_ms: int  # since 1970
+    time_ms: int  # milliseconds since 1970
     step: int
-    once: bool  # not to be sent if the store has this metric at this step or a later one
+    once: bool  # skip it if the store has this metric at this step or a later one
 
 
 class Outbox:
-    """Takes everything, and sends it when it can."""
+    """Accepts everything at once, and sends it as soon as the store answers."""
 
     def __init__(self, name: str, send: Callable[[Sequence[Point]], object], last_step: Callable[[str], int]) -> None:
-        """Collect for a store.
+        """Queue points and calls for one store.
 
         Args:
-            name: of the store, for messages.
-            send: stores points, all or none; raises whatever it likes when it cannot.
-            last_step: last step at which the store has a metric, -1 if it has none.
+            name: name of the store, for messages.
+            send: stores points, all or none; may raise any exception.
+            last_step: metric -> last step at which the store has it, -1 if it has none.
         """
         self._name, self._send, self._ask = name, send, last_step
         self._points: list[Point] = []
-        self._calls: list[tuple[str, Callable[[], object]]] = []  # what it is, and how to send it
-        self._last: dict[str, int] = {}  # metric -> last step that the store has
-        self._silent_until = 0.0  # seconds of the monotonic clock
+        self._calls: list[tuple[str, Callable[[], object]]] = []  # (description, function that sends it)
+        self._last: dict[str, int] = {}  # metric -> last step in the store
+        self._silent_until = 0.0  # seconds, monotonic clock
 
     def put_points(self, points: Sequence[Point]) -> None:
-        """Send points, or keep them for later."""
+        """Send points now, or queue them if the store does not answer."""
         self._points += points
         self.flush()
 
     def put_call(self, what: str, call: Callable[[], object]) -> None:
-        """Send something else by calling `call`, or keep it for later; `what` names it in messages."""
+        """Send something else by calling `call` now or later; `what` describes it in messages."""
         self._calls.append((what, call))
         self.flush()
 
     def flush(self, *, at_once: bool = False) -> None:
-        """Send what waits; when the store does not take it, say so and try again later, or `at_once` even so."""
+        """Send the queue. If the store fails, log a warning and keep the rest; `at_once` ignores the pause."""
         if time.monotonic() < self._silent_until and not at_once:
             return
         try:
@@ -68,15 +68,15 @@ class Outbox:
             while self._calls:
                 self._calls[0][1]()
                 del self._calls[0]
-        except Exception as error:  # whatever MLflow, requests or a database raise: hours of training weigh more
-            log.warning("%s did not take %s (%s); the run goes on", self._name, self.missing()[0], reason(error))
-            self._last.clear()  # the answer may have been lost, and not what was sent
+        except Exception as error:  # any error of MLflow, requests or a database: it must not stop a training
+            log.warning("%s did not accept %s (%s); the run continues", self._name, self.missing()[0], reason(error))
+            self._last.clear()  # perhaps the data arrived and only the answer was lost
             self._silent_until = time.monotonic() + RETRY_S
 
     def missing(self) -> list[str]:
-        """What waits, in words."""
+        """Descriptions of what has not been sent."""
         steps = [point.step for point in self._points]
-        metrics = [f"metrics of the steps {min(steps)} to {max(steps)}"] if steps else []
+        metrics = [f"metrics of steps {min(steps)} to {max(steps)}"] if steps else []
         return metrics + [what for what, _ in self._calls]
 
     def _send_batch(self, batch: Sequence[Point]) -> None:

@@ -1,4 +1,4 @@
-"""Which code made a file: the git commit and the version of this project. Uses the standard library and git alone."""
+"""Code that produced a file: git commit and version of this project. Needs only the standard library and git."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def git_commit() -> str:
-    """The commit of this code, 40 hexadecimal digits.
+    """The commit of this code, 40 hexadecimal digits; `-dirty` is appended if a tracked file has changed.
 
-    `GIT_COMMIT` in the environment comes first: an image has no repository inside. Otherwise git is asked about the
-    folder that the code lies in, and `-dirty` is added when a tracked file differs. Without either: `unknown`.
+    The environment variable `GIT_COMMIT` comes first, because an image contains no repository. Otherwise git reads the
+    commit of the code's folder. Without both, the result is `unknown`.
     """
     if given := os.environ.get("GIT_COMMIT", "").strip():
         return given
@@ -26,7 +26,7 @@ def git_commit() -> str:
 
 
 def tool_version() -> str:
-    """Version of the installed project, for example `0.1.0`; `unknown` where the code runs without being installed."""
+    """Version of the installed project, for example `0.1.0`; `unknown` if the project is not installed."""
     try:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
@@ -34,7 +34,7 @@ def tool_version() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of git without the blanks around it; None when git is missing, fails or takes too long."""
+    """Output of git without surrounding whitespace; None if git is missing, fails or takes longer than 20 s."""
     try:
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):

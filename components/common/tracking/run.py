@@ -1,8 +1,8 @@
-"""Runs in MLflow: what a step did, with which parameters, how well.
+"""MLflow runs: parameters, metrics, images and files of a step.
 
-In: parameters, metrics per step, pictures, files. Out: a run in the store that `MLFLOW_TRACKING_URI` names, or else in
-`mlflow.db` and `mlruns/` of the current folder, which is where a plain `mlflow ui` looks.
-MLflow is imported when a run is opened, so a machine that trains with `runtime.tracking: none` need not have it.
+In: parameters, metrics per step, images, files. Out: a run in the store that `MLFLOW_TRACKING_URI` names. Without that
+variable, the store is `mlflow.db` and `mlruns/` in the current folder, the default of `mlflow ui`.
+MLflow is imported when a run is opened, so a machine that trains with `runtime.tracking: none` does not need it.
 In a group of processes only rank 0 opens a run; the others pass the backend `none`.
 """
 
@@ -36,37 +36,37 @@ log = logging.getLogger(__name__)
 Backend = Literal["mlflow", "none"]
 
 RUN_ID = "MLFLOW_RUN_ID"
-"""Environment variable with the run that a pipeline has opened for its steps; it is joined, not copied."""
+"""Environment variable with the id of an open run. Steps log to that run instead of starting their own."""
 
 
 class Run:
-    """A run that is not tracked: takes everything and keeps nothing."""
+    """A run that is not tracked: every method does nothing."""
 
     id: str | None = None
-    """Name of the run in its store; None when nothing is tracked."""
+    """Id of the run in its store; None: nothing is tracked."""
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Record parameters. Nested mappings become dotted keys; a key that the run has already keeps its value."""
+        """Record parameters. Nested mappings become dotted keys. A key that the run already has keeps its value."""
 
     def metrics(self, values: Mapping[str, float | None], step: int, *, once: bool = False) -> None:
-        """Record numbers at a step; None, NaN and infinite ones are left out.
+        """Record metrics at a step. None, NaN and infinite values are left out.
 
-        With `once`, so are those that the run has at this step or a later one: an interrupted training got further
-        than its checkpoint, and goes on from there.
+        With `once`, a metric that the run has at this step or a later one is left out as well: a training that resumes
+        from a checkpoint repeats steps that it has already logged.
         """
 
     def image(self, name: str, image_HWC: npt.NDArray[np.uint8], step: int) -> None:
-        """Record a picture, RGB 0..255, at a step; the same name at several steps becomes a slider."""
+        """Record an RGB image, 0..255, at a step. MLflow shows images of one name as a slider over the steps."""
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Record a file, or everything below a folder, under `folder` of the run."""
+        """Record a file, or all files of a folder, under `folder` in the run's artifacts."""
 
     def tags(self, values: Mapping[str, object]) -> None:
-        """Set tags; an older value of a tag is replaced."""
+        """Set tags; an existing tag gets the new value."""
 
 
 class _MlflowRun(Run):
-    """A run in MLflow. Once it is open, a store that goes away costs nothing but time: what it missed is sent later."""
+    """A run in MLflow. If the store stops answering after the run was opened, data is queued and sent later."""
 
     id: str
 
@@ -76,7 +76,7 @@ class _MlflowRun(Run):
 
     @functools.cached_property
     def _client(self) -> MlflowClient:
-        """Made when first used: with a database as store, that is contact."""
+        """Created on first use, because with a database as store this opens a connection."""
         import mlflow
 
         return mlflow.MlflowClient()
@@ -91,7 +91,7 @@ class _MlflowRun(Run):
         known = self._client.get_run(self.id).data.params
         for key in flat.keys() & known.keys():
             if known[key] != flat[key]:
-                log.warning("MLflow keeps %s = %s of the run's start; it is %s now", key, known[key], flat[key])
+                log.warning("MLflow keeps %s = %s from the start of the run; it is %s now", key, known[key], flat[key])
         new = [Param(key, value) for key, value in flat.items() if key not in known]
         self._client.log_batch(self.id, params=new)
 
@@ -110,9 +110,7 @@ class _MlflowRun(Run):
         return max((point.step for point in history), default=-1)
 
     def image(self, name: str, image_HWC: npt.NDArray[np.uint8], step: int) -> None:
-        self._outbox.put_call(
-            f"picture {name}", lambda: self._client.log_image(self.id, image_HWC, key=name, step=step)
-        )
+        self._outbox.put_call(f"image {name}", lambda: self._client.log_image(self.id, image_HWC, key=name, step=step))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         method = "log_artifacts" if path.is_dir() else "log_artifact"
@@ -125,7 +123,7 @@ class _MlflowRun(Run):
         self._outbox.put_call("tags", lambda: self._client.log_batch(self.id, tags=tags))
 
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
-        """Send what waits, say what could not be sent, and close the run."""
+        """Send the queue, warn about data that could not be sent, and close the run."""
         import mlflow
 
         self._outbox.flush(at_once=True)
@@ -135,25 +133,26 @@ class _MlflowRun(Run):
             try:
                 if mlflow.active_run() is not None:
                     mlflow.end_run(status)
-                else:  # joined while the store was away
+                else:  # resumed while the store did not answer
                     self._client.set_terminated(self.id, status)
-            except Exception as error:  # as in the outbox: the training is over, and its results are written
+            except Exception as error:  # the training is over and its results are written: never fail here
                 log.warning("MLflow run %s could not be closed as %s (%s)", self.id, status, reason(error))
 
 
 @contextmanager
 def open_run(backend: Backend, *, experiment: str, run_id: str | None = None, patient: bool = False) -> Iterator[Run]:
-    """Open a run, and close it as what the block came to: finished, failed, or killed (Ctrl-C, `SystemExit`).
+    """Open a run, and close it with the status of the block: finished, failed, or killed (Ctrl-C, `SystemExit`).
 
     Args:
-        backend: `mlflow`, or `none` for a run that keeps nothing.
-        experiment: name of the experiment that a new run belongs to; made if it is not there.
-        run_id: run to go on with; None: the one that `MLFLOW_RUN_ID` names, else a new one. A run that the store does
-            not know (another machine's, a deleted one) is replaced by a new one, tagged `continues`, with a warning.
-        patient: go on with `run_id` even if the store does not answer now; it gets everything once it does.
+        backend: `mlflow`, or `none` for a run that records nothing.
+        experiment: experiment of a new run; created if it does not exist.
+        run_id: run to resume; None: the run that `MLFLOW_RUN_ID` names, else a new one. If the store does not know the
+            run (it is from another store, or deleted), a new run with the tag `continues` replaces it, with a warning.
+        patient: resume `run_id` even if the store does not answer; data is queued until it does.
 
     Raises:
-        TrackingError: MLflow is not installed, its store cannot be reached, or the run of `MLFLOW_RUN_ID` is not in it.
+        TrackingError: MLflow is not installed, the store cannot be reached, or it does not contain the run that
+            `MLFLOW_RUN_ID` names.
     """
     if backend == "none":
         yield Run()
@@ -163,7 +162,7 @@ def open_run(backend: Backend, *, experiment: str, run_id: str | None = None, pa
     except TrackingError as error:
         if not patient or run_id is None:
             raise
-        log.warning("%s. The run goes on without it, and sends what it missed as soon as there is an answer", error)
+        log.warning("%s. The run continues, and MLflow gets the data as soon as it answers", error)
         run = _MlflowRun(run_id)
     status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
     try:
@@ -177,7 +176,7 @@ def open_run(backend: Backend, *, experiment: str, run_id: str | None = None, pa
 
 
 def _start(client: MlflowClient, experiment: str, run_id: str | None) -> _MlflowRun:
-    """Join or start a run; `MLFLOW_RUN_ID` stays in the environment for later steps and child processes."""
+    """Resume or start a run. `MLFLOW_RUN_ID` stays in the environment for later steps and child processes."""
     import mlflow
 
     named = os.environ.get(RUN_ID)
@@ -185,9 +184,9 @@ def _start(client: MlflowClient, experiment: str, run_id: str | None) -> _Mlflow
     if joined is not None and not is_known(client, joined):
         if run_id is None:
             raise TrackingError(
-                f"run {joined} of {RUN_ID} is not in {address()}; unset {RUN_ID} or correct the address"
+                f"run {joined} of {RUN_ID} is not in {address()}; unset {RUN_ID} or correct MLFLOW_TRACKING_URI"
             )
-        log.warning("run %s is not in %s: a new run goes on from it", joined, address())
+        log.warning("run %s is not in %s: a new run continues it", joined, address())
         joined = None
     with environment(**{RUN_ID: None}):
         system_metrics = importlib.util.find_spec("psutil") is not None
@@ -195,7 +194,7 @@ def _start(client: MlflowClient, experiment: str, run_id: str | None) -> _Mlflow
             place = None if joined else experiment_id(client, experiment)
             started = mlflow.start_run(joined, place, log_system_metrics=system_metrics)
         except Exception as error:
-            raise TrackingError(f"no run could be opened in {address()}: {reason(error)}") from None
+            raise TrackingError(f"cannot open a run in {address()}: {reason(error)}") from None
     run = _MlflowRun(started.info.run_id)
     if run_id is not None and joined is None:
         run.tags({"continues": run_id})
@@ -204,9 +203,10 @@ def _start(client: MlflowClient, experiment: str, run_id: str | None) -> _Mlflow
 
 @contextmanager
 def new_runs_tagged(tags: Mapping[str, str]) -> Iterator[None]:
-    """Runs that are started inside the block, here or in a process started here, have these tags; none is joined.
+    """Add tags to every run started in the block, by this process or its children; `MLFLOW_RUN_ID` is ignored.
 
-    `mlflow.runName` names a run, `mlflow.parentRunId` makes it the child of another. MLflow reads the variable itself.
+    `mlflow.runName` sets the name of a run, `mlflow.parentRunId` its parent run. MLflow reads the variable
+    `MLFLOW_RUN_CONTEXT` itself.
     """
     with environment(MLFLOW_RUN_CONTEXT=json.dumps(dict(tags)), **{RUN_ID: None}):
         yield

@@ -1,6 +1,6 @@
-"""The store that `MLFLOW_TRACKING_URI` names: a first contact, and what is looked up and closed in it.
+"""The store that `MLFLOW_TRACKING_URI` names: connect to it, look up runs and experiments, close lost runs.
 
-MLflow is imported when it is asked, so a machine that tracks nothing need not have it.
+MLflow is imported on use, so a machine that tracks nothing does not need it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def connect() -> MlflowClient:
-    """A client for the store of the environment, after one quick contact; MLflow is told to be quiet.
+    """A client for the store that the environment names, checked with one quick request. Quiets MLflow's own output.
 
     Raises:
         TrackingError: MLflow is not installed, or the store cannot be reached.
@@ -28,8 +28,8 @@ def connect() -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # seconds, not the usual 4 minutes for every call
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")  # seconds, not 120, that training waits for an answer
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # seconds per call instead of the default 4 minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")  # seconds that training waits for an answer; default 120
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if importlib.util.find_spec("mlflow") is None:
         raise TrackingError("MLflow is not installed here; run `pip install mlflow`, or set runtime.tracking: none")
@@ -38,15 +38,15 @@ def connect() -> MlflowClient:
     uri = mlflow.get_tracking_uri()
     try:
         return _first_contact(uri)
-    except Exception as error:  # requests, SQLAlchemy, a missing database driver, MLflow: all mean the same to the user
+    except Exception as error:  # requests, SQLAlchemy, a missing database driver, MLflow: the remedy is the same
         raise TrackingError(
-            f"MLflow's store {_without_password(uri)} cannot be used ({reason(root(error))}); "
+            f"cannot use the MLflow store {_without_password(uri)} ({reason(root(error))}); "
             "start the server, correct MLFLOW_TRACKING_URI, or set runtime.tracking: none"
         ) from None
 
 
 def _first_contact(uri: str) -> MlflowClient:
-    """A client that has been answered once, without the minutes of retries that MLflow would spend on a dead store."""
+    """A client after one successful request, without the minutes of retries that MLflow spends on a dead store."""
     import mlflow
 
     if not uri.startswith(("http://", "https://")):
@@ -63,7 +63,7 @@ def _first_contact(uri: str) -> MlflowClient:
 
 
 def is_known(client: MlflowClient, run_id: str) -> bool:
-    """Whether the store has this run, and it is not deleted."""
+    """Whether the store contains this run and it is not deleted."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -73,25 +73,25 @@ def is_known(client: MlflowClient, run_id: str) -> bool:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """The experiment of this name; made if it is not there."""
+    """Id of the experiment of this name; it is created if it does not exist."""
     found = client.get_experiment_by_name(name)
     return found.experiment_id if found else client.create_experiment(name)
 
 
 def run_page(run_id: str) -> str | None:
-    """Address of the web page of a run; None where the store is no server."""
+    """URL of a run's web page; None if the store is not an MLflow server."""
     import mlflow
 
     parts = urlsplit(mlflow.get_tracking_uri())
     if parts.scheme not in ("http", "https"):
         return None
     experiment = mlflow.MlflowClient().get_run(run_id).info.experiment_id
-    server = parts.netloc.rpartition("@")[2]  # a name and a password are nobody else's
+    server = parts.netloc.rpartition("@")[2]  # without user name and password
     return f"{parts.scheme}://{server}{parts.path.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
 
 
 def end_runs(tags: Mapping[str, str], status: Literal["FINISHED", "FAILED"]) -> tuple[str, ...]:
-    """Close the runs with these tags that are open still: their process was lost. Returns what was closed.
+    """Close the runs with these tags that are still open because their process was lost. Returns their ids.
 
     Raises:
         TrackingError: the store cannot be reached.
@@ -106,7 +106,7 @@ def end_runs(tags: Mapping[str, str], status: Literal["FINISHED", "FAILED"]) -> 
 
 
 def address() -> str:
-    """Address of the store, fit for a message."""
+    """Address of the store for messages, with the password masked."""
     import mlflow
 
     return _without_password(mlflow.get_tracking_uri())
@@ -119,7 +119,7 @@ def _without_password(uri: str) -> str:
 
 @contextmanager
 def environment(**values: str | None) -> Iterator[None]:
-    """Environment variables that hold inside the block alone; None: not set."""
+    """Set environment variables inside the block and restore them afterwards; None unsets one."""
     before = {name: os.environ.get(name) for name in values}
     _set_environment(values)
     try:

@@ -7,7 +7,7 @@ from components.common.tracking.outbox import Outbox, Point
 
 
 class Store:
-    """Takes points unless it is away; `lose_answer`: takes them, and the answer gets lost."""
+    """A store that accepts points unless it is away; with `lose_answer` it accepts them but its answer gets lost."""
 
     def __init__(self):
         self.points, self.away, self.lose_answer, self.tries = [], False, False, 0
@@ -50,7 +50,7 @@ def test_a_store_that_failed_is_left_alone_for_a_while_and_then_gets_everything_
     store.away = True
     for step in (1, 2, 3):
         box.put_points(at(step))
-    assert store.tries == 1 and caplog.text.count("did not take") == 1
+    assert store.tries == 1 and caplog.text.count("did not accept") == 1
     box.put_call("a picture", lambda: store.points.append("picture"))
     store.away = False
     clock[0] += outbox.RETRY_S
@@ -78,4 +78,4 @@ def test_what_waits_is_named(store, box):
     store.away = True
     box.put_points(at(7, 9))
     box.put_call("report.html", lambda: None)
-    assert box.missing() == ["metrics of the steps 7 to 9", "report.html"]
+    assert box.missing() == ["metrics of steps 7 to 9", "report.html"]

@@ -1,4 +1,4 @@
-"""components/common/tracking/provenance.py: the environment first, then git, and never a wrong answer."""
+"""components/common/tracking/provenance.py: the environment comes first, then git; the commit is never wrong."""
 
 import subprocess
 
@@ -9,7 +9,7 @@ from components.common.tracking import provenance
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A repository with one committed file, in the place of the project's."""
+    """A repository with one committed file that replaces the project's repository."""
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     monkeypatch.delenv("GIT_COMMIT", raising=False)
     (tmp_path / "code.py").write_text("1")

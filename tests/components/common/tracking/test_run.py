@@ -1,4 +1,4 @@
-"""components/common/tracking/run.py: runs are joined, resumed and closed as what they came to; a dead store is seen."""
+"""components/common/tracking/run.py: runs are joined, resumed and closed with their status; a dead store is noticed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_resumed_run_is_the_same_run_and_gets_no_step_twice(mlflow_folder, cap
             second.metrics({"loss": 0.5}, step, once=True)
         second.metrics({"test": 1.0}, 10)
         second.metrics({"test": 2.0}, 10)  # evaluated again
-    assert "MLflow keeps lr = 0.1" in caplog.text
+    assert "MLflow keeps lr = 0.1 from the start" in caplog.text
     assert stored(first.id).data.params == {"lr": "0.1", "steps": "30"}
     assert history(first.id, "loss") == [(5, 1.0), (10, 1.0), (15, 0.5), (20, 0.5)]
     assert history(first.id, "test") == [(10, 1.0), (10, 2.0)]
@@ -113,7 +113,7 @@ def test_a_run_of_another_store_goes_on_as_a_new_one(mlflow_folder, caplog) -> N
     with open_run("mlflow", experiment="city", run_id="e" * 32) as run:
         assert run.id != "e" * 32
     assert stored(run.id).data.tags["continues"] == "e" * 32
-    assert "a new run goes on from it" in caplog.text
+    assert "a new run continues it" in caplog.text
 
 
 def test_without_tracking_nothing_is_written(tmp_path, monkeypatch) -> None:
@@ -136,7 +136,7 @@ def test_a_server_that_goes_away_gets_everything_later(mlflow_folder, monkeypatc
             run.metrics({"loss": 1.0}, 1)
             run.tags({"colour": "blue"})
         run.metrics({"loss": 0.5}, 2)
-    assert "MLflow did not take metrics of the steps 1 to 1 (division by zero); the run goes on" in caplog.text
+    assert "MLflow did not accept metrics of steps 1 to 1 (division by zero); the run continues" in caplog.text
     assert history(run.id, "loss") == [(1, 1.0), (2, 0.5)]
     assert stored(run.id).data.tags["colour"] == "blue"
 
@@ -147,7 +147,7 @@ def test_what_a_server_never_took_is_said_at_the_end(mlflow_folder, monkeypatch,
         for step in (3, 6):
             run.metrics({"loss": 1.0}, step)
         run.image("crop", np.zeros((8, 8, 3), np.uint8), 6)
-    assert f"MLflow run {run.id} lacks metrics of the steps 3 to 6, picture crop" in caplog.text
+    assert f"MLflow run {run.id} lacks metrics of steps 3 to 6, image crop" in caplog.text
 
 
 def test_a_resumed_run_whose_store_is_away_goes_on_and_sends_all_when_it_is_back(
@@ -166,7 +166,7 @@ def test_a_resumed_run_whose_store_is_away_goes_on_and_sends_all_when_it_is_back
         (mlflow_folder / "away.db").rename(mlflow_folder / "mlflow.db")
         second.metrics({"loss": 0.25}, 3, once=True)
     assert second.id == first.id
-    assert "The run goes on without it" in caplog.text
+    assert "The run continues, and MLflow gets the data" in caplog.text
     assert history(first.id, "loss") == [(1, 1.0), (2, 0.5), (3, 0.25)]
     assert stored(first.id).info.status == "FINISHED"
 
