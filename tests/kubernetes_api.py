@@ -1,4 +1,4 @@
-"""A stub of the Kubernetes API: pods, their logs and TrainJobs, over HTTP with the real paths, answers and refusals."""
+"""A stub of the Kubernetes API: pods, their logs and TrainJobs, over HTTP with the real paths, answers and errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _strict(node):
 
 
 def launching_pod(workspace: str, **spec) -> dict:
-    """The pod of the task train, as Kubeflow Pipelines makes it."""
+    """The pod of the task train, as Kubeflow Pipelines creates it."""
     secret = {"secretKeyRef": {"name": "mobanet", "key": "AWS_SECRET_ACCESS_KEY", "optional": True}}
     main = {
         "name": "main",
@@ -101,14 +101,14 @@ def launching_pod(workspace: str, **spec) -> dict:
 
 
 class KubernetesApi:
-    """What the server holds; a test changes it while the client runs."""
+    """The state of the server; a test changes it while the client runs."""
 
     def __init__(self, schema: dict | None) -> None:
         self.validator = jsonschema.Draft202012Validator(schema or {})
         self.pods, self.jobs, self.logs = {}, {}, {}
         self.asked = []  # "VERB path"
         self.created, self.deleted = [], []
-        self.on_create = lambda job: None  # in a thread of its own
+        self.on_create = lambda job: None  # called in a separate thread
         self.forbidden = set()  # (verb, resource)
         self.refuse = None  # (status, message) for the next job
         self.without_trainer, self.away, self.breaks = False, 0, []
@@ -148,7 +148,7 @@ class KubernetesApi:
             self.logs[pod].append(f"{_now()} {line}\n")
 
     def gone(self, name: str) -> None:
-        """As if it had been deleted with its pods."""
+        """Remove a job and its pods as if they had been deleted."""
         self.jobs.pop(name, None)
         for pod in [pod for pod in self.pods if pod.startswith(name)]:
             self.pods.pop(pod)
@@ -231,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json(api.jobs[rest[0]])
 
     def _log(self, pod: str, query: dict[str, str]) -> None:
-        """As the kubelet: lines as they come, until the container ends; `breaks` cuts connections off after so many."""
+        """Stream lines like the kubelet until the container ends; `breaks` closes connections after so many lines."""
         if pod not in self.api.pods:
             return self._status(404, f'pods "{pod}" not found')
         if self.api.pods[pod]["status"]["phase"] == "Pending":
@@ -281,12 +281,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
-        """A client that turns away is no error."""
+        """A client that disconnects is not an error."""
 
 
 @contextmanager
 def serving(api: KubernetesApi) -> Iterator[str]:
-    """The address of a server that holds `api`."""
+    """The address of a server that serves `api`."""
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": api}))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -298,14 +298,14 @@ def serving(api: KubernetesApi) -> Iterator[str]:
 
 
 def configuration(address: str) -> Configuration:
-    """Of a client that speaks to the stub."""
+    """Configuration of a client that talks to the stub."""
     given = Configuration(host=address)
     given.retries = False
     return given
 
 
 def kubeconfig(address: str, path: Path) -> Path:
-    """The same for a process of its own."""
+    """The same for a separate process."""
     named = {"name": "stub"}
     document = {
         "apiVersion": "v1",

@@ -1,1 +1,1 @@
-"""The cluster and training on several nodes; no other package knows Kubernetes."""
+"""Kubernetes: training on several nodes. No other package uses Kubernetes."""

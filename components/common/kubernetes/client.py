@@ -1,8 +1,8 @@
-"""The cluster as a training on several nodes sees it: this pod, and TrainJobs with their pods and logs.
+"""Client for multi-node training: the current pod, and TrainJobs with their pods and logs.
 
-Connection, types and names are those of the SDK of Kubeflow Trainer. Its calls are not used: they cannot write a
-variable that refers to a secret, cannot tell "is not there" from "is not allowed", and a log that breaks off cannot be
-gone on with. An API that does not answer is waited for, since the training itself does not need it.
+Connection, types and names come from the Kubeflow Trainer SDK. Its calls are not used, for three reasons: they cannot
+write a variable that refers to a secret, they do not distinguish "not found" from "forbidden", and they cannot continue
+an interrupted log. The client waits for an API that does not answer, because the training does not need the API.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ log = logging.getLogger(__name__)
 
 TRAINJOBS = (constants.GROUP, constants.VERSION)
 PODS = f"{constants.JOBSET_NAME_LABEL}={{}},{constants.JOBSET_RJOB_NAME_LABEL}={constants.NODE}"
-"""Which pods belong to the TrainJob of that name."""
+"""Label selector of a TrainJob's pods; the blank is the name of the TrainJob."""
 
 TIMEOUT_S = (10, 30)
-"""For a connection, and for an answer."""
+"""Timeouts for a connection and for an answer, seconds."""
 
 SILENCE_S = 30.0
-"""A log from which nothing has come for so long is opened again; the connection may be dead, or the job over."""
+"""A log stream without output for this long is opened again, because the connection may be dead or the job over."""
 
 PAUSE_S = 5.0
-"""Between two questions."""
+"""Pause between two requests, seconds."""
 
 PATIENCE_S = 600.0
-"""For an API that does not answer, and for a TrainJob that is being deleted with its pods."""
+"""How long to wait for an API that does not answer, or for the deletion of a TrainJob and its pods."""
 
 Outcome = Literal["Complete", "Failed"]
 
 
 class BrokenLog(Exception):
-    """The connection has broken, or nothing has come for `SILENCE_S`; there may be more to read."""
+    """The connection broke, or sent nothing for `SILENCE_S`; the log may continue."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Of a TrainJob."""
+    """State of a TrainJob."""
 
     created: datetime
     deleting: bool
-    outcome: Outcome | None  # None: it goes on
-    why: str  # the outcome in Trainer's words
+    outcome: Outcome | None  # None: not finished
+    why: str  # reason and message of the outcome, from Trainer
 
     @classmethod
     def of(cls, job: Mapping[str, Any]) -> State:
-        """Read from what the API says."""
+        """Parse a TrainJob object of the API."""
         said = {c["type"]: c for c in job.get("status", {}).get("conditions", ()) if c["status"] == "True"}
         outcome: Outcome | None = "Failed" if "Failed" in said else "Complete" if "Complete" in said else None
         why = f"{said[outcome]['reason']}: {said[outcome]['message']}" if outcome else ""
@@ -75,31 +75,31 @@ class Cluster:
     """The namespace of this pod."""
 
     def __init__(self, backend: KubernetesBackend) -> None:
-        """Speak to the cluster that the SDK is connected to."""
+        """Use the connection of the SDK."""
         self.namespace = backend.namespace
         self._core, self._custom, self._api = backend.core_api, backend.custom_api, backend.core_api.api_client
 
     @classmethod
     def here(cls) -> Cluster:
-        """The cluster that this process is in, or else that of the user's kubeconfig.
+        """The cluster that this process runs in, else the one in the user's kubeconfig.
 
         Raises:
-            ClusterError: there is neither.
+            ClusterError: there is no cluster.
         """
-        logging.getLogger("kubeflow").setLevel(logging.ERROR)  # it warns that it may not read its own version
+        logging.getLogger("kubeflow").setLevel(logging.ERROR)  # it warns if it may not read Trainer's version
         try:
             return cls(KubernetesBackend(KubernetesBackendConfig()))
         except ConfigException:
             raise ClusterError(
-                "several nodes train in a cluster only, and this is none; set train_nodes to 1, or start torchrun on "
-                "every host yourself (docs/training.md)"
+                "training on several nodes needs a cluster, and none was found; set train_nodes to 1, or start "
+                "torchrun on every host yourself (docs/training.md)"
             ) from None
 
     def own_pod(self) -> dict[str, Any]:
-        """This pod, as the API describes it.
+        """The current pod as JSON, as the API describes it.
 
         Raises:
-            ClusterError: there is none, or reading it is not allowed.
+            ClusterError: this process runs in no pod, or must not read it.
         """
         name = os.environ.get("KFP_POD_NAME") or socket.gethostname()
         pod = self._ask(
@@ -109,17 +109,17 @@ class Cluster:
         )
         if pod is None:
             raise ClusterError(
-                f"{name} is no pod of the namespace {self.namespace}; several nodes train in copies of the pod that "
-                "launches them: submit the pipeline to the cluster"
+                f"{name} is not a pod of the namespace {self.namespace}; multi-node training copies the pod that "
+                "launches it, so submit the pipeline to the cluster"
             )
         described: dict[str, Any] = self._api.sanitize_for_serialization(pod)
         return described
 
     def create(self, job: Mapping[str, Any]) -> bool:
-        """Launch a TrainJob; False: there is one of that name.
+        """Create a TrainJob; False: one of that name exists.
 
         Raises:
-            ClusterError: the cluster does not know TrainJobs, does not allow it, or refuses this one.
+            ClusterError: the cluster does not support TrainJobs, does not permit the request, or rejects this TrainJob.
         """
         answer = self._ask(
             f"create the TrainJob {job['metadata']['name']}",
@@ -130,13 +130,13 @@ class Cluster:
         )
         if answer == 404:
             raise ClusterError(
-                f"this cluster does not know a TrainJob of {constants.API_VERSION}; install Kubeflow Trainer 2 "
+                f"this cluster does not support TrainJob {constants.API_VERSION}; install Kubeflow Trainer 2 "
                 "(docs/kubeflow.md), or set train_nodes to 1"
             )
         return answer != 409
 
     def find(self, name: str) -> State | None:
-        """How a TrainJob is; None: there is none of that name."""
+        """State of a TrainJob; None: it does not exist."""
         job = self._ask(
             f"get the TrainJob {name}",
             lambda: self._custom.get_namespaced_custom_object(
@@ -147,10 +147,10 @@ class Cluster:
         return None if job is None else State.of(job)
 
     def delete(self, name: str) -> None:
-        """Delete a TrainJob, if it is there, and wait until its pods are gone.
+        """Delete a TrainJob if it exists, and wait until its pods are gone.
 
         Raises:
-            ClusterError: that is not allowed, or takes longer than `PATIENCE_S`.
+            ClusterError: deleting it is not permitted, or takes longer than `PATIENCE_S`.
         """
         until = time.monotonic() + PATIENCE_S
         self._ask(
@@ -160,7 +160,7 @@ class Cluster:
                 self.namespace,
                 constants.TRAINJOB_PLURAL,
                 name,
-                propagation_policy="Foreground",  # it is there as long as a pod of it is
+                propagation_policy="Foreground",  # the TrainJob exists until all of its pods are gone
                 _request_timeout=TIMEOUT_S,
             ),
             {404: None},
@@ -168,8 +168,8 @@ class Cluster:
         while self.find(name) is not None:
             if time.monotonic() > until:
                 raise ClusterError(
-                    f"the TrainJob {name} is still there {PATIENCE_S:.0f} s after it was deleted; "
-                    f"`kubectl describe trainjob {name}` says what holds it"
+                    f"the TrainJob {name} still exists {PATIENCE_S:.0f} s after its deletion; "
+                    f"run `kubectl describe trainjob {name}` to find out what blocks it"
                 )
             time.sleep(PAUSE_S)
 
@@ -184,15 +184,15 @@ class Cluster:
         return sorted(found.items, key=lambda pod: pod.metadata.creation_timestamp)
 
     def lines(self, pod: str, **options: Any) -> Iterator[str]:
-        """The log of a pod of a TrainJob; none where there is no such pod, or not yet a container.
+        """Yield the log lines of a TrainJob's pod; nothing if the pod does not exist or has no container yet.
 
         Args:
-            pod: its name.
-            options: of the client's `read_namespaced_pod_log`.
+            pod: name of the pod.
+            options: options of the client's `read_namespaced_pod_log`.
 
         Raises:
-            BrokenLog: it could not be read to its end.
-            ClusterError: reading it is not allowed.
+            BrokenLog: the log could not be read to its end.
+            ClusterError: reading the log is not permitted.
         """
         what = f"read the log of the pod {pod}"
         try:
@@ -216,7 +216,13 @@ class Cluster:
             raise BrokenLog from error
 
     def _ask(self, what: str, call: Callable[[], Any], expected: Mapping[int, Any] | None = None) -> Any:
-        """The answer to a question, or what `expected` has for its status; asks again while the API is away."""
+        """The answer to a request; retries for `PATIENCE_S` while the API does not answer.
+
+        Args:
+            what: description of the request, for messages.
+            call: the request.
+            expected: HTTP status -> result to return instead of an error.
+        """
         until, warned = time.monotonic() + PATIENCE_S, False
         while True:
             try:
@@ -231,27 +237,27 @@ class Cluster:
                 reason = str(error)
             if time.monotonic() > until:
                 raise ClusterError(
-                    f"cannot {what}: the API of Kubernetes does not answer ({reason}); a TrainJob goes on without it, "
-                    "and the next try follows it"
+                    f"cannot {what}: the Kubernetes API does not answer ({reason}); a running TrainJob continues, and "
+                    "a retry of this task follows it"
                 )
             if not warned:
-                log.warning("the API of Kubernetes does not answer (%s); asking again", reason)
+                log.warning("the Kubernetes API does not answer (%s); retrying", reason)
                 warned = True
             time.sleep(PAUSE_S)
 
 
 def _refused(what: str, error: ApiException) -> ClusterError:
-    """In one sentence; where a right is missing, the API itself says which, and to whom."""
+    """The error for a rejected request. If a permission is missing, the API's message names it and the account."""
     said = _message(error)
     if error.status == 401 or (error.status == 403 and "User " in said):
         return ClusterError(
-            f"cannot {what}: {said}; give the service account that right (docs/kubeflow.md, Several nodes)"
+            f"cannot {what}: {said}; grant the service account that permission (docs/kubeflow.md, Several nodes)"
         )
-    return ClusterError(f"cannot {what}: the cluster refuses it ({said})")
+    return ClusterError(f"cannot {what}: the cluster rejects the request ({said})")
 
 
 def _message(error: ApiException) -> str:
-    """What the API says: a Status as JSON, or a line of text."""
+    """The message of an API error: that of a JSON Status, else the HTTP status line."""
     try:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):

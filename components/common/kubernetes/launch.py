@@ -1,4 +1,4 @@
-"""The door of a step for parameters that came as texts: in this process, in one per GPU, or on several nodes."""
+"""Start a step with parameters given as JSON: in this process, in one process per GPU, or on several nodes."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from components.common.pool import cores
 TORCHRUN = ("-m", "torch.distributed.run")
 
 TRAINJOB = "trainjob.json"
-"""File of the workspace: name of the TrainJob that was launched, which the last task of the run deletes."""
+"""File of the workspace with the name of the launched TrainJob; the last task of the run deletes that TrainJob."""
 
 
 def launch(
     step: str, sections: Mapping[str, str], folder: Path, paths: Mapping[str, Path], gpus: int, nodes: int = 1
 ) -> None:
-    """Run a step on every GPU of this machine, or of several nodes of the cluster that this machine is in.
+    """Run a step on every GPU of this machine, or on several nodes of its cluster.
 
     Args:
         step: name of the step.
-        sections: name -> JSON of the sections of params.yaml that it reads.
-        folder: workspace of the run; gets them as a file.
-        paths: option of the step's door -> path.
-        gpus: how many this machine has, or each node is to have.
-        nodes: how many; more than 1: this process launches them, and follows.
+        sections: name -> JSON of the sections of params.yaml that the step reads.
+        folder: workspace of the run; the parameters are written to `STEP.yaml` in it.
+        paths: command-line option of the step -> path.
+        gpus: GPUs of this machine, or of each node; 0: use the CPU.
+        nodes: number of nodes; if more than 1, this process launches a TrainJob and follows it.
 
     Raises:
-        ClusterError: the nodes could not be had, or have failed.
-        SystemExit: torchrun has not ended with 0. Whatever the step raises in this process comes as it is.
+        ClusterError: the nodes could not be launched, or failed.
+        SystemExit: torchrun failed; the exit code is torchrun's. An exception of a step in this process is unchanged.
     """
     params = folder / f"{step}.yaml"
     with replacing(params) as draft:
@@ -56,36 +56,36 @@ def launch(
 
 
 def _threads(processes: int) -> dict[str, str]:
-    """Environment in which so many processes share the cores of a machine like this one."""
+    """Environment variables that divide the cores of this machine among `processes`."""
     return {"OMP_NUM_THREADS": str(max(1, cores() // max(1, processes)))}
 
 
 def gpus_here(least: int) -> int:
-    """How many GPUs this machine has.
+    """Number of GPUs of this machine.
 
     Raises:
-        ClusterError: fewer than asked for; the step would go on for weeks on the CPU.
+        ClusterError: there are fewer than `least`; without this check, the step would run for weeks on the CPU.
     """
     import torch
 
     count = torch.cuda.device_count()
     if count < least:
         raise ClusterError(
-            f"the pod was given {least} GPUs, and torch sees {count}; compare the node's driver with the CUDA version "
-            f"of the image, {torch.version.cuda}"
+            f"the pod has {least} GPUs, but torch sees {count}; check that the node's driver supports the image's "
+            f"CUDA version, {torch.version.cuda}"
         )
     return count
 
 
 def _on_nodes(command: tuple[str, ...], folder: Path, nodes: int, gpus: int) -> None:
-    """Leave a command to Kubeflow Trainer, which tells every torchrun its node by environment variables."""
-    from components.common.kubernetes.client import Cluster  # here, so that one node needs no cluster
+    """Run a command with Kubeflow Trainer, which sets environment variables that tell each torchrun its node."""
+    from components.common.kubernetes.client import Cluster  # imported here, so that one node needs no cluster
     from components.common.kubernetes.nodes import run_on_nodes
     from components.common.kubernetes.trainjob import Work, job_name
 
     run = read_run(folder).name
     if not run:
-        raise ClusterError(f"{folder} does not say which run of the pipeline it belongs to; the task begin writes that")
+        raise ClusterError(f"{folder} does not name its pipeline run; run the task begin first, which writes run.json")
     environment = {name: os.environ[name] for name in (COMMIT, CONTEXT) if name in os.environ} | _threads(gpus)
     work = Work(run=run, command=command, environment=environment, workspace=folder, nodes=nodes, gpus=gpus)
     cluster = Cluster.here()

@@ -1,8 +1,8 @@
 """The pod that launches a training -> a TrainJob of Kubeflow Trainer, whose pods are copies of that pod.
 
-Image, environment, volumes, limits and rights are said once, where the launching pod gets them, and are read from that
-pod: a training on several nodes runs in what a training on one would run in. References to secrets stay references.
-What belongs to the launching pod alone is left out: its token, and what Kubeflow tells it about itself.
+Image, environment, volumes, limits and security settings are defined once, for the launching pod, and copied from it.
+So a training on several nodes runs in the same environment as one on a single node. References to secrets stay
+references. Two things that belong only to the launching pod are left out: its token, and Kubeflow's variables about it.
 """
 
 from __future__ import annotations
@@ -21,49 +21,49 @@ from components.common.entrypoints.kubeflow import TAG
 from components.common.errors import ClusterError
 
 RUNTIME = "mobanet-torch"
-"""ClusterTrainingRuntime with one replicated job and one container, both called `node`."""
+"""Name of the ClusterTrainingRuntime; it has one replicated job with one container, both named `node`."""
 
 OF_POD = (
     *("serviceAccountName", "imagePullSecrets", "securityContext", "terminationGracePeriodSeconds"),
     *("nodeSelector", "affinity", "tolerations"),
 )
-"""Fields of the pod that its copies get as they are."""
+"""Pod fields that are copied unchanged."""
 
 SIDECARS = "sidecar.istio.io/inject"
-"""Label or annotation that the copies get as well: a sidecar does not end, and neither would its pod."""
+"""Label or annotation that is copied too: with an injected sidecar, which never ends, a pod would never end."""
 
 OF_MACHINERY = ("ARGO_", "KFP_", "PET_")
-"""Beginnings of variables that say which task of Kubeflow a pod is; PET_ is Trainer's own."""
+"""Prefixes of variables that identify a pod's Kubeflow task (ARGO_, KFP_) or that Trainer sets itself (PET_)."""
 
 OWNER = ("apiVersion", "kind", "name", "uid")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """What the pods do, and what they do not have from the launching one."""
+    """What the pods run, and where they differ from the launching pod."""
 
-    run: str  # of the pipeline, its name in Kubeflow
-    command: Sequence[str]  # of every pod
-    environment: Mapping[str, str]  # beside that of the launching pod, which it replaces; no secrets
-    workspace: Path  # folder that all pods must see
-    nodes: int  # pods, 2 or more
-    gpus: int  # of each pod; 0: one process on its CPUs
+    run: str  # name of the pipeline run in Kubeflow
+    command: Sequence[str]  # command of every pod
+    environment: Mapping[str, str]  # added to the launching pod's variables, overriding them; no secrets
+    workspace: Path  # folder that all pods share
+    nodes: int  # number of pods, 2 or more
+    gpus: int  # per pod; 0: one process on the CPUs
 
 
 def job_name(run: str) -> str:
-    """The one name that the TrainJob of a run of the pipeline can have: 20 characters, so pods can add theirs."""
+    """Name of the TrainJob of a pipeline run: always the same, 20 characters, which leaves room for pod suffixes."""
     return f"mobanet-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
 
 
 def trainjob(pod: Mapping[str, Any], work: Work) -> dict[str, Any]:
-    """The TrainJob, in the terms of the API.
+    """Build the TrainJob as an API object.
 
     Args:
-        pod: that launches it, as the API describes it.
-        work: of its pods.
+        pod: the launching pod, as the API describes it.
+        work: what the TrainJob's pods run.
 
     Raises:
-        ClusterError: the workspace is on no volume that other pods can have as well.
+        ClusterError: the workspace is not on a volume that other pods can mount.
     """
     spec, meta = pod["spec"], pod["metadata"]
     container = _container_at(work.workspace, spec)
@@ -107,7 +107,7 @@ def trainjob(pod: Mapping[str, Any], work: Work) -> dict[str, Any]:
 
 
 def _trainer(container: Mapping[str, Any], work: Work) -> dict[str, Any]:
-    """What Trainer lets a job say itself; it refuses an environment among the patches."""
+    """The `trainer` section of a TrainJob; Trainer accepts environment variables only here, not in the patches."""
     given = container.get("resources", {})
     gpus = {constants.GPU_LABEL: str(work.gpus)} if work.gpus else {}
     env = [
@@ -129,7 +129,7 @@ def _trainer(container: Mapping[str, Any], work: Work) -> dict[str, Any]:
 
 
 def _container_at(workspace: Path, spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The container that has the workspace mounted, from a volume that others can mount; sidecars do not."""
+    """The container that mounts the workspace (not a sidecar), from a volume claim that other pods can mount."""
     found = [
         (len(mount["mountPath"]), mount["name"], container)
         for container in spec["containers"]
@@ -139,14 +139,14 @@ def _container_at(workspace: Path, spec: Mapping[str, Any]) -> Mapping[str, Any]
     _, name, container = max(found, key=lambda one: one[0], default=(0, None, {}))
     if not any(v["name"] == name and "persistentVolumeClaim" in v for v in spec.get("volumes", ())):
         raise ClusterError(
-            f"{workspace}: this folder is on no volume claim, so other pods cannot see it; a training on several nodes "
-            "needs a workspace that is a claim with ReadWriteMany"
+            f"{workspace}: this folder is not on a volume claim, so other pods cannot see it; put the workspace on a "
+            "claim with ReadWriteMany, or set train_nodes to 1"
         )
     return container
 
 
 def _shared(container: Mapping[str, Any], spec: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
-    """Mounts and volumes; the projected ones are the pod's own token, and its copies get their own."""
+    """Mounts and volumes without the projected ones: these hold the pod's token, and each copy gets its own."""
     volumes = {v["name"]: v for v in spec["volumes"] if "projected" not in v}
     mounts = [mount for mount in container["volumeMounts"] if mount["name"] in volumes]
     names = dict.fromkeys(mount["name"] for mount in mounts)

@@ -1,4 +1,4 @@
-"""kubernetes/launch.py: no GPU or one in this process, several under torchrun, several nodes elsewhere."""
+"""components/common/kubernetes/launch.py: up to one GPU in this process, several with torchrun, nodes in a TrainJob."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_several_nodes_are_left_to_the_cluster_and_the_last_task_is_told(tmp_pat
 
 
 def test_several_nodes_without_a_run_of_the_pipeline_are_refused(tmp_path):
-    with pytest.raises(ClusterError, match="does not say which run of the pipeline it belongs to; the task begin"):
+    with pytest.raises(ClusterError, match="does not name its pipeline run; run the task begin first"):
         launch("train", {"train": "{}"}, tmp_path, {}, gpus=0, nodes=2)
 
 
@@ -95,5 +95,5 @@ def test_all_gpus_of_the_pod_are_used(monkeypatch, asked, there):
 
 def test_a_pod_that_was_given_gpus_does_not_train_on_its_cpu_in_silence(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(ClusterError, match="given 2 GPUs, and torch sees 0"):
+    with pytest.raises(ClusterError, match="has 2 GPUs, but torch sees 0"):
         gpus_here(2)

@@ -1,4 +1,4 @@
-"""components/common/kubernetes/nodes.py and cluster.py, over HTTP: launch, adopt, follow, and every way to end."""
+"""components/common/kubernetes/nodes.py and client.py, over HTTP: launch, adopt, follow, and every way to end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SCHEMA = crd_schema()
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, caplog):
-    """Pauses of hundredths of a second."""
+    """Pauses of some hundredths of a second."""
     caplog.set_level(logging.INFO)
     monkeypatch.setenv("KFP_POD_NAME", LAUNCHER)
     for module in (cluster_module, nodes):
@@ -70,7 +70,7 @@ def cluster(api):
 
 
 def trains(api, *lines, code=0, pause_s=0.0):
-    """What the cluster does with a job: two pods, of which the first one speaks."""
+    """What the cluster does with a job: two pods, the first of which logs."""
 
     def work(job):
         name = job["metadata"]["name"]
@@ -86,7 +86,7 @@ def trains(api, *lines, code=0, pause_s=0.0):
 
 
 def running(api, **meta):
-    """A job that was launched by an earlier try, with two pods."""
+    """A job that an earlier attempt launched, with two pods."""
     api.add_job({"metadata": {"name": NAME}}, **meta)
     return api.add_pod(NAME, 0), api.add_pod(NAME, 1)
 
@@ -96,7 +96,7 @@ def later(work, *args, after_s=0.1):
 
 
 def once_asked(api, text, work):
-    """Do something as soon as the client has asked for a path with this text."""
+    """Do something as soon as the client has requested a path that contains this text."""
 
     def wait():
         while not any(text in asked for asked in api.asked):
@@ -127,7 +127,7 @@ def test_a_retry_follows_the_job_that_runs(api, cluster, caplog, capsys):
 
     once_asked(api, "/log", go_on)
     run_on_nodes(cluster, WORK)
-    assert not api.created and "there already, following it" in caplog.text
+    assert not api.created and "already exists, following it" in caplog.text
     assert capsys.readouterr().err == "step 1\nstep 2\n"
 
 
@@ -136,7 +136,7 @@ def test_a_retry_is_done_with_a_job_that_is_complete(api, cluster, caplog):
     api.end(NAME, "Complete")
     api.gone(f"{NAME}-node")  # its pods may be gone
     run_on_nodes(cluster, WORK)
-    assert not api.created and "there already, complete" in caplog.text
+    assert not api.created and "already exists, complete" in caplog.text
 
 
 def test_a_retry_replaces_a_job_that_has_failed_once_its_pods_are_gone(api, cluster, caplog):
@@ -145,7 +145,7 @@ def test_a_retry_replaces_a_job_that_has_failed_once_its_pods_are_gone(api, clus
     api.on_create = trains(api)
     run_on_nodes(cluster, WORK)
     assert api.deleted == [(NAME, "Foreground")] and len(api.created) == 1
-    assert "that of an earlier try has failed (JobsCompleted: over); it is launched anew" in caplog.text
+    assert "the earlier attempt failed (JobsCompleted: over); launching it again once it is deleted" in caplog.text
     created = next(i for i, asked in enumerate(api.asked) if asked.startswith("create"))
     assert f"get /apis/trainer.kubeflow.org/v1alpha1/namespaces/{NAMESPACE}/trainjobs/{NAME}" in api.asked[:created]
 
@@ -161,10 +161,10 @@ def test_two_launchers_make_one_job(api, cluster, caplog):
     for pod in running(api):
         api.end_pod(pod, 0)
     api.end(NAME, "Complete")
-    find, first = cluster.find, iter([None])  # at first it was not there, but the other one was quicker
+    find, first = cluster.find, iter([None])  # at first it did not exist, but the other launcher was quicker
     cluster.find = lambda name: next(first, find(name))
     run_on_nodes(cluster, WORK)
-    assert not api.created and "there already" in caplog.text
+    assert not api.created and "already exists" in caplog.text
 
 
 def test_no_line_is_lost_or_said_twice_when_the_stream_breaks(api, cluster, capsys):
@@ -215,8 +215,8 @@ def test_a_failed_job_is_one_sentence_with_the_last_lines_of_the_pod_that_failed
     with pytest.raises(ClusterError) as raised:
         run_on_nodes(cluster, WORK)
     assert str(raised.value) == (
-        f"the TrainJob {NAME} failed (JobsFailed: one of its jobs failed): its pod {second} ended with 1, its last "
-        "lines are above; a retry goes on from the last checkpoint"
+        f"the TrainJob {NAME} failed (JobsFailed: one of its jobs failed): its pod {second} ended with code "
+        "1, see its last lines above; retry the task to resume from the last checkpoint"
     )
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "step 1" and lines[-1] == "error: data/store is damaged" and len(lines) == 41
@@ -225,7 +225,7 @@ def test_a_failed_job_is_one_sentence_with_the_last_lines_of_the_pod_that_failed
 
 def test_the_last_lines_of_the_pod_that_was_followed_are_not_said_twice(api, cluster, capsys):
     api.on_create = trains(api, "step 1", "error: no store", code=1)
-    with pytest.raises(ClusterError, match="ended with 1, its last lines are above"):
+    with pytest.raises(ClusterError, match="ended with code 1, see its last lines above"):
         run_on_nodes(cluster, WORK)
     assert capsys.readouterr().err == "step 1\nerror: no store\n"
 
@@ -243,7 +243,7 @@ def test_a_job_that_failed_without_a_pod_says_why(api, cluster):
         return find(name)
 
     cluster.find = failing
-    with pytest.raises(ClusterError, match=r"failed \(DeadlineExceeded: was active too long\); `kubectl describe"):
+    with pytest.raises(ClusterError, match=r"failed \(DeadlineExceeded: was active too long\); run `kubectl describe"):
         run_on_nodes(cluster, WORK)
 
 
@@ -251,7 +251,7 @@ def test_a_job_that_takes_too_long_is_deleted(api, cluster, capsys):
     first, _ = running(api, created=datetime.now(UTC) - timedelta(hours=2))
     api.pods[LAUNCHER] = launching_pod("/kfp-workspace", activeDeadlineSeconds=2 * 3600)
     api.say(first, "step 1")
-    with pytest.raises(ClusterError, match=r"was not done after 1:55:00, the time limit of its task, and is deleted"):
+    with pytest.raises(ClusterError, match=r"was not done after 1:55:00, the time limit of its task, and was deleted"):
         run_on_nodes(cluster, WORK)
     assert api.deleted == [(NAME, "Foreground")] and NAME not in api.jobs
     assert capsys.readouterr().err == "step 1\n"
@@ -273,7 +273,7 @@ def test_time_is_up_also_while_the_log_flows(api, cluster):
 
 def test_a_job_that_is_deleted_meanwhile_is_said(api, cluster):
     api.on_create = lambda job: later(api.gone, NAME)
-    with pytest.raises(ClusterError, match=f"^the TrainJob {NAME} was deleted before it had ended; a retry goes on"):
+    with pytest.raises(ClusterError, match=f"^the TrainJob {NAME} was deleted before it ended; retry the task"):
         run_on_nodes(cluster, WORK)
 
 
@@ -305,7 +305,7 @@ def test_a_job_outlives_an_api_that_is_away_for_a_while(api, cluster, caplog):
 
 def test_an_api_that_stays_away_is_one_sentence(api, cluster):
     api.away = 10**6
-    with pytest.raises(ClusterError, match="^cannot read the pod .*: the API of Kubernetes does not answer"):
+    with pytest.raises(ClusterError, match="^cannot read the pod .*: the Kubernetes API does not answer"):
         run_on_nodes(cluster, WORK)
 
 
@@ -324,14 +324,14 @@ def test_a_right_that_is_missing_is_named(api, cluster, verb, resource, said):
     api.on_create = trains(api, "step 1")
     with pytest.raises(ClusterError) as raised:
         run_on_nodes(cluster, WORK)
-    assert said in str(raised.value) and "give the service account that right (docs/kubeflow.md" in str(raised.value)
+    assert said in str(raised.value) and "account that permission (docs/kubeflow.md" in str(raised.value)
     assert "pipeline-runner" in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_a_cluster_without_trainer_is_one_sentence(api, cluster):
     api.without_trainer = True
     with pytest.raises(
-        ClusterError, match=r"does not know a TrainJob of trainer.kubeflow.org/v1alpha1; install Kubeflow"
+        ClusterError, match=r"does not support TrainJob trainer.kubeflow.org/v1alpha1; install Kubeflow"
     ):
         run_on_nodes(cluster, WORK)
 
@@ -341,12 +341,12 @@ def test_a_job_that_the_cluster_refuses_says_why(api, cluster):
     api.refuse = (403, why)
     with pytest.raises(ClusterError) as raised:
         run_on_nodes(cluster, WORK)
-    assert str(raised.value) == f"cannot create the TrainJob {NAME}: the cluster refuses it ({why})"
+    assert str(raised.value) == f"cannot create the TrainJob {NAME}: the cluster rejects the request ({why})"
 
 
 def test_a_process_that_is_no_pod_launches_nothing(api, cluster, monkeypatch):
     monkeypatch.setenv("KFP_POD_NAME", "laptop")
-    with pytest.raises(ClusterError, match="^laptop is no pod of the namespace team; several nodes train in copies"):
+    with pytest.raises(ClusterError, match="^laptop is not a pod of the namespace team; multi-node training copies"):
         run_on_nodes(cluster, WORK)
     assert not api.created
 
@@ -355,14 +355,14 @@ def test_a_machine_without_a_cluster_is_one_sentence(monkeypatch, tmp_path):
     from kubernetes.config import kube_config
 
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    with pytest.raises(ClusterError, match="^several nodes train in a cluster only.*set train_nodes to 1"):
+    with pytest.raises(ClusterError, match="^training on several nodes needs a cluster.*set train_nodes to 1"):
         Cluster.here()
 
 
 def test_a_job_that_stays_although_it_is_deleted_is_said(api, cluster, monkeypatch):
     running(api)
     monkeypatch.setattr(api, "gone", lambda name: None)
-    with pytest.raises(ClusterError, match=r"is still there 1 s after it was deleted"):
+    with pytest.raises(ClusterError, match="still exists 1 s after its deletion"):
         cluster.delete(NAME)
 
 
@@ -373,7 +373,7 @@ def test_to_delete_a_job_that_is_not_there_is_nothing(api, cluster):
 
 
 def test_a_launcher_that_is_moved_leaves_the_job_running_and_its_retry_follows_it(tmp_path):
-    """The whole way: the task's door in a process of its own, SIGTERM, and the same command again."""
+    """End to end: the task's entry point in a process of its own, SIGTERM, and the same command again."""
     api = KubernetesApi(SCHEMA)
     api.pods[LAUNCHER] = launching_pod(str(tmp_path))
     pods = []
@@ -400,7 +400,7 @@ def test_a_launcher_that_is_moved_leaves_the_job_running_and_its_retry_follows_i
         assert next(line for line in process.stderr if "step" in line) == "step 1\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 75
-        assert "goes on, and a retry follows it" in process.stderr.read()
+        assert "continues, and a retry follows it" in process.stderr.read()
         assert NAME in api.jobs and not api.deleted
 
         again = start()
@@ -409,7 +409,7 @@ def test_a_launcher_that_is_moved_leaves_the_job_running_and_its_retry_follows_i
         api.end(NAME, "Complete")
         said = again.communicate(timeout=20)[1]
         assert again.returncode == 0, said
-        assert "there already" in said and "step 1\nstep 2\n" in said
+        assert "already exists" in said and "step 1\nstep 2\n" in said
     (job,) = api.created
     trainer = job["spec"]["trainer"]
     assert trainer["command"][1:] == [

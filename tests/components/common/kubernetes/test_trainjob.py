@@ -1,4 +1,4 @@
-"""components/common/kubernetes/trainjob.py: what the pods of a TrainJob take over from the pod that launches it."""
+"""components/common/kubernetes/trainjob.py: what the pods of a TrainJob copy from the pod that launches it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def patched(job):
     return template, container
 
 
-@pytest.mark.skipif(not CONTRACT.is_file(), reason="the definition of TrainJob is not beside the repository")
+@pytest.mark.skipif(not CONTRACT.is_file(), reason="the definition of TrainJob is not available")
 @pytest.mark.parametrize("gpus", [0, 8])
 def test_it_is_as_the_definition_of_the_cluster_says(pod, gpus):
     job = trainjob(pod, work(gpus=gpus))
@@ -143,7 +143,7 @@ def test_the_pod_is_that_of_any_task_not_of_a_certain_name(pod):
 
 @pytest.mark.parametrize("workspace", ["/elsewhere", "/.cache/w"])
 def test_a_workspace_that_other_pods_cannot_see_is_refused(pod, workspace):
-    with pytest.raises(ClusterError, match=f"^{workspace}: this folder is on no volume claim.*ReadWriteMany$"):
+    with pytest.raises(ClusterError, match=f"^{workspace}: this folder is not on a volume claim.*ReadWriteMany"):
         trainjob(pod, work(workspace=Path(workspace)))
 
 
