@@ -1,1 +1,1 @@
-"""A trained network applied to rasters."""
+"""Apply a trained network to rasters."""

@@ -1,6 +1,6 @@
-"""A trained network in one file: weights as safetensors, everything needed to use them as JSON in the header.
+"""A trained network in one safetensors file; the header holds, as JSON, everything needed to use the weights.
 
-`models/best.safetensors` and `package/model.safetensors` are such files. No pickle is ever read or written.
+`models/best.safetensors` and `package/model.safetensors` are such files. Pickle is never read or written.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ HEADER = "mobanet"
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a network is, what it was trained on, and how its inputs must be made."""
+    """Configuration of a network, its training data, and how to prepare its inputs."""
 
     network: MoBaNetConfig
     classes: tuple[str, ...]  # in label order
-    in_means: tuple[bool, ...]  # which of them count in mIoU and mF1
+    in_means: tuple[bool, ...]  # which classes count in mIoU and mF1
     palette: tuple[tuple[int, int, int], ...]
-    bands: tuple[str, ...]  # of the image, in order
-    gsd_m: float  # ground size of a training pixel, metres
-    heights: Heights  # how metres become the DSM
-    image_range: tuple[float, float]  # pixel values of the files that became 0 and 255
-    image_mean: tuple[float, ...]  # per band, of the image / 255
-    image_std: tuple[float, ...]
+    bands: tuple[str, ...]  # image bands, in order
+    gsd_m: float  # ground sample distance of the training images, metres per pixel
+    heights: Heights  # how heights in metres are scaled to DSM values
+    image_range: tuple[float, float]  # pixel values of the files that were mapped to 0 and 255
+    image_mean: tuple[float, ...]  # per band, of image / 255
+    image_std: tuple[float, ...]  # per band, of image / 255
     window_px: int  # side of a training input, a multiple of the patch size
     dataset: str
     source: str
@@ -50,24 +50,24 @@ class ModelFacts:
 
 
 def save_model(path: Path, network: MoBaNet, facts: ModelFacts) -> None:
-    """Write a network and its facts atomically; weights of a switched-off part are not there to be written."""
+    """Write a network and its facts atomically; parts that are switched off have no weights in the file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with replacing(path) as draft:
         save_file(tensors, draft, metadata={HEADER: json.dumps(asdict(facts))})
 
 
 def load_model(path: Path) -> tuple[MoBaNet, ModelFacts]:
-    """Read a network, on the CPU and in evaluation mode, and its facts.
+    """Read a network and its facts; the network is on the CPU and in evaluation mode.
 
     Raises:
-        WeightsError: the file is missing, damaged, or was not written by `save_model`.
+        WeightsError: the file is missing or damaged, or `save_model` did not write it.
     """
     try:
         with safe_open(path, "pt") as file:
             header = (file.metadata() or {}).get(HEADER)
             if header is None:
                 raise WeightsError(
-                    f"{path}: weights without the facts of a MoBaNet model; was it written by the train step?"
+                    f"{path}: the file has no MoBaNet header; use a file that the train or export step wrote"
                 )
             facts = _facts(json.loads(header))
             network = MoBaNet(facts.network)

@@ -1,6 +1,6 @@
-"""Network outputs for a raster of any size: windows, averaged where they overlap; memory is one band of them.
+"""Sliding-window inference on rasters of any size: overlapping windows are averaged, with one band of rows in memory.
 
-In: a tile (views onto the store) and a function from normalised inputs to maps. Out: finished bands of rows, top down.
+In: a tile (views of the store) and a function from normalised inputs to maps. Out: finished bands of rows, top down.
 Letters: B batch, K channels of the output (classes, or 1 for a gate), H W of the tile or window, pixels.
 """
 
@@ -23,22 +23,22 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """How a raster is cut and how its pixels become inputs."""
+    """How a raster is cut into windows and how its pixels are normalised."""
 
-    window_px: int  # side of a window
-    stride_px: int  # step between windows, 1..window_px; smaller is slower and smoother
-    batch_size: int
-    patch_size: int  # a window is padded to a multiple of this
-    image_mean: tuple[float, ...]
-    image_std: tuple[float, ...]
+    window_px: int  # side of a window, pixels
+    stride_px: int  # step between windows, pixels, 1..window_px; smaller is slower and smoother
+    batch_size: int  # windows per forward pass
+    patch_size: int  # windows are padded to a multiple of this, pixels
+    image_mean: tuple[float, ...]  # per band, of image / 255
+    image_std: tuple[float, ...]  # per band, of image / 255
 
 
 def sliding(
     tile: Tile, predict: Predict, windows: Windows, device: torch.device
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """Yield `(row, maps_KHW)`: the band of finished rows that starts at `row`; together the bands cover the tile once.
+    """Yield `(row, maps_KHW)`: the band of finished rows that starts at `row`. The bands cover the tile exactly once.
 
-    Where windows overlap the maps are averaged. At most one band of windows, `K * window_px * W` numbers, is held.
+    Overlapping windows are averaged. At most one band of windows, `K * window_px * W` numbers, is in memory.
     """
     height, width = tile.label_HW.shape
     rows, columns = (_starts(size, windows.window_px, windows.stride_px) for size in (height, width))
@@ -54,7 +54,7 @@ def sliding(
         assert total_KhW is not None
         done = next_row - row
         yield row, total_KhW[:, :done] / counts_hW[:done]
-        for buffer in (total_KhW, counts_hW):  # the rows below the finished ones move up
+        for buffer in (total_KhW, counts_hW):  # move the unfinished rows up
             buffer[..., : windows.window_px - done, :] = buffer[..., done:, :].copy()
             buffer[..., windows.window_px - done :, :] = 0
 

@@ -1,1 +1,1 @@
-"""From confusion matrices to figures."""
+"""Scores of a network: confusion matrices, accuracy and balance figures, pictures."""

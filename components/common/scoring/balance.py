@@ -1,7 +1,7 @@
-"""How well a network uses both sensors, and which of its checkpoints is the best balanced one.
+"""How well a network uses both sensors, and which of its checkpoints is balanced best.
 
-In: `v`, the mIoU (percent points) of one checkpoint on the same tiles with both sensors, with the DSM missing and with
-the image missing; a missing sensor is filled with 0 after normalisation. Out: `Balance`. Needs NumPy only.
+In: `v`, the mIoU (percent points) of one checkpoint on the same tiles with both sensors, without the DSM and without
+the image; a missing sensor is filled with 0 after normalisation. Out: `Balance`. Needs only NumPy.
 Sources: E(p) and average: EMM (arXiv 2503.18445); last-1: SGMA (arXiv 2603.02505); Shapley contributions:
 BalanceBenchmark (arXiv 2502.10816).
 """
@@ -20,32 +20,32 @@ from components.common.scoring import metrics
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Balance of one checkpoint. mIoU figures in percent points; retention and imbalance are ratios."""
+    """Balance of one checkpoint. mIoU values are in percent points; retention and imbalance are ratios."""
 
     both: float  # v(RD): image and DSM
     rgb: float  # v(R): image only
     dsm: float  # v(D): DSM only
-    majority: float  # v0: mIoU of always answering the commonest class
+    majority: float  # v0: mIoU of always predicting the most frequent class
     failure_probability: float  # p, 0..1
-    expected_miou: float  # E(p): each sensor fails with probability p, at least one is left
-    average: float  # of the three v
-    last_1: float  # the worse of the two single sensors
-    retention_rgb: float  # share of v(RD) kept without the DSM; NaN: v(RD) is 0
-    retention_dsm: float  # share of v(RD) kept without the image
-    shapley_rgb: float  # points above v0 that the image earns; may be negative
-    shapley_dsm: float  # points above v0 that the DSM earns; both sum to v(RD) - v0
-    imbalance: float  # 0: both earn alike, 1: one earns all, above 1: one does harm; NaN: nothing was earned
-    fusion_gain: float  # v(RD) above the better single sensor
+    expected_miou: float  # E(p): each sensor fails with probability p, given that at least one works
+    average: float  # mean of v(RD), v(R) and v(D)
+    last_1: float  # the lower of v(R) and v(D)
+    retention_rgb: float  # v(R) / v(RD), what remains without the DSM; NaN: v(RD) is 0
+    retention_dsm: float  # v(D) / v(RD), what remains without the image; NaN: v(RD) is 0
+    shapley_rgb: float  # contribution of the image, points above v0; may be negative
+    shapley_dsm: float  # contribution of the DSM, points above v0; both contributions sum to v(RD) - v0
+    imbalance: float  # 0: equal contributions, 1: one sensor contributes all, above 1: one harms; NaN: no contribution
+    fusion_gain: float  # v(RD) minus the better of v(R) and v(D)
 
 
 def balance(v_both: float, v_rgb: float, v_dsm: float, v_majority: float, p: float) -> Balance:
-    """Every balance figure of one checkpoint.
+    """Compute all balance figures of one checkpoint.
 
     Args:
         v_both: mIoU with both sensors, percent points.
-        v_rgb: mIoU with the DSM missing.
-        v_dsm: mIoU with the image missing.
-        v_majority: mIoU of always answering the commonest class, see `majority_miou`.
+        v_rgb: mIoU without the DSM, percent points.
+        v_dsm: mIoU without the image, percent points.
+        v_majority: mIoU of always predicting the most frequent class, percent points; see `majority_miou`.
         p: probability that a sensor fails, 0 <= p < 1.
     """
     shapley_rgb = (v_rgb - v_majority + v_both - v_dsm) / 2
@@ -70,10 +70,10 @@ def balance(v_both: float, v_rgb: float, v_dsm: float, v_majority: float, p: flo
 
 
 def majority_miou(confusion_KK: npt.NDArray[np.int64], in_means: Sequence[bool]) -> float:
-    """`v0`: the mIoU of always answering the commonest class of the truth, percent points.
+    """`v0`: the mIoU of always predicting the most frequent class of the ground truth, percent points.
 
     Args:
-        confusion_KK: pixel counts, rows are the truth; the prediction does not matter.
+        confusion_KK: pixel counts; rows are the true classes. The predictions do not matter.
         in_means: which classes count in the mean.
     """
     truth_K = confusion_KK.sum(axis=1)
@@ -84,17 +84,20 @@ def majority_miou(confusion_KK: npt.NDArray[np.int64], in_means: Sequence[bool])
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One checkpoint, as validation saw it; `dataclasses.asdict` makes JSON of it. A list of them is all the state."""
+    """Validation figures of one checkpoint. Selection needs no other state than a list of them.
+
+    `dataclasses.asdict` turns it into JSON.
+    """
 
     step: int
-    fused_miou: float  # v(RD), percent points; of a single-modality network, its v
-    expected_miou: float  # E(p), percent points; of a single-modality network, its v again
+    fused_miou: float  # v(RD), percent points; for a single-modality network, its v
+    expected_miou: float  # E(p), percent points; for a single-modality network, also its v
 
 
 def select(candidates: Sequence[Candidate], guard: float) -> Candidate:
     """The best balanced checkpoint: the highest E(p) among those whose v(RD) is within `guard` of the best v(RD).
 
-    Of equal ones the higher v(RD), then the earlier one.
+    Ties go to the higher v(RD), then to the earlier step.
 
     Args:
         candidates: every checkpoint validated so far, in any order; at least one.
@@ -105,18 +108,18 @@ def select(candidates: Sequence[Candidate], guard: float) -> Candidate:
 
 
 def contenders(candidates: Sequence[Candidate], guard: float) -> tuple[Candidate, ...]:
-    """The checkpoints worth keeping on disk: those that `select` answers now or may answer after later checkpoints.
+    """The checkpoints to keep on disk: those that `select` returns now or can return after later checkpoints.
 
-    The choice can fall back on an earlier checkpoint when a later one lifts the best v(RD), so the chosen one alone is
-    not enough. A checkpoint can be dropped for good when it is out of the guard, or when another is at least as good in
-    both figures.
+    The selected checkpoint alone is not enough: if a later one raises the best v(RD), `select` can return an earlier
+    one. A checkpoint is no longer needed if it is outside of the guard, or if another is at least as good in both
+    figures.
 
     Args:
-        candidates: every checkpoint validated so far, or the contenders of earlier ones and the new one; at least one.
+        candidates: every checkpoint validated so far, or the earlier contenders and the new checkpoint; at least one.
         guard: percent points, >= 0.
 
     Returns:
-        In the order of v(RD), highest first; E(p) rises along it.
+        The checkpoints, sorted by v(RD), highest first; E(p) increases along the tuple.
     """
     floor = max(c.fused_miou for c in candidates) - guard
     ranked = sorted(candidates, key=lambda c: (-c.fused_miou, -c.expected_miou, c.step))

@@ -1,6 +1,6 @@
-"""Score a network on tiles under every sensor condition: both modalities, image alone, DSM alone.
+"""Score a network on tiles under every sensor condition: both modalities, image only, DSM only.
 
-Shared by train (validation tiles) and evaluate (test tiles), so that one figure means the same in both.
+Train (validation tiles) and evaluate (test tiles) both use it, so that their figures mean the same.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from components.common.scoring.metrics import confusion
 from model import MoBaNet
 
 GROUND_TRUTHS = ("eroded", "full")
-"""`eroded` ignores the boundaries between objects: the benchmark's protocol, and what every headline figure uses."""
+"""`eroded` ignores object boundaries, as the benchmark's protocol does; every headline figure uses it."""
 
 
 def conditions(network: MoBaNet) -> dict[str, Predict]:
-    """Name -> prediction of every condition a network can work in; the first is the one it was built for."""
+    """Condition -> prediction function, for every condition that a network supports; the first has all its sensors."""
     if network.config.modalities == ("rgb",):
         return {"rgb": lambda rgb, dsm: network(rgb, None)}
     if network.config.modalities == ("dsm",):
@@ -36,7 +36,7 @@ def conditions(network: MoBaNet) -> dict[str, Predict]:
 
 
 def class_map(tile: Tile, predict: Predict, windows: Windows, device: torch.device) -> npt.NDArray[np.uint8]:
-    """Predicted classes of a whole tile, `[H, W]`."""
+    """Predicted classes of a tile, `[H, W]`."""
     bands = sliding(tile, predict, windows, device)
     return np.concatenate([maps_KHW.argmax(0).astype(np.uint8) for _, maps_KHW in bands])
 
@@ -53,15 +53,16 @@ def confusions(
     device: torch.device,
     wanted: Callable[[int], bool] = lambda job: True,
 ) -> Confusions:
-    """Confusion matrices over tiles, rows truth, columns prediction.
+    """Confusion matrices over tiles; rows are the true classes, columns the predicted ones.
 
     Args:
-        network: in evaluation mode, on `device`.
-        store: where the tiles are.
-        entries: the tiles.
-        windows: how they are cut.
-        device: where the network is.
-        wanted: whether to do a job. A job is a tile under a condition, numbered from 0; others do the rest.
+        network: the network, in evaluation mode, on `device`.
+        store: the store with the tiles.
+        entries: the tiles to score.
+        windows: how tiles are cut into windows.
+        device: device of the network.
+        wanted: whether to run a job, by its number. A job is one tile under one condition, numbered from 0; ranks use
+            this to divide the jobs.
     """
     k = network.config.num_classes
     totals = {name: {gt: np.zeros((k, k), np.int64) for gt in GROUND_TRUTHS} for name in conditions(network)}

@@ -1,7 +1,7 @@
-"""Class maps in, scores out: the confusion matrix, and OA, IoU, F1, precision and recall made of it.
+"""Segmentation metrics: the confusion matrix of class maps, and its OA, IoU, F1, precision and recall.
 
-Every score is in percent points, 0..100. A class that neither the truth nor the prediction holds has no score: NaN,
-left out of the means, `null` in JSON. Letters: H rows, W columns, K classes. Needs NumPy only.
+Every score is in percent points, 0..100. A class that occurs neither in the truth nor in the prediction has the score
+NaN, which means leave out and JSON stores as `null`. Letters: H rows, W columns, K classes. Needs only NumPy.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ import numpy.typing as npt
 from components.common.data.datasets import IGNORE
 
 CHUNK_PX = 1 << 20
-"""Pixels that are counted at once: counting takes some 40 bytes each, and a tile may have 36 million."""
+"""Pixels counted at a time: counting takes about 40 bytes per pixel, and a tile can have 36 million pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """Scores of one class, percent points; NaN where the class occurs neither in truth nor in prediction."""
+    """Scores of one class, percent points; NaN if the class occurs neither in the truth nor in the prediction."""
 
     iou: float
     f1: float
-    precision: float  # NaN: never predicted
-    recall: float  # NaN: not in the truth
-    pixels: int  # of the truth
+    precision: float  # NaN: the class is never predicted
+    recall: float  # NaN: the class is not in the truth
+    pixels: int  # pixels of this class in the truth
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
     """Scores of one confusion matrix, percent points."""
 
-    oa: float  # share of right pixels, every class counted
-    miou: float  # mean over the classes that count in means (ISPRS: all but clutter)
-    mf1: float
-    miou_all: float  # mean over every class
-    mf1_all: float
-    worst_class: str | None  # lowest IoU among the classes that count in means; None: no such class occurs
+    oa: float  # overall accuracy: share of correct pixels, over all classes
+    miou: float  # mean IoU over the classes that count in means (ISPRS: all but clutter)
+    mf1: float  # mean F1 over the same classes
+    miou_all: float  # mean IoU over all classes
+    mf1_all: float  # mean F1 over all classes
+    worst_class: str | None  # class with the lowest IoU of those that count in means; None: none of them occurs
     per_class: dict[str, ClassScores]  # in label order
 
 
@@ -55,10 +55,10 @@ def confusion(
         num_classes: K.
 
     Returns:
-        `[K, K]` counts, rows are the truth, columns the prediction. Matrices of parts add up to that of the whole.
+        `[K, K]` counts; rows are the truth, columns the prediction. The matrices of parts of a map can be added up.
 
     Raises:
-        ValueError: the shapes differ, or a counted value is not below K.
+        ValueError: the shapes differ, or a counted value is not in 0..K-1.
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"truth is {truth.shape}, prediction {predicted.shape}")
@@ -80,12 +80,12 @@ def _count(
 
 
 def scores(confusion_KK: npt.NDArray[np.int64], classes: Sequence[str], in_means: Sequence[bool]) -> Scores:
-    """All scores of a confusion matrix (rows truth).
+    """All scores of a confusion matrix.
 
     Args:
-        confusion_KK: pixel counts.
+        confusion_KK: pixel counts; rows are the truth.
         classes: K names in label order.
-        in_means: which of them count in `miou` and `mf1`.
+        in_means: which classes count in `miou` and `mf1`.
     """
     hits_K = np.diag(confusion_KK).astype(float)
     truth_K, predicted_K = confusion_KK.sum(axis=1), confusion_KK.sum(axis=0)
@@ -111,19 +111,19 @@ def scores(confusion_KK: npt.NDArray[np.int64], classes: Sequence[str], in_means
 
 
 def percent(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """`100 part / whole`, NaN where the whole is 0."""
+    """`100 * part / whole`; NaN where `whole` is 0."""
     part, whole = np.asarray(part, float), np.asarray(whole, float)
     return np.divide(100.0 * part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
 def mean(values: npt.NDArray[np.float64]) -> float:
-    """Mean of the values that are not NaN; NaN when none is left."""
+    """Mean of the values that are not NaN; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else math.nan
 
 
 def as_json(record: object, digits: int = 4) -> Any:
-    """A record of scores or of balance as JSON content: dataclasses become objects, NaN null, floats are rounded."""
+    """A record as JSON content: dataclasses become objects, NaN becomes null, floats are rounded to `digits`."""
     if is_dataclass(record) and not isinstance(record, type):
         return as_json(asdict(record), digits)
     if isinstance(record, Mapping):

@@ -63,7 +63,7 @@ def test_what_is_not_such_a_file_is_refused_in_one_sentence(tmp_path, toy_networ
     with pytest.raises(WeightsError, match="no such model; run the train step first"):
         load_model(path)
     save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(WeightsError, match="weights without the facts"):
+    with pytest.raises(WeightsError, match="the file has no MoBaNet header"):
         load_model(path)
     save_model(path, toy_network(), facts)
     path.write_bytes(path.read_bytes()[:5000])

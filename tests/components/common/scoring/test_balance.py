@@ -1,4 +1,4 @@
-"""scoring/balance.py: the formulas of the specification, worked by hand, and the choice of a checkpoint."""
+"""components/common/scoring/balance.py: hand-computed values of every formula, and the selection of a checkpoint."""
 
 import math
 import random

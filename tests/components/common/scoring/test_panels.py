@@ -1,4 +1,4 @@
-"""components/common/scoring/panels.py: colours, averages and places of pixels."""
+"""components/common/scoring/panels.py: colours, averages and pixel positions."""
 
 import numpy as np
 import pytest
