@@ -1,24 +1,24 @@
-# `make repro` on a fresh machine installs everything and runs the pipeline on the built-in sample.
+# On a new machine, `make repro` installs everything and runs the pipeline on the built-in sample.
 PYTHON ?= python3
 BIN := .venv/bin
-# An experiment runs in a copy of the repository: with this environment, and into the same MLflow store.
+# An experiment runs in a copy of the repository, with this environment and the same MLflow store.
 EXPERIMENT = PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" dvc exp run --temp
-# A process of one thread per core, files shared out among them: more than four cores would want more than 8 GB.
+# One single-threaded process per core, at most four: more would need more than 8 GB of memory.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export DVC_NO_ANALYTICS := 1
 
-# `make image`: what builds, from what, as what, and further options, for example --secret id=pip.conf,src=FILE.
+# `make image`: the builder, the base image, the image's name, and builder options, for example --secret id=pip.conf,src=FILE.
 BUILD ?= $(shell if docker info >/dev/null 2>&1; then echo docker build; elif command -v buildah >/dev/null; then echo buildah build --layers; fi)
 BASE_IMAGE ?= python:3.11-slim
 IMAGE ?= mobanet:latest
 BUILD_OPTIONS ?=
 
-.PHONY: help setup lock repro baselines remote image check format test test-system clean
+.PHONY: help setup lock repro baselines remote image check docs format test test-system clean
 
-help:  ## list the targets
+help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/installed  ## make .venv from requirements.lock and install the project; does nothing when that is done
+setup: .venv/installed  ## Create .venv from requirements.lock and install the project, if that is not done yet
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v not in ((3, 11), (3, 12)) and f"Python 3.11 or 3.12 is needed, this is {sys.version.split()[0]}; run make PYTHON=python3.12")'
@@ -27,43 +27,46 @@ setup: .venv/installed  ## make .venv from requirements.lock and install the pro
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-lock: setup  ## write requirements.lock anew: newest versions that pyproject.toml allows, with hashes
+lock: setup  ## Regenerate requirements.lock: newest versions that pyproject.toml allows, with hashes
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --generate-hashes \
 	  --no-emit-index-url --no-annotate --quiet --custom-compile-command 'make lock' -o requirements.lock
 
-repro: setup  ## raw tiles -> registered model, through DVC; again: only what has changed
+repro: setup  ## Run all steps with DVC, raw tiles -> registered model; later runs repeat only what has changed
 	$(BIN)/dvc repro
 
-baselines: setup  ## the same network on images alone and on heights alone, as DVC experiments (docs/baselines.md)
+baselines: setup  ## Train the network on images alone and on heights alone, as DVC experiments (docs/baselines.md)
 	$(EXPERIMENT) --name image-only --set-param 'model.modalities=[rgb]' evaluate
 	$(EXPERIMENT) --name dsm-only --set-param 'model.modalities=[dsm]' evaluate
 	$(BIN)/dvc exp show --no-pager --only-changed --md --drop '/|^package$$|^model$$|Created'
 
-remote:  ## tell DVC where its S3 remote is: make remote MOBANET_REMOTE=s3://bucket/prefix (docs/data.md)
-	@test -n "$$MOBANET_REMOTE" || { echo 'which remote? make remote MOBANET_REMOTE=s3://bucket/prefix' >&2; exit 2; }
+remote:  ## Configure DVC's S3 remote: make remote MOBANET_REMOTE=s3://bucket/prefix (docs/data_versions.md)
+	@test -n "$$MOBANET_REMOTE" || { echo 'MOBANET_REMOTE is not set; run make remote MOBANET_REMOTE=s3://bucket/prefix' >&2; exit 2; }
 	$(BIN)/dvc remote add --quiet --local --default --force storage "$$MOBANET_REMOTE"
 	$(BIN)/dvc remote modify --local storage verify true
 
-image:  ## build the image of all steps with Docker or buildah: make image IMAGE=registry/mobanet:1 (docs/kubeflow.md)
-	@test -n "$(BUILD)" || { echo 'no Docker engine answers and buildah is not installed; one of them must build' >&2; exit 2; }
+image:  ## Build the image of all steps with Docker or buildah: make image IMAGE=registry/mobanet:1 (docs/kubeflow_local.md)
+	@test -n "$(BUILD)" || { echo 'No Docker engine is running and buildah is not installed; start Docker or install buildah' >&2; exit 2; }
 	$(BUILD) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 	  --build-arg VERSION=$$($(PYTHON) -c 'import pipeline; print(pipeline.__version__)') \
 	  --build-arg COMMIT=$$(git describe --always --dirty --abbrev=40 --exclude='*') $(BUILD_OPTIONS) -t $(IMAGE) .
 
-check: setup  ## style and types
+check: setup  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: setup  ## mend the style
+docs: setup  ## Build the documentation site into site/, in strict mode
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+format: setup  ## Fix formatting and lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: setup  ## fast tests, under 15 minutes on two cores
+test: setup  ## Run the fast tests, under 15 minutes on two cores
 	$(PYTEST) -m 'not system'
 
-test-system: setup  ## heavy tests: kill and resume, the whole pipeline
+test-system: setup  ## Run the heavy tests: kill and resume, the complete pipeline
 	$(PYTEST) -m system
 
-clean:  ## remove the environment and every cache; data, models and reports stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info
+clean:  ## Remove the environment, all caches and the site; data, models and reports stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache site *.egg-info
