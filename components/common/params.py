@@ -1,14 +1,15 @@
-"""params.yaml -> frozen dataclasses: one class per section, odd keys refused.
+"""params.yaml -> frozen dataclasses: one class per section; unknown keys are errors.
 
-A section's class names every key with its type. A key that the file has and the class has not, a key that the class
-needs and the file lacks, and a value of another type are errors that name the key, what was given and what is expected.
-Ranges are checked by the class itself: `__post_init__` raises `ValueError` with a sentence that starts with the key.
+A section's class declares every key with its type. An unknown key, a missing key and a value of the wrong type are
+errors that name the key, the given value and the expected one.
+The class checks ranges: `__post_init__` raises `ValueError` with a sentence that starts with the key.
 """
 
 from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -26,14 +27,14 @@ def section(params: Path, name: str, cls: type[C]) -> C:
     Args:
         params: the YAML file; its top level maps section names to sections.
         name: the section, for example `train`.
-        cls: the frozen dataclass that the section must fit; nested dataclasses are nested mappings.
+        cls: the frozen dataclass that describes the section; nested dataclasses are nested mappings.
 
     Raises:
-        ParamsError: the file, the section, a key or a value is not as `cls` says.
+        ParamsError: the file or the section is missing, or a key or a value does not match `cls`.
     """
     document = read_yaml(params)
     if name not in document:
-        raise ParamsError(f"{params}: the section {name} is missing; compare with the params.yaml of the project")
+        raise ParamsError(f"{params}: the section {name} is missing; compare the file with the project's params.yaml")
     try:
         return from_mapping(cls, document[name], name)
     except ParamsError as error:
@@ -44,26 +45,26 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader] 
     """The content of a YAML file whose top level is a mapping.
 
     Raises:
-        ParamsError: it is missing, no YAML, or something else at the top.
+        ParamsError: the file is missing, is not valid YAML, or its top level is not a mapping.
     """
     try:
         document = yaml.load(path.read_bytes(), loader)
     except FileNotFoundError:
         raise ParamsError(
-            f"{path}: no such file; run from the project's folder, or pass the path of another one"
+            f"{path}: no such file; run the command in the project folder, or pass the path of another file"
         ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ParamsError(f"{place}: not valid YAML ({reason}); mend that line") from None
+        raise ParamsError(f"{place}: not valid YAML ({reason}); fix that line") from None
     if not isinstance(document, Mapping):
-        raise ParamsError(f"{path}: not a mapping of names to values; compare with the files of the project")
+        raise ParamsError(f"{path}: not a mapping of names to values; compare it with the project's own files")
     return document
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of every leaf of a nested mapping."""
+    """Yield the dotted key and the value of every leaf of a nested mapping."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from dotted(value, f"{prefix}{key}.")
@@ -72,7 +73,16 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def from_mapping(cls: type[C], given: object, where: str) -> C:
-    """Build `cls` from a mapping, checking every key and type; `where` is the dotted path for messages."""
+    """Build `cls` from a mapping and check every key and type.
+
+    Args:
+        cls: a frozen dataclass.
+        given: the mapping, as read from YAML or JSON.
+        where: dotted path of the mapping, for messages.
+
+    Raises:
+        ParamsError: a key is unknown or missing, or a value has another type or is out of range.
+    """
     if not isinstance(given, Mapping):
         raise ParamsError(f"{where} is {given!r}; expected a mapping with the keys {_names(cls)}")
     known: dict[str, Field[Any]] = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
@@ -100,6 +110,9 @@ def _value(kind: Any, value: object, where: str) -> Any:
         inner = [option for option in options if option is not type(None)]
         if len(inner) == 1:
             return _value(inner[0], value, where)
+        for option in inner:
+            with suppress(ParamsError):
+                return _value(option, value, where)
     elif origin is Literal:
         if value in options:
             return value
@@ -122,7 +135,7 @@ def _names(cls: type[Any]) -> str:
     return ", ".join(sorted(f.name for f in fields(cls)))
 
 
-_SPELLED = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+_SPELLED = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
 
 
 def _spell(kind: Any) -> str:

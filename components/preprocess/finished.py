@@ -1,7 +1,7 @@
-"""Tiles that an interrupted run has finished: found again if nothing that shapes them has changed.
+"""Tiles that an interrupted run has finished; they are used again if nothing that shapes them has changed.
 
-Beside `2_10.arrow` in the draft of the store lies `2_10.json` with the tile's entry and a key: a checksum of the
-settings and of what the raw files were (size and time of last change). The finished store holds none of these.
+Next to `2_10.arrow` in the draft of the store is `2_10.json` with the tile's entry and a key: a checksum of the
+settings and of the size and modification time of the raw files. The finished store holds none of these.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from components.preprocess.tiles import TileJob, build_tile
 
 
 def build_and_note(job: TileJob) -> TileEntry:
-    """`build_tile`, and leave word beside the tile that it is finished."""
-    key = key_of(job)  # before: a file that changes meanwhile makes the tile unwanted
+    """`build_tile`, and record next to the tile that it is finished."""
+    key = key_of(job)  # computed first: a file that changes meanwhile makes the tile invalid
     entry = build_tile(job)
     write_json(_note(job.store, job.tile), {"key": key, "entry": asdict(entry)})
     return entry
 
 
 def key_of(job: TileJob) -> str:
-    """Checksum of all that shapes a tile, contents of raw files told by size and time of last change."""
+    """Checksum of all that shapes a tile; size and modification time stand for the content of a raw file."""
     shapes = {
         "dataset": asdict(job.dataset),
         "source": job.raw.source,
-        "files": {name: _identity(job.raw.folder / name) for name in job.raw.tiles[job.tile].values()},
+        "files": {name: _identity(job.raw.folder / name) for name in job.files.inputs()},
         "heights": asdict(job.heights),
-        "settings": [job.tile, job.subset, job.max_unknown_share, job.max_pad_px],
+        "settings": [job.tile, job.subset, asdict(job.settings)],
     }
     text = json.dumps([FORMAT, tool_version(), shapes], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -5,23 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from components.common.data import datasets
+from components.common.data.config import Accepted
 from components.common.data.datasets import KINDS, Split
-from components.common.data.heights import Histogram, histogram, measured, merged
+from components.common.data.heights import merged
 from components.common.data.rawtree import RawTree, read_raw_tree
 from components.common.data.store import MANIFEST, Heights, Manifest, TileEntry, write_manifest
 from components.common.errors import DataError
 from components.common.files import begun_folder, digest, resuming_folder
 from components.common.pool import pooled
 from components.common.progress import track
-from components.common.readers.rasters import open_raster
+from components.common.readers.tiles import ReaderSettings
 from components.common.tracking.provenance import tool_version
 from components.preprocess.finished import build_and_note, finished, keep_only, remove_notes
 from components.preprocess.heights import HeightsConfig, as_recorded
-from components.preprocess.layers import bands_of, dsm_dtypes
-from components.preprocess.tiles import TileJob
+from components.preprocess.tiles import TileJob, count_heights, tile_files
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,10 @@ class PreprocessConfig:
     max_unknown_share: float  # share of label pixels of no class that is ignored, 0..1
     max_pad_px: int  # how much a layer may lack at an edge of the image, pixels, >= 0
     workers: int  # processes; 0: one per core
+
+    def reader(self, accept: Accepted | None = None) -> ReaderSettings:
+        """Settings of the reader."""
+        return ReaderSettings(self.max_pad_px, self.max_unknown_share, accept or Accepted())
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -52,39 +57,47 @@ class PreprocessResult:
     data_md5: str  # the data version
 
 
-def run(config: PreprocessConfig, split: str, raw: Path, store: Path) -> PreprocessResult:
-    """Make the store; after an interruption, go on with the tiles that are missing.
+def run(
+    config: PreprocessConfig, split: str, raw: Path, store: Path, accept: Accepted | None = None
+) -> PreprocessResult:
+    """Make the store; after an interruption, continue with the tiles that are missing.
 
     Args:
         config: the settings.
         split: a split of the data set that lies in `raw`.
         raw: folder of the acquire step.
-        store: folder to write; an earlier store there stays until the new one is whole.
+        store: folder to write; an earlier store there stays until the new one is complete.
+        accept: findings that the user has overruled.
 
     Raises:
         DataError: raw tiles are missing, unreadable or contradict each other; finished ones are kept for the next run.
         ParamsError: the data set has no split of this name.
     """
     tree = read_raw_tree(raw)
-    return make_store(config, datasets.split(tree.dataset.name, split), tree, store)
+    return make_store(config, datasets.split(tree.dataset.name, split), tree, store, accept)
 
 
-def make_store(config: PreprocessConfig, split: Split, tree: RawTree, store: Path) -> PreprocessResult:
-    """Make the store of any split; all else as with `run`."""
+def make_store(
+    config: PreprocessConfig, split: Split, tree: RawTree, store: Path, accept: Accepted | None = None
+) -> PreprocessResult:
+    """Make the store of any split; arguments and errors as with `run`."""
     require_files(tree, split)
-    heights = _fit_heights(config, tree, split.train)
+    settings = config.reader(accept)
+    heights = _fit_heights(config, settings, tree, split.train)
     with resuming_folder(store) as draft:
-        jobs = _jobs(config, tree, split, heights, draft, split.tiles)
+        jobs = _jobs(settings, tree, split, heights, draft, split.tiles)
         keep_only(draft, [job.tile for job in jobs if finished(job)])
-        manifest = _manifest(tree, split, heights, _build(jobs, config.workers))
+        manifest = _manifest(tree, split, heights, settings.accept, _build(jobs, config.workers))
         write_manifest(draft, manifest)
         remove_notes(draft, split.tiles)
     _log_table(manifest)
     return PreprocessResult(manifest, digest(store / MANIFEST, "md5"))
 
 
-def run_shard(config: PreprocessConfig, split: str, raw: Path, store: Path, tiles: Sequence[str]) -> None:
-    """Make some tiles of the store, beside others who make the rest: `run` then finds them finished.
+def run_shard(
+    config: PreprocessConfig, split: str, raw: Path, store: Path, tiles: Sequence[str], accept: Accepted | None = None
+) -> None:
+    """Make some tiles of the store while other processes make the rest; `run` then finds them finished.
 
     Args:
         config: the settings.
@@ -92,6 +105,7 @@ def run_shard(config: PreprocessConfig, split: str, raw: Path, store: Path, tile
         raw: folder of the acquire step.
         store: folder that `run` will write.
         tiles: ids of the split.
+        accept: findings that the user has overruled.
 
     Raises:
         DataError: as with `run`.
@@ -100,8 +114,9 @@ def run_shard(config: PreprocessConfig, split: str, raw: Path, store: Path, tile
     tree = read_raw_tree(raw)
     whole = datasets.split(tree.dataset.name, split)
     require_files(tree, whole)
-    heights = _fit_heights(config, tree, whole.train)
-    _build(_jobs(config, tree, whole, heights, begun_folder(store), tiles), config.workers)
+    settings = config.reader(accept)
+    heights = _fit_heights(config, settings, tree, whole.train)
+    _build(_jobs(settings, tree, whole, heights, begun_folder(store), tiles), config.workers)
 
 
 def require_files(tree: RawTree, split: Split) -> None:
@@ -122,43 +137,20 @@ def require_files(tree: RawTree, split: Split) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class DsmFile:
-    """Heights to count."""
-
-    tree: RawTree
-    path: Path
-
-
-def count_heights(file: DsmFile) -> Histogram:
-    """Histogram of the measured heights in a DSM file.
-
-    Raises:
-        DataError: the file is unreadable or holds no height.
-    """
-    info = file.tree.dataset.dsm
-    with open_raster(file.path, bands=1, dtypes=dsm_dtypes(info, file.tree.source == "folder")) as dsm:
-        bands = bands_of(dsm.grid)
-        counted = merged(histogram(measured(dsm.read(rows)[0], dsm.missing(rows), info.unit_m)) for rows in bands)
-    if not counted.counts.size:
-        raise DataError(f"{file.path}: holds no height at all; copy or download it again")
-    return counted
-
-
-def _fit_heights(config: PreprocessConfig, tree: RawTree, training: Sequence[str]) -> Heights:
-    """Settle offset and scale; for them, `training-range` reads the DSMs of the training tiles, and no others."""
+def _fit_heights(config: PreprocessConfig, settings: ReaderSettings, tree: RawTree, training: Sequence[str]) -> Heights:
+    """Determine offset and scale; `training-range` reads the heights under the training tiles, and no others."""
     dsm = tree.dataset.dsm
     if config.heights.method != "training-range":
         return as_recorded(config.heights, dsm, None)
-    paths = dict.fromkeys(path for tile in training if (path := tree.file(tile, "dsm")))  # a mosaic is counted once
-    counted = pooled(count_heights, [DsmFile(_only(tree), path) for path in paths], config.workers)
-    fitted = as_recorded(config.heights, dsm, merged(track(counted, "heights of the training tiles", len(paths))))
+    files = [tile_files(_only(tree, tile), tile) for tile in training]
+    counted = pooled(partial(count_heights, settings=settings), files, config.workers)
+    fitted = as_recorded(config.heights, dsm, merged(track(counted, "heights of the training tiles", len(files))))
     log.info("heights: %.2f m becomes 0, %.2f m more becomes 1", fitted.offset_m, fitted.scale_m)
     return fitted
 
 
 def _jobs(
-    config: PreprocessConfig, tree: RawTree, split: Split, heights: Heights, draft: Path, tiles: Sequence[str]
+    settings: ReaderSettings, tree: RawTree, split: Split, heights: Heights, draft: Path, tiles: Sequence[str]
 ) -> list[TileJob]:
     return [
         TileJob(
@@ -167,8 +159,7 @@ def _jobs(
             tile=tile,
             subset=split.subset_of(tile),
             heights=heights,
-            max_unknown_share=config.max_unknown_share,
-            max_pad_px=config.max_pad_px,
+            settings=settings,
         )
         for tile in tiles
     ]
@@ -194,7 +185,9 @@ def _build(jobs: Sequence[TileJob], workers: int) -> tuple[TileEntry, ...]:
     return ordered
 
 
-def _manifest(tree: RawTree, split: Split, heights: Heights, tiles: tuple[TileEntry, ...]) -> Manifest:
+def _manifest(
+    tree: RawTree, split: Split, heights: Heights, accepted: Accepted, tiles: tuple[TileEntry, ...]
+) -> Manifest:
     dataset = tree.dataset
     return Manifest(
         dataset=dataset.name,
@@ -209,6 +202,7 @@ def _manifest(tree: RawTree, split: Split, heights: Heights, tiles: tuple[TileEn
         image_std=dataset.image.std,
         gsd_m=dataset.gsd_m,
         heights=heights,
+        accepted=accepted.codes,
         acknowledgement=dataset.acknowledgement,
         tool_version=tool_version(),
         tiles=tiles,
@@ -216,7 +210,7 @@ def _manifest(tree: RawTree, split: Split, heights: Heights, tiles: tuple[TileEn
 
 
 def _log_table(manifest: Manifest) -> None:
-    """One line per tile: what is in it, and what had to be mended."""
+    """Log one line per tile: its classes, and how many pixels were repaired or ignored."""
     widths = [max(9, len(name) + 1) for name in manifest.classes]
     names = "".join(f"{name:>{width}}" for name, width in zip(manifest.classes, widths, strict=True))
     log.info("%-8s%-6s%13s  %s  snapped px  unknown px  DSM missing", "tile", "subset", "size, px", names)

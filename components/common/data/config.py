@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 S3 = "s3://"
 """How a path in S3 begins."""
@@ -37,3 +38,38 @@ class DataConfig:
             raise ValueError(f"rev is {self.rev!r}; expected null without data.repo")
         if self.crs is not None and not re.fullmatch(r"EPSG:\d{4,6}", self.crs):
             raise ValueError(f"crs is {self.crs!r}; expected null or a code like EPSG:32633")
+
+
+ALL = "all"
+"""Stands for every tile in `check.accept`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Findings that the user has overruled: code -> tile ids, or `all` (key `check.accept` of params.yaml)."""
+
+    codes: Mapping[str, tuple[str, ...] | Literal["all"]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for code, tiles in self.codes.items():
+            known = tiles == ALL or (isinstance(tiles, tuple) and tiles and all(isinstance(t, str) for t in tiles))
+            if not isinstance(code, str) or not known:
+                raise ValueError(f"accept.{code} is {tiles!r}; expected a list of tile ids, or {ALL}")
+
+    def covers(self, code: str, tile: str | None) -> bool:
+        """Whether the user has overruled a finding; one about no single tile needs `all`."""
+        tiles = self.codes.get(code, ())
+        return tiles == ALL or tile in tiles
+
+
+def accepted_from(given: Mapping[str, Any]) -> Accepted:
+    """`check.accept` as YAML and JSON hold it.
+
+    Raises:
+        ValueError: it is not a mapping of codes to tile ids or `all`; the sentence starts with `accept`.
+    """
+    return Accepted({code: tuple(map(_tile_id, t)) if isinstance(t, list | tuple) else t for code, t in given.items()})
+
+
+def _tile_id(tile: Any) -> Any:
+    return str(tile) if isinstance(tile, int) else tile

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from components.common.data.layerinfo import Colour, DsmInfo, ImageInfo, LabelInfo, image_facts, label_facts
 from components.common.errors import ParamsError
 from components.common.params import from_mapping, read_yaml
 
@@ -48,55 +49,20 @@ class ClassInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ImageInfo:
-    """One variant of the images."""
-
-    files: str  # path pattern
-    bands: tuple[str, ...]  # in file order
-    range: tuple[float, float]  # pixel values that become 0.0 and 1.0
-    mean: tuple[float, ...]  # per band, of the values 0.0 to 1.0
-    std: tuple[float, ...]  # per band, > 0
-
-    def __post_init__(self) -> None:
-        if not self.bands:
-            raise ValueError("bands is empty; expected a name for each band of the files")
-        for key, given in (("mean", self.mean), ("std", self.std)):
-            if len(given) != len(self.bands):
-                raise ValueError(f"{key} has {len(given)} numbers; expected one per band, {len(self.bands)}")
-        if min(self.std) <= 0:
-            raise ValueError(f"std is {list(self.std)}; expected numbers above 0")
-        if not self.range[0] < self.range[1]:
-            raise ValueError(f"range is {list(self.range)}; expected two ascending numbers")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DsmInfo:
-    """One variant of the heights."""
-
-    files: str  # path pattern
-    unit_m: float  # metres per unit, > 0
-    relative_to: Literal["datum", "ground"]  # absolute heights | heights above the ground
-
-    def __post_init__(self) -> None:
-        if not self.unit_m > 0:
-            raise ValueError(f"unit_m is {self.unit_m}; expected a number of metres above 0")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
     """What holds for every tile of a data set, variants chosen."""
 
     name: str
     gsd_m: float  # ground size of a pixel, metres, > 0
-    crs: str | None  # of files that carry none; None: they must
+    crs: str | None  # of files without a reference system; None: they must have one
     acknowledgement: str  # what the terms of the data ask to be said wherever the data or a model made of it goes
     labels: Literal["colours", "values"]  # how label files tell classes
     classes: tuple[ClassInfo, ...]  # in label order
     class_shares: tuple[float, ...] | None  # of the labelled pixels of all tiles, percent; None: not known
     image: ImageInfo
     dsm: DsmInfo
-    label: str  # path pattern
-    eroded: str | None  # path pattern of labels without object boundaries; None: they are made
+    label: LabelInfo
+    eroded: LabelInfo | None  # labels without object boundaries; None: they are made
 
     def __post_init__(self) -> None:
         if not self.gsd_m > 0:
@@ -105,7 +71,7 @@ class Dataset:
             raise ValueError(f"classes has {len(self.classes)} entries; expected 2 to {IGNORE - 1}")
         if not any(c.in_means for c in self.classes):
             raise ValueError("classes has no entry with in_means true; expected at least one that counts in the mIoU")
-        told_by = [c.rgb if self.labels == "colours" else c.value for c in self.classes]
+        told_by: list[Any] = [c.rgb if self.labels == "colours" else c.value for c in self.classes]
         if None in told_by:
             raise ValueError(f"classes has no value for {self.classes[told_by.index(None)].name!r}; labels are values")
         for what, given in (("name", [c.name for c in self.classes]), (self.labels[:-1], told_by)):
@@ -113,12 +79,23 @@ class Dataset:
                 raise ValueError(f"classes has one {what} twice; expected one of its own for each class")
         if self.class_shares is not None and len(self.class_shares) != len(self.classes):
             raise ValueError(f"class_shares has {len(self.class_shares)} numbers; expected one per class, or null")
+        for label in filter(None, (self.label, self.eroded)):
+            for mark in label.marks:
+                if mark in told_by:
+                    name = self.classes[told_by.index(mark)].name
+                    raise ValueError(
+                        f"label declares {_shown(mark)} as not labelled, which is also the class {name}; remove it "
+                        "from nodata or ignore, or remove the class"
+                    )
         for kind in KINDS:
             _check_pattern(kind, self.pattern(kind))
 
     def pattern(self, kind: FileKind) -> str | None:
         """Where the files of a kind lie below the raw folder, `{}` for what differs from tile to tile."""
-        return {"image": self.image.files, "dsm": self.dsm.files, "label": self.label, "eroded": self.eroded}[kind]
+        if kind == "eroded":
+            return None if self.eroded is None else self.eroded.files
+        files = {"image": self.image.files, "dsm": self.dsm.files, "label": self.label.files}
+        return files[kind]
 
     def path(self, kind: FileKind, tile: str) -> str | None:
         """Path of one file of a tile below the raw folder; None for eroded labels that are made.
@@ -196,6 +173,10 @@ def dataset_from(facts: Mapping[str, Any]) -> Dataset:
     Raises:
         ParamsError: they are not as they must be.
     """
+    facts = {**facts, "image": image_facts(facts.get("image"))}
+    for kind in ("label", "eroded"):
+        if kind in facts:
+            facts[kind] = label_facts(facts[kind])
     return from_mapping(Dataset, facts, "dataset")
 
 
@@ -274,6 +255,10 @@ def _values(pattern: str, tile: str) -> dict[str, str | int]:
         raise ParamsError(
             f"tile {tile!r} has no place in {pattern!r}; expected an id of numbers like {fields}"
         ) from None
+
+
+def _shown(mark: float | Colour) -> str:
+    return f"RGB {', '.join(map(str, mark))}" if isinstance(mark, tuple) else f"the value {mark:g}"
 
 
 def _natural(tile: str) -> list[tuple[int, str]]:

@@ -1,8 +1,8 @@
-"""DSM -> scaled heights: above the local ground, or over a range of heights; outliers tamed, holes left as NaN.
+"""DSM -> scaled heights: above the local ground, or over a range of heights; outliers limited, holes left as NaN.
 
 In: heights `[H, W]`, metres, NaN = not measured. Out: `(metres - offset_m) / scale_m` limited to `clip`.
-The raw minimum and maximum of a tile are never used: one bad pixel would set the scale. Everything is done in bands of
-rows, so that a tile need not fit into memory; training data and prediction go through the same functions.
+The raw minimum and maximum of a tile are never used: one bad pixel would set the scale. Everything works on bands of
+rows, so that a tile need not fit into memory; training data and prediction use the same functions.
 """
 
 from __future__ import annotations
@@ -71,25 +71,6 @@ class Ground:
         """The ground under some rows of pixels, `[h, W]`."""
         places = ((np.arange(rows.start, rows.stop) + 0.5) / self.cell_px - 0.5).clip(0, len(self.lines) - 1)
         return _between(self.lines, places, axis=0)
-
-
-def measured(dsm_HW: npt.NDArray[np.number], missing_HW: npt.NDArray[np.bool_] | None, unit_m: float = 1.0) -> Array:
-    """Heights as float32 metres, with NaN wherever a value is marked as missing or cannot be a height.
-
-    Args:
-        dsm_HW: as the file holds them; left as it is unless it is float32 metres already, which is changed in place.
-        missing_HW: True where the file marks a pixel as not measured; None: it marks none.
-        unit_m: metres per unit of the file.
-    """
-    heights_HW = dsm_HW.astype(np.float32, copy=unit_m != 1.0)
-    if unit_m != 1.0:
-        heights_HW *= np.float32(unit_m)
-    low, high = heights_HW.min(initial=0), heights_HW.max(initial=0)  # NaN if any is NaN: then this is false
-    if not (PLAUSIBLE_M[0] < low and high < PLAUSIBLE_M[1]):
-        heights_HW[~((heights_HW > PLAUSIBLE_M[0]) & (heights_HW < PLAUSIBLE_M[1]))] = np.nan
-    if missing_HW is not None:
-        heights_HW[missing_HW] = np.nan
-    return heights_HW
 
 
 def histogram(dsm_HW: Array) -> Histogram:
@@ -191,8 +172,8 @@ def _ranked(squares: Array) -> Array:
 def ground_of(cells: Array, width_px: int, gsd_m: float, radius_m: float) -> Ground | None:
     """The ground of a tile; None if it has no height at all.
 
-    Ground is what remains of coarse cells when everything narrower than `2 * radius_m` is taken away (a grey opening).
-    An object that the tile's edge cuts is assumed to have ground on its other side.
+    Ground is what remains of coarse cells when everything narrower than `2 * radius_m` is removed (a grey opening). An
+    object that the tile's edge or a hole cuts is assumed to have ground on its other side.
 
     Args:
         cells: of the whole tile, from `cells_of`.
@@ -204,17 +185,20 @@ def ground_of(cells: Array, width_px: int, gsd_m: float, radius_m: float) -> Gro
         return None
     cell_px = cell_size(gsd_m)
     radius = max(1, round(radius_m / (gsd_m * cell_px)))
-    smooth = ndimage.median_filter(_filled(cells), size=3, mode="nearest")  # no lone outliers
+    smooth = ndimage.median_filter(_filled(cells), size=3, mode="nearest")  # removes single outliers
     places = ((np.arange(width_px) + 0.5) / cell_px - 0.5).clip(0, cells.shape[1] - 1)
-    return Ground(_between(_opened(smooth, radius), places, axis=1), cell_px)
+    return Ground(_between(_opened(smooth, np.isnan(cells), radius), places, axis=1), cell_px)
 
 
-def _opened(cells: Array, radius: int) -> Array:
-    """Height of the ground in each cell, looking `radius` cells far."""
-    lowest = ndimage.minimum_filter(cells, size=4 * radius + 1, mode="nearest")
-    slope = _plane(lowest)
-    framed = np.pad(ndimage.minimum_filter(cells - slope, size=4 * radius + 1, mode="nearest"), radius, mode="edge")
-    framed[radius:-radius, radius:-radius] = cells - slope
+def _opened(cells: Array, holes: npt.NDArray[np.bool_], radius: int) -> Array:
+    """Height of the ground in each cell, looking `radius` cells far; `holes` are cells without a measurement."""
+    reach = 4 * radius + 1
+    slope = _plane(ndimage.minimum_filter(cells, size=reach, mode="nearest"))
+    flat = cells - slope
+    low = ndimage.minimum_filter(np.where(holes, np.inf, flat), size=reach, mode="nearest")
+    low = np.where(np.isfinite(low), low, flat).astype(np.float32, copy=False)
+    framed = np.pad(low, radius, mode="edge")
+    framed[radius:-radius, radius:-radius] = np.where(holes, low, flat)
     opened = ndimage.grey_opening(framed, size=(2 * radius + 1,) * 2, mode="nearest")
     smooth = ndimage.gaussian_filter(opened, sigma=radius / 4, mode="nearest")[radius:-radius, radius:-radius] + slope
     return smooth.astype(np.float32, copy=False)

@@ -1,27 +1,28 @@
-"""Label pictures -> class numbers: by colour, tolerant of what a lossy re-encoding has moved, or by value.
+"""Label pictures -> class numbers: by colour, tolerant of a lossy re-encoding, or by value.
 
-In: `[B, H, W]` as a file holds it, whole or any part of it. Out: `[H, W]` uint8 with classes 0..K-1 and 255 = ignore.
-Whatever stands for no class is ignored and counted as unknown; it never becomes a class.
+In: `[B, H, W]` as a file holds it, all or any part of it. Out: `[H, W]` uint8 with classes 0..K-1 and 255 = ignore.
+A colour or value of no class is ignored and counted as unknown; it never becomes a class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from components.common.data.datasets import IGNORE, Dataset
-from components.common.errors import DataError
+from components.common.data.layerinfo import LabelInfo
 
 TOLERANCE = 8
 """How far each channel may be from a colour that is no corner of the colour cube; less where two colours are close."""
 
 UNKNOWN = 254
 """Stands for a pixel of no class until it is counted; a data set has fewer classes."""
+
+VALUE_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+"""Pixel types of labels that tell classes by value; a float that is no whole number is of no class."""
 
 Picture = npt.NDArray[Any]
 Labels = npt.NDArray[np.uint8]
@@ -33,6 +34,7 @@ class Legend:
 
     colours: tuple[tuple[int, int, int], ...] = ()
     values: tuple[int, ...] = ()
+    ignored: tuple[Any, ...] = ()  # further colours or values that mean "not labelled"
 
     @property
     def bands(self) -> int:
@@ -42,7 +44,7 @@ class Legend:
     @property
     def dtypes(self) -> tuple[str, ...]:
         """Pixel types that a label file may have."""
-        return ("uint8",) if self.colours else ("uint8", "int8", "uint16", "int16", "uint32", "int32")
+        return ("uint8",) if self.colours else VALUE_DTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,13 @@ class Decoded:
     unknown: Unknown | None  # the first of them
 
 
-def legend_of(dataset: Dataset) -> Legend:
-    """The legend of a data set's label files."""
+def legend_of(dataset: Dataset, info: LabelInfo) -> Legend:
+    """The legend of the full or the eroded label files of a data set."""
     if dataset.labels == "colours":
-        return Legend(colours=tuple(c.rgb for c in dataset.classes))
-    return Legend(values=tuple(c.value for c in dataset.classes if c.value is not None))
+        ignored = tuple(mark if isinstance(mark, tuple) else (int(mark),) * 3 for mark in info.marks)
+        return Legend(colours=tuple(c.rgb for c in dataset.classes), ignored=ignored)
+    values = tuple(c.value for c in dataset.classes if c.value is not None)
+    return Legend(values=values, ignored=tuple(mark for mark in info.marks if not isinstance(mark, tuple)))
 
 
 def decode(picture_BHW: Picture, legend: Legend, missing_HW: npt.NDArray[np.bool_] | None = None) -> Decoded:
@@ -76,7 +80,7 @@ def decode(picture_BHW: Picture, legend: Legend, missing_HW: npt.NDArray[np.bool
 
     Colours that are all corners of the colour cube (each channel 0 or 255) are told by whether a channel is above 127,
     so any distortion short of that does no harm. Other colours may be off by `TOLERANCE` per channel. Black, and the
-    value 255, are ignored unless the legend gives them to a class.
+    value 255, are ignored unless the legend gives them to a class; so are NaN and what the legend ignores.
 
     Args:
         picture_BHW: colours or values.
@@ -84,11 +88,11 @@ def decode(picture_BHW: Picture, legend: Legend, missing_HW: npt.NDArray[np.bool
         missing_HW: True where the picture holds nothing: ignored, and not counted; None: nowhere.
     """
     if legend.values:
-        y_HW, inexact_HW = _by_value(picture_BHW[0], legend.values), None
-    elif all(channel in (0, 255) for colour in legend.colours for channel in colour):
-        y_HW, inexact_HW = _by_corner(picture_BHW, legend.colours)
+        y_HW, inexact_HW = _by_value(picture_BHW[0], legend), None
+    elif all(channel in (0, 255) for colour in (*legend.colours, *legend.ignored) for channel in colour):
+        y_HW, inexact_HW = _by_corner(picture_BHW, legend)
     else:
-        y_HW, inexact_HW = _by_distance(picture_BHW, legend.colours)
+        y_HW, inexact_HW = _by_distance(picture_BHW, legend)
     if missing_HW is not None:
         y_HW[missing_HW] = IGNORE
         inexact_HW = inexact_HW & ~missing_HW if inexact_HW is not None else None
@@ -103,36 +107,20 @@ def decode(picture_BHW: Picture, legend: Legend, missing_HW: npt.NDArray[np.bool
     return Decoded(y_HW, snapped_px, unknown_px, unknown)
 
 
-def require_known(path: Path, unknown_px: int, all_px: int, example: Unknown | None, max_share: float) -> None:
-    """Refuse a label picture with too many pixels of no class.
-
-    Args:
-        path: its file, for the message.
-        unknown_px: how many there are.
-        all_px: pixels of the whole picture.
-        example: one of them, placed in the whole picture.
-        max_share: share of unknown pixels that is tolerated, 0..1.
-
-    Raises:
-        DataError: there are more; the sentence shows the example.
-    """
-    share = unknown_px / all_px
-    if example is None or share <= max_share:
-        return
-    kind = "a colour" if len(example.pixel) == 3 else "a value"
-    shown = ("RGB " if len(example.pixel) == 3 else "") + ", ".join(map(str, example.pixel))
-    raise DataError(
-        f"{path}: {100 * share:.3g} % of the pixels have {kind} of no class, for example {shown} at row {example.row}, "
-        f"column {example.column}; at most {100 * max_share:.3g} % are ignored: mend the file, name its classes in "
-        "dataset.yaml or raise preprocess.max_unknown_share"
+def unknown_sentence(unknown_px: int, all_px: int, example: Unknown) -> str:
+    """How many pixels of a label picture are of no class, and one of them."""
+    kind, shown = ("colour", "RGB ") if len(example.pixel) == 3 else ("value", "")
+    shown += ", ".join(f"{value:g}" for value in example.pixel)
+    return (
+        f"{unknown_px:,} px ({100 * unknown_px / all_px:.3g} %) have a {kind} of no class, for example {shown} at row "
+        f"{example.row}, column {example.column}"
     )
 
 
-def _by_corner(picture_BHW: Labels, colours: Iterable[tuple[int, int, int]]) -> tuple[Labels, npt.NDArray[Any] | None]:
+def _by_corner(picture_BHW: Labels, legend: Legend) -> tuple[Labels, npt.NDArray[Any] | None]:
     """By the highest bit of each channel: 127 and less count as 0, 128 and more as 255."""
     table = bytearray([UNKNOWN] * 256)
-    table[0] = IGNORE
-    for label, (red, green, blue) in enumerate(colours):
+    for (red, green, blue), label in _labelled((0, 0, 0), legend.ignored, legend.colours).items():
         table[(red & 128) >> 5 | (green & 128) >> 6 | (blue & 128) >> 7] = label
     high_BHW = picture_BHW & np.uint8(128)
     corner_HW = high_BHW[0] >> 5 | high_BHW[1] >> 6 | high_BHW[2] >> 7
@@ -140,9 +128,9 @@ def _by_corner(picture_BHW: Labels, colours: Iterable[tuple[int, int, int]]) -> 
     return _looked_up(corner_HW, table), off_HW > 1 if off_HW.max(initial=0) > 1 else None
 
 
-def _by_distance(picture_BHW: Labels, colours: tuple[tuple[int, int, int], ...]) -> tuple[Labels, npt.NDArray[Any]]:
+def _by_distance(picture_BHW: Labels, legend: Legend) -> tuple[Labels, npt.NDArray[Any]]:
     """By the one colour that no channel is further from than the tolerance."""
-    labelled = {**{(0, 0, 0): IGNORE}, **{colour: label for label, colour in enumerate(colours)}}
+    labelled = _labelled((0, 0, 0), legend.ignored, legend.colours)
     known = np.array(list(labelled), int)
     apart = np.abs(known[:, None] - known).max(-1) + 1000 * np.eye(len(known), dtype=int)
     tolerance = min(TOLERANCE, (int(apart.min()) - 1) // 2)
@@ -158,14 +146,21 @@ def _by_distance(picture_BHW: Labels, colours: tuple[tuple[int, int, int], ...])
     return y_HW, inexact_HW
 
 
-def _by_value(values_HW: Picture, values: tuple[int, ...]) -> Labels:
-    labelled = {IGNORE: IGNORE} | {value: label for label, value in enumerate(values)}
+def _by_value(values_HW: Picture, legend: Legend) -> Labels:
+    labelled = _labelled(IGNORE, legend.ignored, legend.values)
     if values_HW.dtype == np.uint8:
         return _looked_up(values_HW, bytearray(labelled.get(value, UNKNOWN) for value in range(256)))
     y_HW = np.full(values_HW.shape, UNKNOWN, np.uint8)
     for value, label in labelled.items():
-        y_HW[values_HW.astype(np.int64, copy=False) == value] = label
+        y_HW[values_HW == value] = label
+    if values_HW.dtype.kind == "f":
+        y_HW[np.isnan(values_HW)] = IGNORE
     return y_HW
+
+
+def _labelled(usual: Any, ignored: tuple[Any, ...], codes: tuple[Any, ...]) -> dict[Any, int]:
+    """Label of each colour or value; a class goes before what usually means "not labelled"."""
+    return dict.fromkeys((usual, *ignored), IGNORE) | {code: label for label, code in enumerate(codes)}
 
 
 def _looked_up(index_HW: Labels, table: bytearray) -> Labels:

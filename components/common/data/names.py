@@ -1,13 +1,14 @@
-"""Which file is which: files of a data set are known by their name, whatever folder or archive they lie in.
+"""Which file is which: files of a known data set are recognised by name, in any folder or archive.
 
-In: names as a user has them (any case, `2_10` or `02_10`). Out: tile, kind and the place of the file below the raw
-folder. In Vaihingen an image and its label have one name: the words of the folders above decide, the nearest first;
-where no word helps, both places are handed back and the pixels must decide.
+In: names as the user has them (any case, `2_10` or `02_10`, any Unicode form). Out: tile, kind and path below the raw
+folder. In Vaihingen an image and its label have the same name. The names of the folders above decide, the nearest
+first. If none of them helps, both places are returned, and the pixels decide.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -19,7 +20,11 @@ IMAGE_WORDS = {"top", "image", "images", "ortho", "orthophoto", "rgb", "irrg", "
 LABEL_WORDS = {"gt", "gts", "truth", "label", "labels", "mask", "masks", "annotation", "annotations"}
 
 SPELLINGS = {".tiff": ".tif", ".jpeg": ".jpg"}
-WORLD_SUFFIXES = (".tfw", ".tifw", ".tiffw", ".jgw", ".jpgw", ".jpegw", ".pgw", ".pngw", ".wld")
+
+
+def nfc(name: str) -> str:
+    """A name in Unicode NFC, the form of all names in data/raw. macOS writes `ü` as `u` and two dots (NFD)."""
+    return unicodedata.normalize("NFC", name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Names:
     """The files of one data set, by name."""
 
     def __init__(self, dataset: Dataset) -> None:
-        """List every name that the tiles of the data set's splits have, in the variants chosen."""
+        """List the names of all files in the data set's splits, for the chosen variants."""
         self._places: dict[str, list[Place]] = {}
         for tile in datasets.tiles(dataset.name):
             for kind in KINDS:
@@ -43,11 +48,11 @@ class Names:
                     self._places.setdefault(_key(path), []).append(Place(tile, kind, path))
 
     def places(self, found: str) -> tuple[Place, ...]:
-        """Where a file found at `found` may belong: nowhere, at one place, or at several if its name says no more."""
+        """Places to which a file found at `found` may belong: none, one, or several if the name is ambiguous."""
         return tuple(self._places.get(_key(found), ()))
 
     def place(self, found: str) -> Place | None:
-        """The one place of a file, by its name and the words above it; None if that leaves none or several."""
+        """The one place of a file, by its name and the folders above it; None if none or several are possible."""
         places = self.places(found)
         if len(places) > 1:
             labels = hinted(found)
@@ -64,9 +69,9 @@ class Names:
 
 
 def hinted(found: str) -> bool | None:
-    """Whether the words of the folders and archives above a file speak of labels; None: of nothing, or of both.
+    """Whether the folders and archives above a file are named after labels; None: after neither kind, or after both.
 
-    The nearest folder that speaks decides: `..._semantic_labeling_Vaihingen.zip/top/` holds images.
+    The nearest folder with such a word decides: `..._semantic_labeling_Vaihingen.zip/top/` holds images.
     """
     for folder in reversed(PurePosixPath(found).parts[:-1]):
         words = set(re.findall(r"[a-z]+", folder.lower()))
@@ -75,17 +80,12 @@ def hinted(found: str) -> bool | None:
     return None
 
 
-def is_world_file(found: str) -> bool:
-    """Whether a name is that of a world file, which holds the georeference of a picture of the same stem."""
-    return PurePosixPath(found).suffix.lower() in WORLD_SUFFIXES
-
-
 def stem_key(found: str) -> str:
-    """What the spellings of a picture's name and of its world file's name share."""
+    """The same text for all spellings of a raster's name and of its world file's name."""
     return PurePosixPath(_key(found)).stem
 
 
 def _key(path: str) -> str:
-    """What two spellings of a file's name share: lower case, numbers without leading zeros, one suffix per format."""
-    name = PurePosixPath(re.sub(r"(?<![0-9])0+(?=[0-9])", "", PurePosixPath(path).name.lower()))
+    """The same text for all spellings of a name: NFC, lower case, no leading zeros, one suffix per format."""
+    name = PurePosixPath(re.sub(r"(?<![0-9])0+(?=[0-9])", "", PurePosixPath(nfc(path)).name.lower()))
     return str(name.with_suffix(SPELLINGS.get(name.suffix, name.suffix)))

@@ -1,18 +1,19 @@
-"""The store: whole tiles as Arrow files that are mapped into memory, and a manifest that says what they are.
+"""The store: tiles as Arrow files that are mapped into memory, and a manifest that describes them.
 
 One file per tile, one uncompressed record batch, one row per image row:
     image   [W, bands] uint8     band order as in the manifest
     dsm     [W] float32          heights, scaled as the manifest says; NaN = not measured
     label   [W] uint8            classes 0..K-1, 255 = ignore (full ground truth)
     eroded  [W] uint8            the same without object boundaries (255 there)
-A single batch is contiguous, so a column is one NumPy view `[H, W, ...]` onto the page cache: cutting a crop out of it
-copies the crop alone, and any number of processes share the same pages.
+A single batch is contiguous, so a column is one NumPy view `[H, W, ...]` onto the page cache: cutting a crop copies
+only the crop, and any number of processes share the same pages.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from components.common.errors import StoreError
 from components.common.files import digest, replacing
 
 FORMAT = 2
-"""Raised whenever a reader of this version could misread a store of an earlier one."""
+"""Increased whenever a reader of this version could misread a store of an earlier one."""
 
 MANIFEST = "manifest.json"
 
@@ -66,7 +67,7 @@ class Heights:
 
 @dataclass(frozen=True, slots=True)
 class TileEntry:
-    """What the manifest says of one tile."""
+    """What the manifest records about one tile."""
 
     id: str  # "2_10"; Vaihingen: "11"
     subset: Subset
@@ -77,16 +78,16 @@ class TileEntry:
     transform: tuple[float, ...]  # a, b, c, d, e, f of the affine pixel -> map transform, metres
     class_px: tuple[int, ...]  # pixels per class in the full label
     ignored_px: int
-    snapped_px: int  # label pixels whose colour was not exactly a palette colour
-    unknown_px: int  # label pixels whose colour no threshold could place; ignored
+    snapped_px: int  # label pixels whose colour was not exactly that of a class
+    unknown_px: int  # label pixels of no class; ignored
     dsm_missing_share: float  # 0..1, not measured
-    notes: tuple[str, ...]  # what had to be mended: padded, warped, ignored
+    notes: tuple[str, ...]  # what the reader did or noticed: padded, warped, converted, ignored
     sources: dict[str, str]  # raw file -> sha256
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a store is: enough to train, evaluate and repeat, and to tell one data version from another."""
+    """Describes a store: enough to train, evaluate and repeat, and to distinguish data versions."""
 
     dataset: str
     source: str  # acquire's source: sample | isprs | folder
@@ -103,6 +104,7 @@ class Manifest:
     acknowledgement: str
     tool_version: str
     tiles: tuple[TileEntry, ...]
+    accepted: Mapping[str, Any] = field(default_factory=dict)  # findings that the user overruled: code -> tiles or all
 
     def subset(self, subset: Subset) -> tuple[TileEntry, ...]:
         """The tiles of one subset, in the manifest's order."""
@@ -190,6 +192,7 @@ def read_manifest(store: Path) -> Manifest:
             )
         heights = Heights(**{k: _frozen(v) for k, v in content.pop("heights").items()})
         tiles = tuple(TileEntry(**{k: _frozen(v) for k, v in tile.items()}) for tile in content.pop("tiles"))
+        content["accepted"] = {code: _frozen(tiles) for code, tiles in content.get("accepted", {}).items()}
         return Manifest(**{k: _frozen(v) for k, v in content.items()}, heights=heights, tiles=tiles)
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file; run the preprocess step first") from None

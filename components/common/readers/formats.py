@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +20,7 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
+from components.common.data.names import nfc
 from components.common.errors import DataError, reason
 
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # GDAL's messages also arrive as exceptions
@@ -36,8 +37,8 @@ SETTINGS: dict[str, Any] = {
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What damaged content raises. The second is GDAL's own error, which rasterio lets through for odd GeoTIFF keys."""
 
-COMMON_SIDECARS = (".prj", ".aux.xml", ".msk", ".aux", ".tab", ".wld")
-"""Sidecars of every format: CRS, GDAL's metadata, mask, ERDAS metadata, MapInfo position, world file.
+COMMON_SIDECARS = (".prj", ".aux.xml", ".msk", ".aux", ".tab")
+"""Sidecars of every format, in addition to world files: CRS, GDAL's metadata, mask, ERDAS metadata, MapInfo position.
 
 Overviews (`.ovr`) are left out: nothing reads them.
 """
@@ -49,7 +50,8 @@ class Format:
 
     driver: str  # GDAL's name
     name: str  # for messages
-    sidecars: tuple[str, ...]  # endings of its own sidecars, world files included, after the stem or the full name
+    sidecars: tuple[str, ...]  # endings of its own sidecars, after the stem or the full name
+    world: tuple[str, ...]  # suffixes of its world files, the usual one first
 
 
 def _formats() -> dict[str, Format]:
@@ -75,25 +77,17 @@ def _formats() -> dict[str, Format]:
         ("PCIDSK", "PCIDSK", (".pix",), ()),
     )
     return {
-        suffix: Format(driver, name, (*own, *dict.fromkeys(world for one in suffixes for world in _world_files(one))))
+        suffix: Format(driver, name, own, (f".{suffix[1]}{suffix[-1]}w", f"{suffix}w", ".wld"))  # .tfw, .tifw, .wld
         for driver, name, suffixes, own in table
         for suffix in suffixes
     }
 
 
-def _world_files(suffix: str) -> tuple[str, str]:
-    """Names of world files for a raster suffix: `.tif` has `.tfw` and `.tifw`."""
-    return f".{suffix[1]}{suffix[-1]}w", f"{suffix}w"
-
-
 FORMATS: dict[str, Format] = _formats()
 """Formats by suffix, lower case."""
 
-ENVI = Format("ENVI", "ENVI", (*FORMATS[".dat"].sidecars,))
-"""Also the format of a `.bil`, `.bip`, `.bsq` or `.img` whose header file says so."""
-
-WORLD_SUFFIXES: tuple[str, ...] = (".wld", *dict.fromkeys(world for one in FORMATS for world in _world_files(one)))
-"""Suffixes of world files, lower case."""
+WORLD_SUFFIXES: tuple[str, ...] = tuple(dict.fromkeys(suffix for one in FORMATS.values() for suffix in one.world))
+"""Suffixes of the world files of all formats, lower case."""
 
 
 def format_of(path: Path) -> Format:
@@ -105,7 +99,9 @@ def format_of(path: Path) -> Format:
     found = FORMATS.get(path.suffix.lower())
     if found is None:
         raise DataError(f"{path}: {unsupported(path.name)}")
-    return ENVI if found.driver in ("EHdr", "HFA") and _has_envi_header(path) else found
+    if found.driver in ("EHdr", "HFA") and _has_envi_header(path):
+        return replace(found, driver="ENVI", name="ENVI")
+    return found
 
 
 def unsupported(name: str) -> str:
@@ -123,11 +119,6 @@ def _has_envi_header(path: Path) -> bool:
     return False
 
 
-def nfc(name: str) -> str:
-    """A name in Unicode NFC. macOS and some archives decompose `ü` into `u` and dots (NFD)."""
-    return unicodedata.normalize("NFC", name)
-
-
 def sidecars_of(name: str, names: Iterable[str]) -> list[str]:
     """Files next to a raster that belong to it, as they are named in `names`.
 
@@ -135,24 +126,32 @@ def sidecars_of(name: str, names: Iterable[str]) -> list[str]:
         name: the raster's file name or path.
         names: all names or paths of its folder; others do no harm.
     """
+    belong = set(sidecar_keys(name))
+    return [other for other in names if folded(other) in belong]
+
+
+def sidecar_keys(name: str) -> list[str]:
+    """What `folded` gives for the names that sidecars of a raster may have."""
     own = FORMATS.get(PurePosixPath(name).suffix.lower())
-    endings = (*COMMON_SIDECARS, *(own.sidecars if own else ()))
-    raster, stem = _folded(name), _folded(str(PurePosixPath(name).with_suffix("")))
-    belong = {start + ending for start in (raster, stem) for ending in endings}
-    return [other for other in names if _folded(other) in belong]
+    endings = (*COMMON_SIDECARS, *(own.sidecars + own.world if own else ()))
+    return [folded(start) + ending for start in (name, _stem(name)) for ending in endings]
 
 
 def sidecar_name(name: str, raster: str, sidecar: str) -> str:
     """Name of a sidecar after its raster was renamed to `name`: `A_01.TIF`, `A_01.TFW` and `a_1.tif` give `a_1.tfw`."""
-    given, old = _folded(sidecar), _folded(raster)
+    given, old = folded(sidecar), folded(raster)
     if given.startswith(old):
         return name + given.removeprefix(old)
-    stem = str(PurePosixPath(name).with_suffix(""))
-    return stem + given.removeprefix(_folded(str(PurePosixPath(raster).with_suffix(""))))
+    return _stem(name) + given.removeprefix(folded(_stem(raster)))
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name without differences of case and of Unicode form (NFC, NFD)."""
     return nfc(name).casefold()
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
 
 
 PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_+.-]+:")
@@ -187,9 +186,15 @@ def vrt_sources(path: Path, root: Path) -> list[Path]:
     Raises:
         DataError: the VRT is damaged, runs code, or names something other than a raster file inside `root`.
     """
+    status = path.stat()
+    return list(_sources(path, root, status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=64)  # a mosaic is opened for every tile
+def _sources(path: Path, root: Path, *_: int) -> tuple[Path, ...]:
     found: dict[Path, None] = {}
     _collect(path, root, found, (path,))
-    return list(found)
+    return tuple(found)
 
 
 def _collect(path: Path, root: Path, found: dict[Path, None], above: tuple[Path, ...]) -> None:

@@ -1,15 +1,14 @@
-"""Rasters, read with rasterio: pixels in the file's band order, where they lie, and which of them hold no measurement.
+"""One raster file, opened with rasterio: its header, its pixels in windows, and which pixels it marks as missing.
 
-A file that is missing, cut short, of another format than its name says, or not of the expected layout is one
-`DataError` that names it and says what to do. The georeference is the file's own or that of a world file beside it.
-GDAL itself prints nothing.
+Nothing of what the file states about itself is interpreted here; `layers.py` and the modules per kind do that. A file
+that is missing, truncated, or of another format than its name says is one `Rejected` error. GDAL itself prints nothing.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -21,212 +20,280 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from rasterio import Affine
-from rasterio._err import CPLE_BaseError
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from components.common.errors import DataError
+from components.common.readers.formats import GDAL_ERRORS, SETTINGS, format_of, vrt_sources
 
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # GDAL's messages arrive there, and as exceptions once more
 
-DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
-"""Format by the end of the name. GDAL would open much more, some of it pointing to other files and servers."""
-
-SETTINGS: dict[str, Any] = {
-    "GDAL_CACHEMAX": 64,  # MB, not a share of the machine's memory in every process
-    "GTIFF_DIRECT_IO": True,  # uncompressed pixels do not go through that cache
-    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,  # a cut JPEG is an error, not half grey
-    "GDAL_PNG_WHOLE_IMAGE_OPTIM": False,  # the short way through a PNG checks nothing
-}
-
-GDAL_ERRORS = (RasterioError, CPLE_BaseError)
-"""What damaged content raises. The second is GDAL's own, which rasterio lets through on odd keys of a GeoTIFF."""
+MAX_SIDE_PX = 1_000_000
+"""Rows or columns of a raster; a larger size comes from a damaged header."""
 
 Pixels = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Where the pixels of a file or of a tile lie."""
+class Rejected(DataError):
+    """A layer that cannot be used. `code` is a code of the check's findings; `sentence` names no file."""
 
-    height_px: int
+    def __init__(self, code: str, sentence: str, path: Path) -> None:
+        super().__init__(f"{path}: {sentence}")
+        self.code, self.sentence, self.path = code, sentence, path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets the error travel from a worker process."""
+        return Rejected, (self.code, self.sentence, self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the reader did with a layer, or noticed. `code` is a code of the check's findings."""
+
+    code: str
+    sentence: str  # names neither tile nor file
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file states about itself; tuples have one entry per band."""
+
+    driver: str
     width_px: int
-    transform: Affine | None  # pixel -> map; None: neither the file nor a world file has one
-    crs: CRS | None  # None: the file has none (a world file cannot have one)
-
-
-@dataclass(frozen=True, slots=True)
-class Raster:
-    """The content of one file."""
-
-    pixels_BHW: Pixels
-    missing_HW: Mask | None  # True where no band holds a measurement; None: nothing is marked
-    transform: Affine | None
+    height_px: int
+    dtypes: tuple[str, ...]
+    transform: Affine | None  # pixel -> map; None: the file has none (world files are not looked at here)
     crs: CRS | None
+    gcps: tuple[GroundControlPoint, ...]
+    gcps_crs: CRS | None
+    nodata: tuple[float | None, ...]
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    units: tuple[str | None, ...]
+    colours: tuple[str, ...]  # red, green, blue, gray, palette, alpha, undefined...
+    palette: dict[int, tuple[int, int, int, int]] | None  # of a single band: pixel -> RGBA
+    masked: bool  # an internal mask or a .msk file marks missing pixels
+    unwritten_share: float  # of the blocks of a sparse TIFF, 0..1; they read as nodata, or 0
 
     @property
-    def grid(self) -> Grid:
-        """Where the pixels lie."""
-        _, height_px, width_px = self.pixels_BHW.shape
-        return Grid(height_px, width_px, self.transform, self.crs)
+    def bands(self) -> int:
+        """Number of bands."""
+        return len(self.dtypes)
+
+    @property
+    def alpha(self) -> int | None:
+        """Number of the alpha band, from 1; None: the file has none."""
+        return self.colours.index("alpha") + 1 if "alpha" in self.colours else None
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """Which bands of a file are read, and which of their values mean "missing"."""
+
+    numbers: tuple[int, ...]  # from 1
+    nodata: tuple[tuple[float, ...], ...]  # a pixel is missing if all its bands have the values of one of these
+    alpha: bool  # whether the file has an alpha band in addition
 
 
 class RasterFile:
     """A file open for reading windows of it; made by `open_raster`."""
 
-    def __init__(self, path: Path, dataset: rasterio.DatasetReader, bands: int) -> None:
-        """Wrap an open file of which the first `bands` are wanted."""
+    def __init__(self, path: Path, dataset: rasterio.DatasetReader) -> None:
+        """Wrap an open file."""
         self.path = path
-        self.bands = bands
-        self.dtype: str = dataset.dtypes[0]
-        self.grid = Grid(dataset.height, dataset.width, _transform(dataset), dataset.crs)
+        self.header = _header(path, dataset)
         self._dataset = dataset
-        self._indexes = list(range(1, bands + 1))
-        flags = {flag for band_flags in dataset.mask_flag_enums[:bands] for flag in band_flags}
-        self._alpha = bands + 1 if dataset.count > bands else None
-        self._has_nodata = MaskFlags.nodata in flags
-        self._has_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
-    @property
-    def nodata(self) -> float | None:
-        """Value of a pixel without a measurement, if the file names one."""
-        return self._dataset.nodata
+    def notes(self) -> list[Note]:
+        """What is worth knowing about the file itself."""
+        if not self.header.unwritten_share:
+            return []
+        fill = 0 if self.header.nodata[0] is None else self.header.nodata[0]
+        share = f"{100 * self.header.unwritten_share:.3g} %"
+        return [Note("sparse", f"{share} of its blocks were never written; they are read as {fill:g}")]
 
-    def read(self, rows: slice | None = None, columns: slice | None = None, out_BhW: Pixels | None = None) -> Pixels:
-        """Pixels `[bands, rows, columns]`; None: all of them.
+    def pick(self, numbers: tuple[int, ...] | None, expected: int, nodata: Sequence[Any] | None, example: str) -> Bands:
+        """Choose the bands to read.
 
         Args:
-            rows: which rows; within the file.
-            columns: which columns; within the file.
-            out_BhW: array to read into, in any memory order.
+            numbers: their numbers in dataset.yaml, from 1; None: all but an alpha band.
+            expected: how many there must be; one that has a palette stands for three or four.
+            nodata: values in dataset.yaml that mean "missing"; None: the one that the file states.
+            example: a key of dataset.yaml that picks bands, for the message.
 
         Raises:
-            DataError: the file cannot be read there.
+            Rejected: the file has too few bands, or more than are expected.
         """
-        with _one_sentence(self.path):
-            return self._dataset.read(self._indexes, window=self._window(rows, columns), out=out_BhW)
+        header = self.header
+        if numbers is None:
+            all_numbers = range(1, header.bands + 1)
+            numbers = tuple(n for n in all_numbers if n != header.alpha or header.bands == expected)
+            if len(numbers) != expected and not (len(numbers) == 1 and header.palette and expected in (3, 4)):
+                count = f"{header.bands} band{'s' * (header.bands != 1)}"
+                sentence = (
+                    f"has {count}, expected {expected}; put the right file in its place, or say in dataset.yaml which "
+                    f"bands to read, for example {example}"
+                )
+                raise Rejected("band-count", sentence, self.path)
+        if max(numbers) > header.bands:
+            sentence = f"has {header.bands} bands, dataset.yaml asks for band {max(numbers)}; correct {example}"
+            raise Rejected("band-count", sentence, self.path)
+        stated = tuple(value for n in numbers if (value := header.nodata[n - 1]) is not None)
+        marks: tuple[tuple[float, ...], ...] = (stated,) if nodata is None and len(stated) == len(numbers) else ()
+        if nodata is not None:
+            marks = tuple((float(value),) * len(numbers) for value in nodata)
+        return Bands(numbers, marks, header.alpha is not None and header.alpha not in numbers)
 
-    def missing(self, rows: slice | None = None, columns: slice | None = None) -> Mask | None:
-        """True where a pixel is marked as not measured: nodata in all bands, alpha 0, or masked; None: no such marks.
+    def require_dtype(self, bands: Bands, dtypes: Sequence[str]) -> None:
+        """Refuse other types of pixels.
 
         Raises:
-            DataError: the file cannot be read there.
+            Rejected: a band that is read has one.
         """
-        window = self._window(rows, columns)
-        with _one_sentence(self.path):
-            if self._alpha is not None:
-                return self._dataset.read(self._alpha, window=window) == 0
-            if self._has_nodata:
-                return np.logical_and.reduce(self._dataset.read_masks(self._indexes, window=window) == 0)
-            return self._dataset.read_masks(1, window=window) == 0 if self._has_mask else None
+        odd = sorted({self.header.dtypes[n - 1] for n in bands.numbers} - set(dtypes))
+        if odd:
+            sentence = f"its pixels are {odd[0]}, expected {' or '.join(dtypes)}; convert it with gdal_translate -ot"
+            raise Rejected("pixel-type", sentence, self.path)
+
+    def read(
+        self, bands: Sequence[int], rows: slice | None = None, columns: slice | None = None, out: Pixels | None = None
+    ) -> Pixels:
+        """Pixels `[bands, rows, columns]` as the file holds them.
+
+        Args:
+            bands: which bands, counted from 1.
+            rows: which rows, within the file; None: all.
+            columns: which columns, within the file; None: all.
+            out: array to read into, in any memory order.
+
+        Raises:
+            Rejected: the file cannot be read there.
+        """
+        with one_sentence(self.path):
+            return self._dataset.read(list(bands), window=self._window(rows, columns), out=out)
+
+    def hidden(self, rows: slice | None = None, columns: slice | None = None, *, alpha: bool = True) -> Mask | None:
+        """True where the mask or, unless `alpha` is false, the alpha band hides a pixel; None: the file has neither.
+
+        Raises:
+            Rejected: the file cannot be read there.
+        """
+        window, hidden_HW = self._window(rows, columns), None
+        with one_sentence(self.path):
+            if self.header.masked:
+                hidden_HW = self._dataset.read_masks(1, window=window) == 0
+            if alpha and self.header.alpha is not None:
+                transparent_HW = self._dataset.read(self.header.alpha, window=window) == 0
+                hidden_HW = transparent_HW if hidden_HW is None else hidden_HW | transparent_HW
+        return hidden_HW
 
     def _window(self, rows: slice | None, columns: slice | None) -> Window:
-        first_row, end_row, _ = (rows or slice(None)).indices(self.grid.height_px)
-        first_column, end_column, _ = (columns or slice(None)).indices(self.grid.width_px)
+        first_row, end_row, _ = (rows or slice(None)).indices(self.header.height_px)
+        first_column, end_column, _ = (columns or slice(None)).indices(self.header.width_px)
         return Window(first_column, first_row, end_column - first_column, end_row - first_row)
 
 
 @contextmanager
-def open_raster(path: Path, *, bands: int, dtypes: Collection[str], alpha: bool = False) -> Iterator[RasterFile]:
-    """Open a file; nothing of its pixels is read yet.
+def open_raster(path: Path, root: Path) -> Iterator[RasterFile]:
+    """Open a file; no pixel is read yet.
 
     Args:
-        path: a TIFF, JPEG or PNG, by its name.
-        bands: how many it must have.
-        dtypes: pixel types it may have, by their NumPy names.
-        alpha: whether it may have one more, which must be marked as alpha.
+        path: a file of a format that `formats.py` lists, by its name.
+        root: folder that a VRT must not leave.
 
     Raises:
-        DataError: it is missing, unreadable, or of another layout.
+        Rejected: the file is missing, unreadable, or of another format.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file; run the acquire step again")
-    driver = DRIVERS.get(path.suffix.lower())
-    if driver is None:
-        raise DataError(f"{path}: its name ends on {path.suffix!r}; expected {', '.join(DRIVERS)}: convert the file")
+        raise Rejected("unreadable", "no such file; run the acquire step again", path)
+    try:
+        driver = format_of(path).driver
+        if driver == "VRT":
+            vrt_sources(path, root)
+    except DataError as error:
+        raise Rejected("unreadable", str(error).removeprefix(f"{path}: "), path) from None
+    internal = {"GEOREF_SOURCES": "PAM,INTERNAL"} if driver == "GTiff" else {}
     with rasterio.Env(**SETTINGS):
-        with _one_sentence(path), warnings.catch_warnings():
+        with one_sentence(path), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path, driver=driver)
+            dataset = rasterio.open(path, driver=driver, **internal)
         with dataset:
-            with _one_sentence(path):
-                _check_layout(path, dataset, bands, dtypes, alpha)
-                file = RasterFile(path, dataset, bands)
+            with one_sentence(path):
+                file = RasterFile(path, dataset)
             yield file
 
 
-def read_raster(path: Path, *, bands: int, dtypes: Collection[str]) -> Raster:
-    """Read a whole file; arguments and errors as with `open_raster`."""
-    with open_raster(path, bands=bands, dtypes=dtypes) as file:
-        return Raster(file.read(), file.missing(), file.grid.transform, file.grid.crs)
+def equal_to(pixels: Pixels, value: float) -> Mask | None:
+    """True where pixels have a value; None: their type cannot hold it."""
+    if np.isnan(value):
+        return np.isnan(pixels) if np.issubdtype(pixels.dtype, np.floating) else None
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.issubdtype(pixels.dtype, np.integer):
+            limits = np.iinfo(pixels.dtype)
+            if not np.isfinite(value) or value != int(value) or not limits.min <= value <= limits.max:
+                return None
+        return np.asarray(pixels == pixels.dtype.type(value))
 
 
-def parse_crs(text: str) -> CRS:
-    """A coordinate reference system from its name.
-
-    Raises:
-        DataError: there is none of this name.
-    """
+@contextmanager
+def one_sentence(path: Path) -> Iterator[None]:
+    """Turn what damaged content raises into `Rejected`."""
     try:
-        return CRS.from_user_input(text)
-    except CRSError:
-        raise DataError(f"{text!r} is no coordinate reference system; write data.crs like EPSG:32633") from None
+        yield
+    except (*GDAL_ERRORS, ValueError) as error:  # ValueError: a CRS or a text tag that cannot be decoded
+        reason = str(error.__cause__ or error).splitlines()[0].replace(f"{path}: ", "").replace(str(path), "it")
+        sentence = f"not a readable {format_of(path).name} ({reason.rstrip('.')}); copy or download it again"
+        raise Rejected("unreadable", sentence, path) from None
 
 
-def same_crs(one: CRS, other: CRS) -> bool:
-    """Whether two reference systems are the same, however their files spell them."""
-    return one == other or (one.to_epsg() is not None and one.to_epsg() == other.to_epsg())
-
-
-def _transform(dataset: rasterio.DatasetReader) -> Affine | None:
+def _header(path: Path, dataset: rasterio.DatasetReader) -> Header:
+    if max(dataset.width, dataset.height) > MAX_SIDE_PX:
+        raise ValueError(f"its header declares {dataset.width} x {dataset.height} px")
+    if any(np.dtype(dtype).kind not in "uif" for dtype in dataset.dtypes):
+        raise ValueError(f"its pixels are {dataset.dtypes[0]}; expected real numbers")
     transform = dataset.transform
-    if transform == Affine.identity():
-        return None
     if not np.isfinite(transform[:6]).all() or transform.is_degenerate:
-        raise ValueError("its georeference gives pixels no size or no place")
-    return transform
+        raise ValueError("its georeference gives pixels no size or no position")
+    gcps, gcps_crs = dataset.gcps
+    flags = {flag for band in dataset.mask_flag_enums for flag in band}
+    paletted = dataset.count <= 2 and dataset.colorinterp[0] == ColorInterp.palette
+    return Header(
+        driver=dataset.driver,
+        width_px=dataset.width,
+        height_px=dataset.height,
+        dtypes=dataset.dtypes,
+        transform=None if transform == Affine.identity() else transform,
+        crs=dataset.crs,
+        gcps=tuple(gcps),
+        gcps_crs=gcps_crs,
+        nodata=dataset.nodatavals,
+        scales=dataset.scales,
+        offsets=dataset.offsets,
+        units=tuple(unit or None for unit in dataset.units),
+        colours=tuple(colour.name for colour in dataset.colorinterp),
+        palette=dataset.colormap(1) if paletted else None,
+        masked=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
+        unwritten_share=_unwritten_share(path, dataset) if dataset.driver == "GTiff" else 0.0,
+    )
 
 
-def _check_layout(
-    path: Path, dataset: rasterio.DatasetReader, bands: int, dtypes: Collection[str], alpha: bool
-) -> None:
-    marked = alpha and dataset.count == bands + 1 and dataset.colorinterp[-1] == ColorInterp.alpha
-    if dataset.count != bands and not marked:
-        raise DataError(f"{path}: has {dataset.count} bands, expected {bands}; put the {bands}-band file in its place")
-    if odd := sorted(set(dataset.dtypes) - set(dtypes)):
-        raise DataError(f"{path}: its pixels are {odd[0]}, expected {' or '.join(dtypes)}; convert the file")
-    if dataset.driver == "GTiff":
-        _check_blocks(path, dataset)
-
-
-def _check_blocks(path: Path, dataset: rasterio.DatasetReader) -> None:
-    """Refuse absent blocks, which GDAL reads as zeros, and blocks beyond the end of the file, which it may overlook."""
+def _unwritten_share(path: Path, dataset: rasterio.DatasetReader) -> float:
+    """Share of a TIFF's blocks that were never written; refuses blocks beyond the end of the file."""
     block_h, block_w = dataset.block_shapes[0]
-    blocks = product(range(ceil(dataset.width / block_w)), range(ceil(dataset.height / block_h)))
+    blocks = list(product(range(ceil(dataset.width / block_w)), range(ceil(dataset.height / block_h))))
     planes = range(1, dataset.count + 1) if dataset.interleaving == Interleaving.band else (1,)
-    last, where = -1, ("", 0)
+    last, where, absent = -1, ("", 0), 0
     for (column, row), plane in product(blocks, planes):
         offset = dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=plane)
-        if offset is None and dataset.nodata is None:
-            raise DataError(
-                f"{path}: some blocks were never written; the file is incomplete, copy or download it again"
-            )
+        absent += offset is None
         if offset is not None and int(offset) > last:
             last, where = int(offset), (f"BLOCK_SIZE_{column}_{row}", plane)
     length = dataset.get_tag_item(where[0], "TIFF", bidx=where[1]) if last >= 0 else None
     lacking = last + int(length or 0) - path.stat().st_size
     if lacking > 0:
         raise ValueError(f"{lacking} bytes are missing at its end")
-
-
-@contextmanager
-def _one_sentence(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (*GDAL_ERRORS, ValueError) as error:  # ValueError: a CRS or a text tag that cannot be decoded
-        reason = str(error.__cause__ or error).splitlines()[0].removeprefix(f"{path}: ").rstrip(".")
-        name = {"GTiff": "TIFF"}.get(driver := DRIVERS[path.suffix.lower()], driver)
-        raise DataError(f"{path}: not a readable {name} ({reason}); copy or download it again") from None
+    return absent / (len(blocks) * len(planes))

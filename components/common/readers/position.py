@@ -1,0 +1,252 @@
+"""Where a raster file lies: its transform (pixel -> map) and its reference system (CRS), resolved in one place.
+
+Transform: the file's own, else from its ground control points, else its world file, else unknown.
+CRS: the file's own, else that of a `.prj` next to it, else the configured one (`crs` in dataset.yaml, then `data.crs`).
+Heights are no part of a position: a compound or three-dimensional CRS counts as its horizontal part.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyproj
+from pyproj.exceptions import CRSError as UnknownCRS
+from pyproj.exceptions import ProjError
+from rasterio import Affine
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.transform import from_gcps
+
+from components.common.errors import DataError
+from components.common.readers.formats import WORLD_SUFFIXES
+from components.common.readers.rasters import Header, Note, RasterFile, Rejected
+
+MAX_GCP_RESIDUAL_PX = 0.5
+"""Ground control points that lie further off the affine transform through them need rectification first."""
+
+NOTED_SHIFT_PX = 0.1
+"""A smaller shift of a layer is not worth a note."""
+
+SAME_PLACE = 1e-8
+"""Relative difference of coordinates up to which two projections are the same: 6 cm on 6,000 km."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the pixels of a file lie."""
+
+    transform: Affine | None  # pixel -> map; None: unknown
+    crs: CRS | None  # horizontal; None: unknown
+    notes: tuple[Note, ...] = ()
+
+
+def position_of(file: RasterFile, configured: CRS | None) -> Position:
+    """Resolve the position of a file.
+
+    Args:
+        file: open for reading.
+        configured: CRS of files that state none, or one that cannot be identified.
+
+    Raises:
+        Rejected: ground control points do not fit, a sidecar file is damaged, or the CRS is unusable.
+    """
+    header, notes = file.header, []
+    transform, stated = header.transform, header.crs
+    if transform is None and header.gcps:
+        transform, residual_px = _from_points(file.path, header)
+        stated = header.gcps_crs or stated
+        if residual_px > NOTED_SHIFT_PX:
+            sentence = f"its ground control points lie up to {residual_px:.2f} px off the grid through them; used"
+            notes.append(Note("position-inexact", sentence))
+    elif transform is None:
+        transform = _from_world_file(file.path)
+    crs, crs_notes = _resolved_crs(file.path, stated or _from_prj(file.path), configured)
+    return Position(transform, crs, (*notes, *crs_notes))
+
+
+def parse_crs(text: str) -> CRS:
+    """A reference system from its name, such as EPSG:32633.
+
+    Raises:
+        DataError: no reference system has this name.
+    """
+    try:
+        return CRS.from_user_input(text)
+    except CRSError:
+        raise DataError(f"{text!r} is not a coordinate reference system; write data.crs like EPSG:32633") from None
+
+
+def same_crs(one: CRS, other: CRS) -> bool:
+    """Whether two reference systems are the same, however their files spell them; heights do not count."""
+    return one == other or identified(one.to_wkt()) == identified(other.to_wkt())
+
+
+def crs_name(crs: CRS) -> str:
+    """A short name for messages."""
+    text = str(crs.to_string())
+    return text if len(text) < 40 else f"{pyproj.CRS.from_wkt(crs.to_wkt()).name!r} (without an EPSG code)"
+
+
+@lru_cache(maxsize=256)
+def identified(wkt: str) -> CRS | None:
+    """The horizontal CRS of a definition, as the one with a code that it matches; None: nothing identifies it."""
+    try:
+        system = pyproj.CRS.from_wkt(wkt)
+    except UnknownCRS:
+        return None
+    if system.is_compound:
+        system = system.sub_crs_list[0]
+    if system.is_bound and system.source_crs is not None:
+        system = system.source_crs
+    if len(system.axis_info) == 3 and not system.is_geocentric:
+        system = system.to_2d()
+    for code in _codes(system):
+        candidate = _coded(code)
+        if candidate is not None and _matches(system, pyproj.CRS.from_wkt(candidate.to_wkt())):
+            return candidate
+    if not (system.is_projected or system.is_geographic):
+        return None
+    return CRS.from_wkt(system.to_wkt("WKT1_GDAL" if _writes_wkt1(system) else "WKT2_2019"))
+
+
+def _codes(system: pyproj.CRS) -> list[str]:
+    """Codes that a CRS may have, the likeliest first."""
+    codes = []
+    if found := system.to_authority(min_confidence=70):
+        codes.append(":".join(found))
+    if named := re.fullmatch(r"\s*(EPSG|ESRI)\s*:+\s*(\d+)\s*", system.name, re.IGNORECASE):
+        codes.append(f"{named[1].upper()}:{named[2]}")
+    try:
+        if by_name := pyproj.CRS.from_user_input(system.name).to_authority():
+            codes.append(":".join(by_name))
+    except UnknownCRS:
+        pass
+    return list(dict.fromkeys(codes))
+
+
+@lru_cache(maxsize=256)
+def _coded(code: str) -> CRS | None:
+    try:
+        return CRS.from_user_input(code)
+    except CRSError:
+        return None
+
+
+def _matches(system: pyproj.CRS, candidate: pyproj.CRS) -> bool:
+    """Whether a definition gives the coordinates of the coded CRS; a local one has no coordinates to compare."""
+    if system.is_engineering or system.type_name == "Other Coordinate Reference System":
+        return True
+    if not _datums_agree(system, candidate) or system.is_geographic != candidate.is_geographic:
+        return False
+    if system.is_geographic:
+        return bool(np.isclose(_semi_axes(system), _semi_axes(candidate), rtol=1e-6).all())
+    area = candidate.area_of_use
+    west, south, east, north = area.bounds if area else (-10.0, 30.0, 10.0, 60.0)
+    shares = np.array([0.25, 0.5, 0.75])
+    longitude, latitude = west + shares * (east - west), south + shares * (north - south)
+    try:
+        one, other = (np.array(pyproj.Proj(crs)(longitude, latitude)) for crs in (system, candidate))
+    except (ProjError, UnknownCRS):
+        return False
+    units = [crs.axis_info[0].unit_conversion_factor for crs in (system, candidate)]
+    return bool(np.isclose(one * units[0], other * units[1], rtol=SAME_PLACE, atol=0.1).all())
+
+
+def _datums_agree(system: pyproj.CRS, candidate: pyproj.CRS) -> bool:
+    """Whether the datums have one name, or the definition names none."""
+    one, other = (crs.datum.name.lower() if crs.datum else "unknown" for crs in (system, candidate))
+    plain = [re.sub(r"^d_|[^a-z0-9]", "", name) for name in (one, other)]
+    return "unknown" in one or "unnamed" in one or plain[0] == plain[1] or system.geodetic_crs == candidate.geodetic_crs
+
+
+def _semi_axes(system: pyproj.CRS) -> tuple[float, float]:
+    assert system.ellipsoid is not None
+    return system.ellipsoid.semi_major_metre, system.ellipsoid.semi_minor_metre
+
+
+def _writes_wkt1(system: pyproj.CRS) -> bool:
+    try:
+        return bool(system.to_wkt("WKT1_GDAL"))
+    except (UnknownCRS, ProjError):
+        return False
+
+
+def _resolved_crs(path: Path, stated: CRS | None, configured: CRS | None) -> tuple[CRS | None, tuple[Note, ...]]:
+    if stated is None:
+        return (identified(configured.to_wkt()) or configured if configured else None), ()
+    crs = identified(stated.to_wkt())
+    if crs is None and configured is None:
+        sentence = f"its reference system {crs_name(stated)} cannot be identified; set data.crs to what it is"
+        raise Rejected("crs-unknown", sentence, path)
+    if crs is None:
+        assert configured is not None
+        sentence = f"its reference system {crs_name(stated)} cannot be identified; {crs_name(configured)} is used"
+        return identified(configured.to_wkt()) or configured, (Note("crs-replaced", sentence),)
+    if stated.to_epsg() is None and crs.to_epsg() is not None and crs != stated and not _is_compound(stated):
+        sentence = f"its reference system {crs_name(stated)} has no code; it is {crs_name(crs)}"
+        return crs, (Note("crs-matched", sentence),)
+    return crs, ()
+
+
+def _is_compound(crs: CRS) -> bool:
+    return pyproj.CRS.from_wkt(crs.to_wkt()).is_compound
+
+
+def _from_points(path: Path, header: Header) -> tuple[Affine, float]:
+    """Affine transform through ground control points, and how far they lie off it, pixels."""
+    try:
+        transform = from_gcps(header.gcps)
+        points = np.array([(point.x, point.y) for point in header.gcps]).T
+        found = np.array(~transform @ (points[0], points[1]))
+        residual_px = float(np.abs(found - [[p.col for p in header.gcps], [p.row for p in header.gcps]]).max())
+    except (ValueError, TypeError, ZeroDivisionError):
+        residual_px = float("inf")
+    if not residual_px <= MAX_GCP_RESIDUAL_PX:
+        off = f"lie up to {residual_px:.1f} px off" if np.isfinite(residual_px) else "define no grid"
+        sentence = (
+            f"its {len(header.gcps)} ground control points {off} a straight grid, {MAX_GCP_RESIDUAL_PX} px is allowed; "
+            "rectify it with gdalwarp"
+        )
+        raise Rejected("position-inexact", sentence.replace("define no grid a straight grid,", "define no grid,"), path)
+    return transform, residual_px
+
+
+def _from_world_file(path: Path) -> Affine | None:
+    """Transform of the world file next to a raster; its position is that of the centre of the upper left pixel."""
+    for suffix in WORLD_SUFFIXES:
+        for candidate in (path.with_suffix(suffix), path.with_suffix(suffix.upper())):
+            if candidate.is_file():
+                return world_transform(candidate)
+    return None
+
+
+def world_transform(path: Path) -> Affine:
+    """Transform of a world file.
+
+    Raises:
+        Rejected: the file does not hold six numbers that give pixels a size.
+    """
+    try:
+        a, d, b, e, x, y = (float(number.replace(",", ".")) for number in path.read_text("ascii", "replace").split())
+        transform = Affine(a, b, x, d, e, y) @ Affine.translation(-0.5, -0.5)
+        if not np.isfinite(transform[:6]).all() or transform.is_degenerate:
+            raise ValueError
+    except ValueError:
+        sentence = "not a world file, which has six numbers; correct or delete it"
+        raise Rejected("unreadable", sentence, path) from None
+    return transform
+
+
+def _from_prj(path: Path) -> CRS | None:
+    for candidate in (path.with_suffix(".prj"), path.with_suffix(".PRJ")):
+        if candidate.is_file():
+            try:
+                return CRS.from_user_input(candidate.read_text("utf-8", "replace").strip())
+            except CRSError:
+                sentence = "holds no reference system that can be read; correct or delete it"
+                raise Rejected("crs-unknown", sentence, candidate) from None
+    return None

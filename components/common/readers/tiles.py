@@ -1,0 +1,246 @@
+"""The files of a tile, opened on the grid of its image: the one way to read rasters in check, preprocess and predict.
+
+In: where the files of a tile are and what dataset.yaml states about them. Out: layers that give rows with values and
+masks, and notes on what was done. A layer that cannot be used is a `Rejected` error with the code of a finding; the
+user can overrule some of them (`check.accept`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rasterio.crs import CRS
+
+from components.common.data.config import Accepted
+from components.common.data.datasets import KINDS, Dataset, FileKind
+from components.common.data.heights import cell_size
+from components.common.data.labels import legend_of
+from components.common.data.layerinfo import LabelInfo
+from components.common.readers.formats import sidecars_of, vrt_sources
+from components.common.readers.grids import Grid, Rules, fit
+from components.common.readers.heights import HeightLayer
+from components.common.readers.images import ImageLayer
+from components.common.readers.labels import LabelLayer, contradiction
+from components.common.readers.layers import Layer, bands_of
+from components.common.readers.position import parse_crs, position_of
+from components.common.readers.rasters import Bands, Note, RasterFile, Rejected, open_raster
+
+IMAGE_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+"""Pixel types of images in a user's own data; images of a benchmark have 8 bits."""
+
+AnyLayer = ImageLayer | HeightLayer | LabelLayer
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSettings:
+    """What the user decides about reading; the same for check, preprocess and predict."""
+
+    max_pad_px: int  # how much a layer may lack at an edge of the image, pixels
+    max_unknown_share: float  # share of label pixels of no class that is ignored, 0..1
+    accept: Accepted = field(default_factory=Accepted)
+
+
+@dataclass(frozen=True, slots=True)
+class TileFiles:
+    """What a process must know to open a tile."""
+
+    folder: Path  # all paths are below it
+    dataset: Dataset
+    own: bool  # a user's own data: more pixel types are read, and layers on another grid are warped
+    tile: str
+    paths: Mapping[FileKind, str]
+
+    def path(self, kind: FileKind) -> Path:
+        """The file of a kind."""
+        return self.folder / self.paths[kind]
+
+    def inputs(self) -> list[str]:
+        """Everything that shapes the tile, below the folder: rasters, their sidecar files, and the sources of VRTs."""
+        found = set(self.paths.values())
+        for name in self.paths.values():
+            path = self.folder / name
+            rasters = [path, *(vrt_sources(path, self.folder) if path.suffix.lower() == ".vrt" else ())]
+            for raster in rasters:
+                beside = sidecars_of(raster.name, os.listdir(raster.parent))
+                found |= {str((raster.parent / one).relative_to(self.folder)) for one in (raster.name, *beside)}
+        return sorted(found)
+
+
+class TileReader:
+    """Opens the layers of a tile; the image first, because it defines the grid."""
+
+    def __init__(self, files: TileFiles, settings: ReaderSettings, stack: ExitStack) -> None:
+        """Prepare; the stack closes the files."""
+        self.files, self.settings, self._stack = files, settings, stack
+        self.layers: dict[FileKind, AnyLayer] = {}
+        self.grid: Grid | None = None
+
+    def image(self) -> ImageLayer:
+        """Open the image.
+
+        Raises:
+            Rejected: it cannot be used.
+        """
+        info, notes = self.files.dataset.image, list[Note]()
+        file = self._open("image")
+        example = f"image.bands: {{{', '.join(f'{name}: {n}' for n, name in enumerate(info.bands, 1))}}}"
+        bands = file.pick(info.band_numbers, len(info.bands), info.nodata, example)
+        file.require_dtype(bands, IMAGE_DTYPES if self.files.own else ("uint8",))
+        position = position_of(file, self._crs())
+        notes += [*position.notes, *file.notes()]
+        grid = Grid(file.header.height_px, file.header.width_px, position.transform, position.crs)
+        if grid.transform is not None and grid.crs is None:
+            sentence = "states no reference system, and neither does dataset.yaml; set data.crs to that of its position"
+            self._object("crs-missing", sentence, file.path, notes)
+        self.grid = grid
+        layer = Layer(file, bands, fit(file.path, grid, grid, self._rules("image")))
+        self.layers["image"] = image = ImageLayer(layer, info, notes)
+        return image
+
+    def dsm(self) -> HeightLayer:
+        """Open the heights, on the grid of the image, which is open.
+
+        Raises:
+            Rejected: they cannot be used.
+        """
+        info, notes = self.files.dataset.dsm, list[Note]()
+        file = self._open("dsm")
+        bands = file.pick(info.bands, 1, info.nodata, "dsm.bands: [1]")
+        scaled = info.scale is not None or file.header.scales[bands.numbers[0] - 1] != 1
+        file.require_dtype(bands, _dsm_dtypes(self.files, scaled))
+        layer = self._layer("dsm", file, bands, notes)
+        self.layers["dsm"] = dsm = HeightLayer(layer, info, notes)
+        return dsm
+
+    def label(self, kind: FileKind) -> LabelLayer:
+        """Open the full or the eroded label, on the grid of the image, which is open.
+
+        Raises:
+            Rejected: it cannot be used.
+        """
+        dataset, notes = self.files.dataset, list[Note]()
+        info = dataset.label if kind == "label" else dataset.eroded
+        assert info is not None
+        file, legend = self._open(kind), legend_of(dataset, info)
+        other = "values" if legend.colours else "colours"
+        example = f"{kind}.bands: {list(range(1, legend.bands + 1))}, or labels: {other}"
+        bands = file.pick(info.bands, legend.bands, () if info.nodata is not None else None, example)
+        file.require_dtype(bands, legend.dtypes)
+        self._require_no_class(kind, file, bands, info)
+        layer = self._layer(kind, file, bands, notes)
+        self.layers[kind] = label = LabelLayer(layer, legend, notes)
+        return label
+
+    def finish(self, kind: FileKind) -> None:
+        """After all rows of a layer were read: add the notes that need all pixels.
+
+        Raises:
+            Rejected: the layer turns out to be unusable.
+        """
+        layer = self.layers[kind]
+        try:
+            if isinstance(layer, LabelLayer):
+                layer.finish(self.settings.max_unknown_share)
+            else:
+                layer.finish()
+        except Rejected as error:
+            self._object(error.code, error.sentence, error.path, layer.notes)
+
+    def bands(self) -> list[slice]:
+        """Rows of the image that go through at once; the same for every reader, and complete cells of the ground."""
+        assert self.grid is not None
+        return bands_of(self.grid, cell_size(self.files.dataset.gsd_m))
+
+    def _open(self, kind: FileKind) -> RasterFile:
+        return self._stack.enter_context(open_raster(self.files.path(kind), self.files.folder))
+
+    def _layer(self, kind: FileKind, file: RasterFile, bands: Bands, notes: list[Note]) -> Layer:
+        assert self.grid is not None
+        position = position_of(file, self._crs())
+        grid = Grid(file.header.height_px, file.header.width_px, position.transform, position.crs)
+        place = fit(file.path, grid, self.grid, self._rules(kind))
+        notes += [*position.notes, *file.notes(), *place.notes]
+        if place.doubt:
+            self._object("grid-mismatch", place.doubt, file.path, notes)
+        return Layer(file, bands, place)
+
+    def _require_no_class(self, kind: FileKind, file: RasterFile, bands: Bands, info: LabelInfo) -> None:
+        """Refuse a label file whose own nodata value is a class."""
+        dataset, palette = self.files.dataset, file.header.palette
+        for nodata in bands.nodata:
+            marks = nodata
+            if palette is not None and dataset.labels == "colours":
+                marks = tuple(map(float, palette.get(int(nodata[0]), (-1, -1, -1))[:3]))
+            name = contradiction(marks, legend_of(dataset, info), tuple(c.name for c in dataset.classes))
+            if name is not None:
+                sentence = (
+                    f"its nodata value {nodata[0]:g} is also the class {name} in dataset.yaml; write nodata: [] under "
+                    f"{kind} in dataset.yaml if these pixels are {name}, or remove the class"
+                )
+                raise Rejected("label-nodata", sentence, file.path)
+
+    def _object(self, code: str, sentence: str, path: Path, notes: list[Note]) -> None:
+        """Reject a layer, unless the user has overruled the finding: then it is a note."""
+        if not self.settings.accept.covers(code, self.files.tile):
+            raise Rejected(code, sentence, path)
+        notes.append(Note(code, sentence))
+
+    def _crs(self) -> CRS | None:
+        return parse_crs(self.files.dataset.crs) if self.files.dataset.crs else None
+
+    def _rules(self, kind: FileKind) -> Rules:
+        return Rules(self.settings.max_pad_px, self.files.own, kind == "dsm")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTile:
+    """All layers of a tile."""
+
+    reader: TileReader
+    image: ImageLayer
+    dsm: HeightLayer
+    label: LabelLayer
+    eroded: LabelLayer | None  # None: the data set has no such files
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of the tile."""
+        assert self.reader.grid is not None
+        return self.reader.grid
+
+    @property
+    def notes(self) -> list[tuple[FileKind, Note]]:
+        """What was done and noticed, by layer."""
+        layers = self.reader.layers
+        return [(kind, note) for kind in KINDS if kind in layers for note in layers[kind].notes]
+
+    def finish(self) -> None:
+        """After all rows of all layers were read; raises `Rejected` if a layer turns out to be unusable."""
+        for kind in self.reader.layers:
+            self.reader.finish(kind)
+
+
+def open_tile(files: TileFiles, settings: ReaderSettings, stack: ExitStack) -> OpenTile:
+    """Open all layers of a tile on the grid of its image.
+
+    Args:
+        files: the tile.
+        settings: what the user decides.
+        stack: closes the files.
+
+    Raises:
+        Rejected: a layer cannot be used.
+    """
+    reader = TileReader(files, settings, stack)
+    image, dsm, label = reader.image(), reader.dsm(), reader.label("label")
+    return OpenTile(reader, image, dsm, label, reader.label("eroded") if files.dataset.eroded is not None else None)
+
+
+def _dsm_dtypes(files: TileFiles, scaled: bool) -> tuple[str, ...]:
+    """Pixel types that heights may have: 8 bits only above the ground or with a scale."""
+    whole = ("int16", "uint16", "int32", "uint32") if files.own or scaled else ()
+    return ("float32", "float64", *whole, *(("uint8",) if files.dataset.dsm.relative_to == "ground" or scaled else ()))
