@@ -6,8 +6,8 @@ the steps did: their errors, the findings of the check, and the store.
 
 from __future__ import annotations
 
+import copy
 import json
-import runpy
 import shutil
 import sys
 import warnings
@@ -77,6 +77,10 @@ class OwnData:
         """The user's files."""
         return self.folder / "data"
 
+    def copy(self, folder: Path) -> OwnData:
+        """The same for another folder, which has the files."""
+        return OwnData(folder, *(copy.deepcopy(each) for each in (self.facts, self.split, self.params)))
+
     def run(self, source: str = "folder") -> Ended:
         """Acquire, check and preprocess; preprocess runs even if the check found errors."""
         path, raw, report, store = (self.folder / name for name in ("params.yaml", "raw", "check.json", "store"))
@@ -145,12 +149,22 @@ def described(folder: Path, **facts: Any) -> OwnData:
     )
 
 
-def case_data(script: Path, folder: Path) -> OwnData:
-    """Run the script of a case; own data with what it wrote."""
-    folder.mkdir(parents=True, exist_ok=True)
+SIDE = "N, GSD, EAST, NORTH = 256,"
+"""The line of a case's script that says how large its tiles are."""
+
+
+def run_case_script(name: str, folder: Path, side_px: int = 256) -> None:
+    """Let the script of a case make its files; tiles have this side, unless the case needs another."""
+    script = CASES / f"{name}.py"
+    code = compile(script.read_text().replace(SIDE, SIDE.replace("256", str(side_px))), str(script), "exec")
     with patch.object(sys, "argv", [str(script), str(folder)]), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        runpy.run_path(str(script), run_name="__main__")
+        exec(code, {"__name__": "__main__", "__file__": str(script)})
+
+
+def case_data(name: str, folder: Path, side_px: int = 256) -> OwnData:
+    """Own data that the script of a case made."""
+    run_case_script(name, folder, side_px)
     facts = json.loads((folder / "dataset/dataset.yaml").read_text())
     changes = json.loads((folder / "patch.json").read_text())
     params = {"data": changes["data"], "preprocess": changes.get("preprocess", {}) | {"heights": changes["heights"]}}
