@@ -59,18 +59,19 @@ def trained(network, config, store, ranks, *, uneven):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "learning_rate", "tolerance", "uneven", "cpia"),
+    ("dtype", "uneven", "cpia"),
     [
-        (torch.float64, 2e-4, 1e-9, True, "adapter"),
-        (torch.float32, 2e-4, 1e-5, False, "residual"),
-        # AdamW moves a weight whose gradient is next to nothing by what rounding makes of it, times the learning rate.
-        (torch.float32, 5e-5, 1e-5, True, "residual"),
+        (torch.float64, False, "residual"),
+        (torch.float64, True, "residual"),
+        (torch.float64, True, "adapter"),
+        (torch.float32, True, "residual"),
     ],
 )
 def test_two_ranks_with_half_the_batch_each_train_the_network_of_one(
-    toy_network, train_config, toy_store, dtype, learning_rate, tolerance, uneven, cpia
+    toy_network, train_config, toy_store, dtype, uneven, cpia
 ):
-    config, store = train_config(steps=20, batch_size=8, learning_rate=learning_rate), Store(toy_store)
+    """Weights are compared in float64 only: AdamW makes a full step of a gradient that is nothing but rounding."""
+    config, store = train_config(steps=20, batch_size=8, learning_rate=2e-4), Store(toy_store)
 
     def work():
         with open_ranks("cpu") as ranks:
@@ -80,9 +81,9 @@ def test_two_ranks_with_half_the_batch_each_train_the_network_of_one(
     ((one, losses),) = on_ranks(1, work)
     (first, shared_losses), (second, _) = on_ranks(2, work)
     assert shared_losses == pytest.approx(losses, rel=1e-5)
-    assert max(abs(one[name] - start[name].detach().numpy()).max() for name in one) > 5 * learning_rate
+    assert max(abs(one[name] - start[name].detach().numpy()).max() for name in one) > 1e-3
     for name in one:
-        assert abs(first[name] - one[name]).max() < tolerance, name
+        assert dtype == torch.float32 or abs(first[name] - one[name]).max() < 1e-12, name
         assert (first[name] == second[name]).all(), name
 
 
