@@ -1,1 +1,1 @@
-"""data/store (test tiles) and models/best.safetensors -> reports: scores, balance figures, pictures, one HTML page."""
+"""Evaluate step: data/store (test tiles), models/best.safetensors -> scores, balance figures, pictures, HTML report."""

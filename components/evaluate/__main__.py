@@ -1,4 +1,4 @@
-"""`python -m components.evaluate`: the door for DVC."""
+"""Command line of the evaluate step, which DVC calls: `python -m components.evaluate`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from components.evaluate.step import EvaluateConfig, run
 
 
 def main(params: Path, store: Path, weights: Path, reports: Path) -> None:
-    """Read the parameters and call the step."""
+    """Read the section `evaluate` of the params file and run the step."""
     run(section(params, "evaluate", EvaluateConfig), store, weights, reports)
 
 
 if __name__ == "__main__":
     open_door(
         "evaluate",
-        "Score a checkpoint on the test tiles, with both sensors and with either one missing, and write the report.",
+        "Score a checkpoint on the test tiles with both sensors, image only and DSM only, and write the report.",
         {"store": "data/store", "weights": "models/best.safetensors", "reports": "reports"},
         main,
     )

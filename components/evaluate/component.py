@@ -1,4 +1,4 @@
-"""The door for Kubeflow: scores a checkpoint on the store; Kubeflow draws scores, confusion and report."""
+"""Kubeflow component: scores a checkpoint on the test tiles. Kubeflow shows scores, confusion matrices and report."""
 
 from kfp import dsl
 
@@ -21,7 +21,10 @@ def evaluate(
     confusion_dsm_only: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
 ) -> str:
-    """Score the checkpoint on the test tiles, with both sensors and with either one missing."""
+    """Score the checkpoint on the test tiles with both sensors, the image only and the DSM only.
+
+    Returns the sha256 of `evaluation.json`.
+    """
     from pathlib import Path
 
     from components.common.entrypoints.kubeflow import finite, hand_over, parameters, task

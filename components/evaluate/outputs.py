@@ -1,7 +1,7 @@
-"""The files of an evaluation: written to a draft folder first, then moved, so that earlier reports survive a failure.
+"""The files of an evaluation. They are written to a draft folder and then moved, so a failure leaves earlier reports.
 
-In: an `Evaluation`, thumbnails. Out: the files named in `OWNED` below the reports folder, and the same in the MLflow
-run of the training.
+In: an `Evaluation`, thumbnails. Out: the files named in `OWNED` in the reports folder, and copies of them in the
+training's MLflow run.
 """
 
 from __future__ import annotations
@@ -30,14 +30,21 @@ RECORD, METRICS, REPORT, PANELS = "evaluation.json", "metrics.json", "report.htm
 CONFUSION_ROWS, CONFUSION_PICTURE = "confusion.csv", "confusion.png"
 
 EXPERIMENT = "mobanet"
-"""Experiment of a new MLflow run, for a model whose training is not in the store at hand."""
+"""Experiment of a new MLflow run, used if the current store does not contain the model's training run."""
 
 OWNED = (RECORD, METRICS, CONFUSION_ROWS, CONFUSION_PICTURE, PANELS, REPORT)
-"""What this step writes below the reports folder; everything else there belongs to others."""
+"""Files and folders that this step writes to the reports folder; all others belong to other steps."""
 
 
 def put_down(reports: Path, record: Evaluation, thumbnails: Sequence[Thumbnails], manifest: Manifest) -> None:
-    """Write all files of the evaluation, or leave those of an earlier one as they are."""
+    """Write all files of the evaluation; on failure, the files of an earlier one stay unchanged.
+
+    Args:
+        reports: folder for the files.
+        record: the evaluation.
+        thumbnails: layers of every test tile.
+        manifest: manifest of the store, for class names and colours.
+    """
     truth, condition = record.protocol.ground_truth, record.conditions[0]
     classes = record.protocol.classes
     reach = pictures.gate_reach(thumbnails)
@@ -55,7 +62,7 @@ def put_down(reports: Path, record: Evaluation, thumbnails: Sequence[Thumbnails]
 
 @contextmanager
 def _draft_of(reports: Path) -> Iterator[Path]:
-    """Folder beside the reports to fill; its content replaces what `OWNED` names when the block ends well."""
+    """Draft folder inside the reports folder; if the block succeeds, its files replace those named in `OWNED`."""
     reports.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".evaluate-", dir=reports) as folder:
         draft = Path(folder)
@@ -68,7 +75,7 @@ def _draft_of(reports: Path) -> Iterator[Path]:
 
 
 def send(run_id: str, reports: Path, record: Evaluation) -> None:
-    """Add figures, pictures and the page to the MLflow run of the training, at the step of the checkpoint."""
+    """Add figures and files to the training's MLflow run, at the step of the checkpoint."""
     step = record.protocol.model.step
     numbers = {f"test/{name}": value for name, value in comparable_metrics(record).items()}
     numbers |= {f"test/iou/{name}": found.iou for name, found in record.headline.per_class.items()}
@@ -77,4 +84,4 @@ def send(run_id: str, reports: Path, record: Evaluation) -> None:
         run.image("test/confusion", np.asarray(Image.open(reports / CONFUSION_PICTURE).convert("RGB")), step)
         for name in OWNED:
             run.artifact(reports / name, "evaluation/panels" if name == PANELS else "evaluation")
-    log.info("figures and pictures are in MLflow run %s", run_id)
+    log.info("added scores and reports to MLflow run %s", run_id)

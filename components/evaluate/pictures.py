@@ -1,6 +1,6 @@
-"""Thumbnails and matrices -> picture files: a captioned strip per tile, the confusion matrices, rows for `dvc plots`.
+"""Thumbnails and confusion matrices -> files: a captioned strip per tile, the matrices, and rows for `dvc plots`.
 
-In: `Thumbnails`, pixel counts. Out: uint8 pictures, PNG and CSV files, and data URIs to put into a page.
+In: `Thumbnails`, pixel counts. Out: uint8 pictures, PNG and CSV files, and data URIs for an HTML page.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from components.evaluate.scene import Thumbnails
 from components.evaluate.words import TITLES, spoken
 
 CSV_ROWS = 10_000
-"""Rows of confusion.csv. DVC's template counts rows and knows no weights, so the matrix is scaled to this many."""
+"""Rows of confusion.csv. DVC's template counts rows and has no weights, so the matrix is scaled to this number."""
 
 CAPTION_PX = 22
+"""Height of a caption, pixels."""
 
 LEAST_GATE_REACH = 0.05
-"""The gate's colours always span at least 0.5 plus and minus this, so that an untrained gate is drawn plain."""
+"""Minimum distance from 0.5 that the gate's colours span, so that an untrained gate has a uniform colour."""
 
 
 def gate_reach(thumbnails: Sequence[Thumbnails]) -> float:
-    """Distance from 0.5 that gets the full colour: the 99th percentile over all tiles, so that they compare."""
+    """Distance from 0.5 that gets the full colour: the 99th percentile over all tiles, so that tiles are comparable."""
     distances = [np.abs(t.gate_hw - 0.5).ravel() for t in thumbnails if t.gate_hw is not None]
     return max(LEAST_GATE_REACH, float(np.percentile(np.concatenate(distances), 99))) if distances else 0.5
 
 
 def panels(thumbnails: Thumbnails, palette: Sequence[tuple[int, int, int]], reach: float) -> dict[str, Picture]:
-    """The pictures of one tile by title, in the order in which they are shown."""
+    """The pictures of one tile by title, in display order; `reach` is the result of `gate_reach`."""
     predictions = {
         _prediction_title(name): class_picture(map_hw, palette) for name, map_hw in thumbnails.predicted_hw.items()
     }
@@ -55,7 +56,7 @@ def _prediction_title(condition: str) -> str:
 
 
 def write_strip(path: Path, pictures: Mapping[str, Picture]) -> None:
-    """Write the pictures of a tile side by side, each under its title."""
+    """Write the pictures of a tile next to each other, each under its title."""
     font = ImageFont.load_default(CAPTION_PX * 0.6)
     captioned = []
     for title, picture in pictures.items():
@@ -67,7 +68,7 @@ def write_strip(path: Path, pictures: Mapping[str, Picture]) -> None:
 
 
 def data_uri(picture: Picture, side_px: int) -> str:
-    """A picture inside a page: at most `side_px` wide and high; PNG if it has few colours (a class map), else JPEG."""
+    """A picture as a data URI, at most `side_px` wide and high: PNG if it has at most 64 colours, else JPEG."""
     image = Image.fromarray(picture)
     few_colours = image.getcolors(64) is not None
     image.thumbnail((side_px, side_px), Image.Resampling.NEAREST if few_colours else Image.Resampling.BOX)
@@ -81,9 +82,9 @@ def data_uri(picture: Picture, side_px: int) -> str:
 
 
 def write_confusion_csv(path: Path, confusion_KK: npt.ArrayLike, classes: Sequence[str]) -> None:
-    """Write `actual,predicted` rows for DVC's confusion template, as many as `CSV_ROWS`, in proportion to the pixels.
+    """Write `CSV_ROWS` rows `actual,predicted` for DVC's confusion template, in proportion to the pixel counts.
 
-    Every row stands for the same number of pixels; a cell gets its share by largest remainders.
+    Every row represents the same number of pixels. The rows of a cell are rounded by the largest-remainder method.
     """
     rows = ["actual,predicted"]
     for truth, predicted in zip(*np.divmod(_sample(np.asarray(confusion_KK)), len(classes)), strict=True):
@@ -92,7 +93,7 @@ def write_confusion_csv(path: Path, confusion_KK: npt.ArrayLike, classes: Sequen
 
 
 def _sample(confusion_KK: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Cell numbers, row by row, each as often as its share of `CSV_ROWS`."""
+    """Indices of the flattened matrix cells, each repeated in proportion to its pixels; `CSV_ROWS` in total."""
     exact = confusion_KK.ravel() / confusion_KK.sum() * CSV_ROWS
     whole = np.floor(exact).astype(np.int64)
     missing = CSV_ROWS - whole.sum()
@@ -101,7 +102,7 @@ def _sample(confusion_KK: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def write_confusion_png(path: Path, matrices: Mapping[str, npt.ArrayLike], classes: Sequence[str]) -> None:
-    """Draw the confusion matrices of all conditions side by side; each row is 100 % of a true class."""
+    """Draw the confusion matrices of all conditions next to each other; each row is 100 % of a true class."""
     names = [spoken(name) for name in classes]
     figure = Figure(figsize=(4.6 * len(matrices) + 0.8, 5.0), layout="constrained")
     axes = figure.subplots(1, len(matrices), sharey=True, squeeze=False)

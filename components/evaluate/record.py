@@ -1,7 +1,6 @@
-"""The record of one evaluation: what `reports/evaluation.json` holds, described by `evaluation.schema.json`.
+"""The record of an evaluation, stored in `reports/evaluation.json` and described by `evaluation.schema.json`.
 
-In: confusion matrices, the model's facts, the protocol. Out: `Evaluation`, and the few numbers that DVC and MLflow
-compare.
+In: confusion matrices, the model's facts, the protocol. Out: `Evaluation`, and the numbers that DVC and MLflow compare.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from components.common.scoring.conditions import GROUND_TRUTHS, Confusions
 from components.common.scoring.metrics import Scores, as_json, scores
 
 FORMAT = 1
-"""Raised whenever a reader of this version could misread a file of an earlier one."""
+"""Format version; increased when a current reader could misread an older file."""
 
 MISSING_MODALITY = "filled with 0 after normalisation"
 OVERLAP = "mean of the logits of all windows over a pixel"
@@ -25,7 +24,7 @@ OVERLAP = "mean of the logits of all windows over a pixel"
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """The network that was evaluated, and how it came to be."""
+    """The evaluated network and how it was trained."""
 
     sha256: str  # of the weight file
     backbone: str
@@ -35,16 +34,16 @@ class TrainedModel:
     dataset: str
     source: str
     split: str
-    data_md5: str  # data version it was trained on
-    git_commit: str  # code it was trained with
-    tool_version: str
-    validation: dict[str, float]  # percent points on the validation tiles, at that step
-    mlflow_run_id: str | None
+    data_md5: str  # data version of the training
+    git_commit: str  # code of the training
+    tool_version: str  # version of this project at the training
+    validation: dict[str, float]  # scores on the validation tiles at that step, percent points
+    mlflow_run_id: str | None  # MLflow run of the training; None: not tracked
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """Everything that another figure must share to be comparable with these."""
+    """Conditions of the evaluation. Figures are comparable only if their protocols agree."""
 
     dataset: str
     source: str
@@ -52,19 +51,19 @@ class Protocol:
     subset: str
     tiles: tuple[str, ...]
     classes: tuple[str, ...]
-    mean_classes: tuple[str, ...]  # those that count in miou and mf1
-    ground_truth: str  # the one that balance and headline figures use
-    missing_modality: str
-    window_px: int
-    stride_px: int
-    overlap: str
-    gsd_m: float
-    bands: tuple[str, ...]
-    heights: Heights
-    data_md5: str  # data version evaluated on
-    git_commit: str  # code that evaluated
-    tool_version: str
-    device: str
+    mean_classes: tuple[str, ...]  # classes that count in miou and mf1
+    ground_truth: str  # ground truth of the balance and headline figures
+    missing_modality: str  # replacement for a missing sensor
+    window_px: int  # side of a window, pixels
+    stride_px: int  # step between windows, pixels
+    overlap: str  # how overlapping windows are merged
+    gsd_m: float  # ground sample distance, metres per pixel
+    bands: tuple[str, ...]  # image bands, in order
+    heights: Heights  # how heights in metres are scaled to DSM values
+    data_md5: str  # data version of the evaluation
+    git_commit: str  # code of the evaluation
+    tool_version: str  # version of this project at the evaluation
+    device: str  # cpu or cuda
     model: TrainedModel
 
 
@@ -74,24 +73,24 @@ class Evaluation:
 
     format: int
     scores: dict[str, dict[str, Scores]]  # ground truth -> condition
-    balance: Balance | None  # None: a single-modality network
-    confusion: dict[str, dict[str, list[list[int]]]]  # ground truth -> condition -> pixels, rows truth
+    balance: Balance | None  # None: single-modality network
+    confusion: dict[str, dict[str, list[list[int]]]]  # ground truth -> condition -> pixel counts; rows are the truth
     protocol: Protocol
-    warnings: tuple[str, ...]  # sentences: what a reader of the figures should know about the data
+    warnings: tuple[str, ...]  # sentences: data problems to know before using the figures
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """Names of the conditions; the first is the one that the network was built for."""
+        """Names of the conditions; the first has all sensors of the network."""
         return tuple(self.scores[self.protocol.ground_truth])
 
     @property
     def headline(self) -> Scores:
-        """Scores with everything that the network was built for, on the protocol's ground truth."""
+        """Scores with all sensors of the network, on the protocol's ground truth."""
         return self.scores[self.protocol.ground_truth][self.conditions[0]]
 
 
 def trained_model(facts: ModelFacts, sha256: str) -> TrainedModel:
-    """What the record says of the network, taken from the facts in its weight file."""
+    """The record of the network, from the facts in its weight file; `sha256` is that file's checksum."""
     return TrainedModel(
         sha256=sha256,
         backbone=facts.network.backbone,
@@ -115,9 +114,9 @@ def evaluation(
     """Turn confusion matrices over all test tiles into the record.
 
     Args:
-        totals: condition -> ground truth -> `[K, K]`.
-        facts: of the model; its classes give the matrices their meaning.
-        protocol: how the matrices came about.
+        totals: condition -> ground truth -> `[K, K]` pixel counts.
+        facts: facts of the model; its classes label the rows and columns.
+        protocol: how the matrices were computed.
         failure_probability: p of the expected mIoU.
         warnings: sentences about the data.
     """
@@ -139,9 +138,10 @@ def evaluation(
 
 
 def comparable_metrics(record: Evaluation) -> dict[str, float]:
-    """The numbers worth a column in a table of runs, flat; what is not defined is left out.
+    """The numbers for a table of runs, as a flat mapping; undefined ones are left out.
 
-    `miou`, `oa`... are of the network's own condition on the protocol's ground truth, `miou_full_truth` on full labels.
+    `miou`, `oa` and so on are for all sensors of the network on the protocol's ground truth. `miou_full_truth` is for
+    the full labels.
     """
     best = record.headline
     condition = record.conditions[0]

@@ -1,6 +1,6 @@
-"""The record as one self-contained HTML page, for people: no scripts, no address of another file, a few MB at most.
+"""The evaluation as one self-contained HTML page: no scripts, no links to other files, a few MB at most.
 
-In: an `Evaluation`, the pictures of every test tile, the manifest. Out: the page, made from `report.html.j2`.
+In: an `Evaluation`, the pictures of every test tile, the manifest. Out: the page, rendered from `report.html.j2`.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from components.evaluate.pictures import data_uri
 from components.evaluate.record import Evaluation
 
 PICTURE_BUDGET = 3_500_000
-"""Bytes that all pictures of a page may take; they are made smaller until they do."""
+"""Limit for all pictures of a page, bytes; pictures are shrunk until they fit."""
 
 LEAST_SIDE_PX = 96
-"""Pictures are not made smaller than this; beyond it, the last tiles are left to the folder of panels."""
+"""Minimum size of a picture, pixels. If the pictures still do not fit, the last tiles are left out of the page."""
 
 TRUTH_TITLES = {"eroded": "Eroded ground truth (the protocol)", "full": "Full ground truth"}
 
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """One class under every condition."""
+    """Scores of one class under every condition."""
 
     title: str
     rgb: tuple[int, int, int]
-    counts: bool  # in the means
-    share: float  # of the labelled pixels, percent
-    iou: dict[str, float]  # by condition; NaN: not defined
-    f1: float  # under the first condition
+    counts: bool  # whether it counts in the means
+    share: float  # share of the labelled pixels, percent
+    iou: dict[str, float]  # by condition; NaN: undefined
+    f1: float  # f1, precision and recall: under the first condition
     precision: float
     recall: float
 
@@ -55,13 +55,13 @@ class TilePictures:
 def render(
     record: Evaluation, tiles: Mapping[str, Mapping[str, Picture]], manifest: Manifest, gate_reach: float
 ) -> str:
-    """Fill the template.
+    """Render the page.
 
     Args:
-        record: what the page tells.
-        tiles: pictures by tile and title.
-        manifest: of the store, for class titles, colours and the acknowledgement.
-        gate_reach: distance from 0.5 that has the full colour in gate pictures.
+        record: the evaluation.
+        tiles: tile -> title -> picture.
+        manifest: manifest of the store, for class names, colours and the acknowledgement.
+        gate_reach: distance from 0.5 that gets the full colour in gate pictures.
     """
     shown = _inline(tiles)
     return _template().render(
@@ -106,7 +106,7 @@ def _template() -> jinja2.Template:
 
 
 def _inline(tiles: Mapping[str, Mapping[str, Picture]]) -> list[TilePictures]:
-    """Data URIs of all pictures within the budget: smaller ones first, fewer tiles only when that is not enough."""
+    """Data URIs that fit into `PICTURE_BUDGET`: shrink all pictures first, then leave out the last tiles."""
     side_px = max(max(picture.shape[:2]) for pictures in tiles.values() for picture in pictures.values())
     while True:
         shown = [
@@ -150,7 +150,7 @@ def _legend(manifest: Manifest) -> list[tuple[str, tuple[int, int, int]]]:
 
 
 def _confusion_shares(record: Evaluation) -> dict[str, list[list[float]]]:
-    """Condition -> rows of a matrix, each row 100 percent of a true class; NaN: the class is not in the truth."""
+    """Condition -> confusion matrix in percent of the true class (row); NaN: the class is not in the truth."""
     shares = {}
     for condition, counts in record.confusion[record.protocol.ground_truth].items():
         counts_KK = np.asarray(counts)
@@ -177,15 +177,15 @@ def _definitions(b: Balance) -> tuple[tuple[str, str, str], ...]:
         (
             f"Expected mIoU, E({p})",
             points(b.expected_miou),
-            f"each sensor fails with probability {p}, at least one is left",
+            f"each sensor fails with probability {p}, at least one works",
         ),
         ("Average", points(b.average), "mean of both sensors, image only and DSM only"),
-        ("Last-1", points(b.last_1), "the worse of the two single sensors"),
-        ("Retention without the DSM", ratio(b.retention_rgb), "share of the fused mIoU that the image alone keeps"),
-        ("Retention without the image", ratio(b.retention_dsm), "share of the fused mIoU that the DSM alone keeps"),
-        ("Contribution of the image", points(b.shapley_rgb), "Shapley value, points above the commonest class"),
-        ("Contribution of the DSM", points(b.shapley_dsm), "Shapley value, points above the commonest class"),
-        ("Imbalance", ratio(b.imbalance), "0: both contribute alike, 1: one contributes all"),
+        ("Last-1", points(b.last_1), "the lower of the two single-sensor values"),
+        ("Retention without the DSM", ratio(b.retention_rgb), "mIoU of the image only, as a share of the fused mIoU"),
+        ("Retention without the image", ratio(b.retention_dsm), "mIoU of the DSM only, as a share of the fused mIoU"),
+        ("Contribution of the image", points(b.shapley_rgb), "Shapley value, points above the most frequent class"),
+        ("Contribution of the DSM", points(b.shapley_dsm), "Shapley value, points above the most frequent class"),
+        ("Imbalance", ratio(b.imbalance), "0: both sensors contribute equally, 1: one contributes everything"),
         ("Fusion gain", f"{b.fusion_gain:+.1f}", "points above the better single sensor"),
-        ("Commonest class", points(b.majority), "mIoU of always answering the commonest class"),
+        ("Most frequent class", points(b.majority), "mIoU of always predicting the most frequent class"),
     )

@@ -1,8 +1,8 @@
-"""One tile through the network under every condition: confusion matrices to add up, and thumbnails to look at.
+"""Predict one tile under every condition: confusion matrices and thumbnails.
 
-In: a network, a tile of the store. Out: counts per condition and ground truth, and layers shrunk to a picture's size;
-the full maps of a tile are dropped before the next one is read.
-Letters: H W pixels of the tile, h w of a thumbnail, K classes.
+In: a network, a tile of the store. Out: pixel counts per condition and ground truth, and layers shrunk to thumbnails.
+The full-size maps of a tile are released before the next tile is read.
+Letters: H W size of the tile, h w size of a thumbnail, pixels; K classes.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from model import MoBaNet
 
 @dataclass(frozen=True, slots=True)
 class Thumbnails:
-    """Layers of one tile, shrunk alike."""
+    """Layers of one tile, all shrunk to the same size."""
 
     tile: str
-    image_hw3: npt.NDArray[np.uint8]  # the image's first three bands
-    dsm_hw: npt.NDArray[np.float32]  # scaled as in the store; NaN = not measured
-    label_hw: npt.NDArray[np.uint8]  # full ground truth, 255 = ignore
+    image_hw3: npt.NDArray[np.uint8]  # first three bands of the image
+    dsm_hw: npt.NDArray[np.float32]  # scaled heights as in the store; NaN: not measured
+    label_hw: npt.NDArray[np.uint8]  # full ground truth; 255: ignored
     predicted_hw: dict[str, npt.NDArray[np.uint8]]  # by condition
-    gate_hw: npt.NDArray[np.float32] | None  # 0 the DSM alone, 1 the image alone; None: the network has no gates
+    gate_hw: npt.NDArray[np.float32] | None  # 0 DSM only, 1 image only; None: the network has no gates
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What evaluation keeps of one tile."""
+    """The results of one tile."""
 
     confusions: Confusions
     thumbnails: Thumbnails
@@ -48,11 +48,11 @@ def look_at(
     """Predict one tile under every condition of the network.
 
     Args:
-        network: in evaluation mode, on `device`.
+        network: the network, in evaluation mode, on `device`.
         name: id of the tile, for its thumbnails.
-        tile: the pixels.
-        windows: how it is cut.
-        device: where the network is.
+        tile: the layers of the tile.
+        windows: how the tile is cut into windows.
+        device: device of the network.
         thumbnail_px: longest side of a thumbnail, pixels.
     """
     counts: Confusions = {}
@@ -74,7 +74,7 @@ def look_at(
 
 
 def gate_map(network: MoBaNet, tile: Tile, windows: Windows, device: torch.device) -> npt.NDArray[np.float32] | None:
-    """Mean gate over stages and channels, `[H, W]`, from windows side by side; None: the network has no gates."""
+    """Mean gate over stages and channels, `[H, W]`, from adjacent windows; None: the network has no gates."""
     if not network.config.dgfm or len(network.config.modalities) < 2:
         return None
 

@@ -1,8 +1,8 @@
-"""Evaluate: score the selected checkpoint on the test tiles, with both sensors and with either one missing.
+"""Evaluate: score the selected checkpoint on the test tiles with both sensors, the image only and the DSM only.
 
-In: `data/store` (test tiles only), `models/best.safetensors`. Out, below `reports`: `evaluation.json`, `metrics.json`,
+In: `data/store` (test tiles only), `models/best.safetensors`. Out, in `reports`: `evaluation.json`, `metrics.json`,
 `confusion.csv`, `confusion.png`, `panels/TILE.png`, `report.html`; docs/evaluation.md describes them.
-The same figures and pictures join the MLflow run of the training.
+The figures and files are also added to the training's MLflow run.
 """
 
 from __future__ import annotations
@@ -42,17 +42,19 @@ SUBSET: Subset = "test"
 class EvaluateConfig:
     """Section `evaluate` of params.yaml."""
 
-    window_px: int | None  # side of a window, pixels, 1 or more; null: the side that the network was trained with
-    stride_px: int  # step between windows, pixels, 1..window; a smaller one is slower and smoother
-    batch_size: int  # windows that go through the network at once, 1 or more
-    failure_probability: float  # p of the expected mIoU: each sensor fails with it, 0 <= p < 1
+    window_px: int | None  # side of a window, pixels, 1 or more; null: the training's window
+    stride_px: int  # step between windows, pixels, 1..window; smaller is slower and smoother
+    batch_size: int  # windows per forward pass, 1 or more
+    failure_probability: float  # p of the expected mIoU: probability that a sensor fails, 0 <= p < 1
     panel_px: int  # longest side of a picture, pixels, 64..2048
 
     def __post_init__(self) -> None:
         if self.window_px is not None and self.window_px < 1:
             raise ValueError(f"window_px is {self.window_px}; expected 1 or more, or null")
         if self.stride_px < 1 or (self.window_px is not None and self.stride_px > self.window_px):
-            raise ValueError(f"stride_px is {self.stride_px}; expected 1 up to window_px, so that no pixel is left out")
+            raise ValueError(
+                f"stride_px is {self.stride_px}; expected 1 up to window_px, so that windows leave no gaps"
+            )
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; expected 1 or more")
         if not 0 <= self.failure_probability < 1:
@@ -63,7 +65,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, slots=True)
 class EvaluateResult:
-    """What was found, and where a person reads it."""
+    """The record and the path of the HTML report."""
 
     evaluation: record.Evaluation
     report: Path
@@ -74,19 +76,19 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
 
     Args:
         config: section `evaluate`.
-        store: folder of the store; nothing but the manifest and the test tiles is read.
-        weights: a file of `save_model`; if its training was tracked, the figures join that MLflow run.
-        reports: folder for the outputs; files of other steps in it are left alone.
+        store: folder of the store; only the manifest and the test tiles are read.
+        weights: a file of `save_model`; if its training was tracked, the figures are added to that MLflow run.
+        reports: folder for the outputs; files of other steps in it stay unchanged.
 
     Raises:
         ParamsError: the stride is larger than the window.
-        StoreError: the store is unreadable, holds no test tile, or has other classes or bands than the model.
+        StoreError: the store is unreadable, has no labelled test tile, or has other classes or bands than the model.
         WeightsError: the weights are unreadable.
         TrackingError: the training was tracked, and its MLflow store cannot be used.
     """
     network, facts = load_model(weights)
     if facts.mlflow_run_id is not None:
-        tracking_store.connect()  # a dead server is better met before the work than after it
+        tracking_store.connect()  # fail before the work, not after it, if the server is down
     data = Store(store)
     _check_match(data, facts, weights)
     windows = _windows(config, network, facts)
@@ -101,7 +103,7 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
         words.data_warnings(manifest, data.data_md5, facts, manifest.subset(SUBSET)),
     )
     if math.isnan(evaluation.headline.miou):
-        raise StoreError(f"{store}: no labelled pixel in the test tiles; check the raw labels and run preprocess again")
+        raise StoreError(f"{store}: the test tiles have no labelled pixel; check the raw labels, then run preprocess")
     outputs.put_down(reports, evaluation, [scene.thumbnails for scene in scenes], manifest)
     for warning in evaluation.warnings:
         log.warning("%s", warning)
@@ -112,7 +114,7 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
 
 
 def _check_match(data: Store, facts: ModelFacts, weights: Path) -> None:
-    """Refuse a store that the model cannot be scored on; another version of the same data only earns a warning."""
+    """Raise an error if the model cannot be scored on this store; a different data version is only a warning."""
     manifest = data.manifest
     for what, stored, trained in (
         ("classes", manifest.classes, facts.classes),
@@ -120,12 +122,12 @@ def _check_match(data: Store, facts: ModelFacts, weights: Path) -> None:
     ):
         if stored != trained:
             raise StoreError(
-                f"{data.path}: the {what} are {', '.join(stored)}, those of {weights} are {', '.join(trained)}; "
-                "evaluate on the data set that the model was trained for"
+                f"{data.path}: the {what} are {', '.join(stored)}, but {weights} was trained with "
+                f"{', '.join(trained)}; evaluate the model on the data set that it was trained on"
             )
     if not manifest.subset(SUBSET):
         raise StoreError(
-            f"{data.path}: the split {manifest.split} has no test tile here; run acquire and preprocess again"
+            f"{data.path}: the store has no test tile of the split {manifest.split}; run acquire and preprocess again"
         )
 
 
@@ -133,8 +135,8 @@ def _windows(config: EvaluateConfig, network: MoBaNet, facts: ModelFacts) -> Win
     side = config.window_px or facts.window_px
     if config.stride_px > side:
         raise ParamsError(
-            f"evaluate.stride_px is {config.stride_px}, the window of the model is {side} px; "
-            f"set a stride of 1 to {side}, so that no pixel is left out"
+            f"evaluate.stride_px is {config.stride_px}, but the window is {side} px; "
+            f"set it to 1 up to {side}, so that windows leave no gaps"
         )
     return Windows(side, config.stride_px, config.batch_size, network.patch_size, facts.image_mean, facts.image_std)
 
@@ -142,7 +144,7 @@ def _windows(config: EvaluateConfig, network: MoBaNet, facts: ModelFacts) -> Win
 def _scenes(
     network: MoBaNet, facts: ModelFacts, data: Store, windows: Windows, device: torch.device, panel_px: int
 ) -> Iterator[Scene]:
-    """Every test tile, one after the other; what is kept of each is small."""
+    """Evaluate the test tiles one by one; each result is small."""
     for entry in track(data.manifest.subset(SUBSET), "evaluating test tiles"):
         start = time.monotonic()
         scene = look_at(network, entry.id, data[entry], windows, device, panel_px)

@@ -1,7 +1,7 @@
-"""The findings in plain words: a headline, a verdict on the balance of the sensors, warnings about the data.
+"""The findings as sentences: a headline, a verdict on the balance of the sensors, warnings about the data.
 
-In: an `Evaluation`, a `Manifest`. Out: sentences. The limits that choose the words are the constants below, and in
-docs/evaluation.md.
+In: an `Evaluation`, a `Manifest`. Out: sentences. The constants below set the limits between verdicts;
+docs/evaluation.md lists them.
 """
 
 from __future__ import annotations
@@ -18,51 +18,49 @@ TITLES = {"rgb+dsm": "Both sensors", "rgb": "Image only", "dsm": "DSM only"}
 SENSORS = {"rgb": "image", "dsm": "DSM"}
 
 EVEN, LEANING = 0.25, 0.6
-"""Imbalance below the first: balanced; below the second: leans on one sensor; from there on: depends on it."""
+"""Imbalance below EVEN: balanced; below LEANING: leans on one sensor; from LEANING on: depends on it."""
 
 UNUSED_POINTS = 1.0
-"""A sensor that earns less than this is not used."""
+"""A sensor whose contribution is below this is not used, percent points."""
 
 NOISE_POINTS = 0.5
-"""Differences below this are within the noise between two trainings."""
+"""Differences below this are within the noise between two trainings, percent points."""
 
 COLLAPSE = 0.5
-"""Below this share of the fused mIoU, the network has collapsed without a sensor."""
+"""Retention below this means that the network fails without the sensor, 0..1."""
 
 MISSING_DSM_SHARE = 0.01
-"""Share of unmeasured heights from which a tile is worth a warning."""
+"""Share of unmeasured heights from which a tile gets a warning, 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A finding: a few words, and the sentences that back them."""
+    """A finding: a title and the sentences that explain it."""
 
     title: str
     sentences: tuple[str, ...]
 
 
 def headline(record: Evaluation) -> str:
-    """One sentence that says how good the network is and what happens when a sensor is missing."""
+    """One sentence: the mIoU with all sensors and with each sensor missing."""
     if record.balance is None:
         modality = record.conditions[0]
-        return f"{record.headline.miou:.1f} mIoU from the {SENSORS[modality]} alone; this network uses no other sensor."
+        return f"{record.headline.miou:.1f} mIoU with the {SENSORS[modality]} only; this network has no other sensor."
     both, rgb, dsm = record.balance.both, record.balance.rgb, record.balance.dsm
     return f"{both:.1f} mIoU with both sensors, {rgb:.1f} when the DSM is missing, {dsm:.1f} when the image is missing."
 
 
 def expectation(figures: Balance) -> str:
-    """What to expect where sensors fail."""
+    """One sentence: the mIoU to expect if sensors can fail."""
     p = f"{100 * figures.failure_probability:g}\N{NO-BREAK SPACE}%"
-    return f"Where each sensor fails with a probability of {p}, expect {figures.expected_miou:.1f} mIoU."
+    return f"If each sensor fails with a probability of {p}, expect {figures.expected_miou:.1f} mIoU."
 
 
 def verdict(record: Evaluation) -> Verdict:
-    """Whether both sensors are used, what fusing brings, how the network fares without one, and where it is weak."""
+    """Whether both sensors are used, the gain of fusion, the loss without a sensor, and the weakest class."""
     weakest = _weakest(record)
     if record.balance is None:
-        return Verdict(
-            "One sensor by design", (f"There is no balance to judge in a single-modality network. {weakest}",)
-        )
+        return Verdict("One sensor by design", (f"A single-modality network has no balance figures. {weakest}",))
     figures = record.balance
     sentences = (_earned(figures), _gain(figures), _robustness(figures), weakest, *_harmed(record))
     return Verdict(_title(figures), sentences)
@@ -72,20 +70,20 @@ def _title(figures: Balance) -> str:
     strong, weak = ("rgb", "dsm") if figures.shapley_rgb >= figures.shapley_dsm else ("dsm", "rgb")
     least = min(figures.shapley_rgb, figures.shapley_dsm)
     if not figures.both - figures.majority > UNUSED_POINTS:
-        return "It has learned next to nothing"
+        return "The model has learned almost nothing"
     if least < UNUSED_POINTS:
-        return f"It does not use the {SENSORS[weak]}"
+        return f"The model does not use the {SENSORS[weak]}"
     if figures.imbalance < EVEN:
-        return "Balanced: both sensors carry weight"
+        return "Balanced: both sensors contribute"
     if figures.imbalance < LEANING:
-        return f"It leans on the {SENSORS[strong]}"
-    return f"It depends on the {SENSORS[strong]}"
+        return f"The model leans on the {SENSORS[strong]}"
+    return f"The model depends on the {SENSORS[strong]}"
 
 
 def _earned(figures: Balance) -> str:
     return (
-        f"Above the {figures.majority:.1f} mIoU of always answering the commonest class, the image earns "
-        f"{figures.shapley_rgb:.1f} points and the DSM {figures.shapley_dsm:.1f}."
+        f"Always predicting the most frequent class gives {figures.majority:.1f} mIoU. The image adds "
+        f"{figures.shapley_rgb:.1f} points to that, and the DSM {figures.shapley_dsm:.1f}."
     )
 
 
@@ -93,10 +91,10 @@ def _gain(figures: Balance) -> str:
     better = "image" if figures.rgb >= figures.dsm else "DSM"
     gain = figures.fusion_gain
     if gain > NOISE_POINTS:
-        return f"Fusing them adds {gain:.1f} points over the {better} alone."
+        return f"Fusion gains {gain:.1f} points over the {better} only."
     if gain < -NOISE_POINTS:
-        return f"Fusing them costs {-gain:.1f} points against the {better} alone: the other sensor does harm here."
-    return f"Fusing them adds nothing that stands out from noise over the {better} alone ({gain:+.1f} points)."
+        return f"Fusion loses {-gain:.1f} points against the {better} only: the other sensor does harm."
+    return f"The gain of fusion over the {better} only is within the noise ({gain:+.1f} points)."
 
 
 def _robustness(figures: Balance) -> str:
@@ -105,54 +103,52 @@ def _robustness(figures: Balance) -> str:
         f"{100 * share:.0f}\N{NO-BREAK SPACE}% without the {sensor}" for sensor, share in kept.items()
     )
     collapsed = [sensor for sensor, share in kept.items() if share < COLLAPSE]
-    advice = f"; do not trust its maps where the {' or the '.join(collapsed)} is missing" if collapsed else ""
-    return f"Of its mIoU it keeps {shares}{advice}."
+    advice = f"; do not use the maps where the {' or the '.join(collapsed)} is missing" if collapsed else ""
+    return f"The retained mIoU is {shares}{advice}."
 
 
 def _weakest(record: Evaluation) -> str:
     best = record.headline
     if best.worst_class is None:
-        return "No class that counts occurs in the test tiles."
+        return "The test tiles contain no class that counts in the means."
     return (
         f"The weakest class is {spoken(best.worst_class)}, with an IoU of {best.per_class[best.worst_class].iou:.1f}."
     )
 
 
 def _harmed(record: Evaluation) -> list[str]:
-    """One sentence per class that a single sensor finds better than both together."""
+    """One sentence per class that a single sensor segments better than both together."""
     both, *single = record.scores[record.protocol.ground_truth].values()
     found = []
     for name, scores in both.per_class.items():
         alone, sensor = max((s.per_class[name].iou, sensor) for s, sensor in zip(single, ("image", "DSM"), strict=True))
         if alone > scores.iou + NOISE_POINTS:
             found.append(
-                f"Fusing harms {spoken(name)}: {scores.iou:.1f} with both, {alone:.1f} with the {sensor} alone."
+                f"Fusion harms {spoken(name)}: IoU {scores.iou:.1f} with both, {alone:.1f} with the {sensor} only."
             )
     return found
 
 
 def spoken(class_name: str) -> str:
-    """A class name as a reader would say it: `low_vegetation` -> `low vegetation`."""
+    """A class name as text: `low_vegetation` -> `low vegetation`."""
     return class_name.replace("_", " ")
 
 
 def data_warnings(
     manifest: Manifest, data_md5: str, facts: ModelFacts, entries: Sequence[TileEntry]
 ) -> tuple[str, ...]:
-    """What a reader should know about the data behind the figures; `entries` are the tiles that were scored."""
+    """Sentences about problems of the data behind the figures; `entries` are the scored tiles."""
     return (*_provenance(manifest, data_md5, facts), *_flaws(entries), *_absent(facts, entries))
 
 
 def _provenance(manifest: Manifest, data_md5: str, facts: ModelFacts) -> list[str]:
     found = []
     if data_md5 != facts.data_md5:
-        found.append(
-            f"The model was trained on another version of the data: {facts.data_md5} then, {data_md5} in the store now."
-        )
+        found.append(f"The model was trained on another data version: {facts.data_md5}. The store has {data_md5}.")
     if manifest.heights != facts.heights:
-        found.append("The heights of the store are scaled in another way than those that the model was trained on.")
+        found.append("The heights of the store are scaled differently from those of the training.")
     if manifest.source == "sample":
-        found.append("The data are a generated city: these figures say nothing about real aerial images.")
+        found.append("The data is a generated city: these figures do not apply to real aerial images.")
     return found
 
 
@@ -165,9 +161,9 @@ def _flaws(entries: Sequence[TileEntry]) -> list[str]:
         if entry.dsm_missing_share >= MISSING_DSM_SHARE
     }
     kinds = {
-        "Label pixels of unknown colour were left out": unknown,
-        "Label pixels were snapped to the nearest palette colour": snapped,
-        "Heights were not measured": holes,
+        "Label pixels of unknown colour are ignored": unknown,
+        "Label pixels were set to the nearest palette colour": snapped,
+        "Heights are missing": holes,
     }
     return [
         f"{what}: {', '.join(f'{amount} of tile {tile}' for tile, amount in found.items())}."
@@ -178,4 +174,4 @@ def _flaws(entries: Sequence[TileEntry]) -> list[str]:
 
 def _absent(facts: ModelFacts, entries: Sequence[TileEntry]) -> list[str]:
     total_K = [sum(counts) for counts in zip(*(entry.class_px for entry in entries), strict=True)]
-    return [f"No test tile holds {spoken(name)}." for name, px in zip(facts.classes, total_K, strict=True) if not px]
+    return [f"No test tile contains {spoken(name)}." for name, px in zip(facts.classes, total_K, strict=True) if not px]

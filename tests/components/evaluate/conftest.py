@@ -1,4 +1,4 @@
-"""A small store whose truth is known to the pixel, and networks that answer it by rule."""
+"""A small store with known labels, and rule-based networks that predict them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def one_thread() -> None:
 
 
 def make_tile(seed: int) -> Tile:
-    """Left half low, right half high; upper half dark, lower half bright: four classes, each needs both sensors."""
+    """Left half low, right half high; upper half dark, lower half bright: four classes that need both sensors."""
     rng = np.random.default_rng(seed)
     label_HW = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
     label_HW[:, SIDE_PX // 2 :] += 1  # high
@@ -40,7 +40,7 @@ def make_tile(seed: int) -> Tile:
 
 
 class ByRule(nn.Module):
-    """Bright or dark from the image, high or low from the DSM; what it does not know it calls dark and low."""
+    """Predicts bright or dark from the image and high or low from the DSM; without a sensor: dark or low."""
 
     patch_size = 8
 
@@ -57,7 +57,7 @@ class ByRule(nn.Module):
         return nn.functional.one_hot(2 * bright + 1 * high, 6).movedim(-1, 1).float()
 
     def gates(self, rgb: Tensor, dsm: Tensor) -> list[Tensor]:
-        """Towards the DSM where it is high."""
+        """Gates that favour the DSM where it is high."""
         gate_B1hw = 0.5 - 0.25 * (nn.functional.max_pool2d(dsm, 8) > 0).float()
         return [gate_B1hw.expand(-1, 3, -1, -1)] * 4
 
@@ -137,7 +137,7 @@ def facts_for() -> Callable[..., ModelFacts]:
 def use_network(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, facts_for: Callable[..., ModelFacts]
 ) -> Callable[..., Path]:
-    """Have the step read a network that answers by rule; gives the path of its weight file."""
+    """Make the step read a rule-based network; returns the path of its weight file."""
 
     def use(network: ByRule, store: Path, **changes: object) -> Path:
         weights = tmp_path / "best.safetensors"

@@ -1,4 +1,4 @@
-"""components/evaluate/outputs.py: all files or none, and nobody else's."""
+"""components/evaluate/outputs.py: writes all files or none, and no files of other steps."""
 
 import pytest
 

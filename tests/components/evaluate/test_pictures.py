@@ -1,4 +1,4 @@
-"""components/evaluate/pictures.py: rows for DVC, panels and their titles, pictures inside a page."""
+"""components/evaluate/pictures.py: rows for DVC, panels and their titles, pictures as data URIs."""
 
 import base64
 import io

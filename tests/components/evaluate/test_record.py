@@ -25,7 +25,7 @@ def test_comparable_metrics_are_the_figures_of_the_record(make_store, use_networ
 
 
 def test_the_commonest_class_earns_nothing_when_it_counts_in_no_mean(make_store, facts_for) -> None:
-    counts_KK = np.diag([30, 10, 0, 0, 0, 60])  # clutter is the commonest
+    counts_KK = np.diag([30, 10, 0, 0, 0, 60])  # clutter is the most frequent
     totals = {name: {"eroded": counts_KK, "full": counts_KK} for name in ("rgb+dsm", "rgb", "dsm")}
     found = evaluation(totals, facts_for(make_store()), SimpleNamespace(ground_truth="eroded"), 0.1, ())
     assert (found.balance.majority, found.balance.both) == (0.0, 100.0)

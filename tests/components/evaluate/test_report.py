@@ -1,4 +1,4 @@
-"""components/evaluate/report.py: one page that stands alone."""
+"""components/evaluate/report.py: one self-contained page."""
 
 import re
 from dataclasses import replace
@@ -16,7 +16,7 @@ VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """Addresses, tags, and whether every tag is closed where it should be."""
+    """Addresses and tags of a page; checks that every tag is closed in the right place."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def test_the_page_says_what_was_found(evaluated) -> None:
     result, _ = evaluated
     text = re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", result.report.read_text(), flags=re.S))
     assert "100.0 mIoU with both sensors, 25.0 when the DSM is missing, 25.0 when the image is missing." in text
-    assert "Balanced: both sensors carry weight" in text
+    assert "Balanced: both sensors contribute" in text
     assert "Expected mIoU, E(0.1) 86.4" in text  # (0.81 * 100 + 0.09 * 50) / 0.99
     assert "Impervious 100.0 100.0 100.0 100.0" in text and "Car – – – –" in text
     for part in (result.evaluation.protocol.data_md5, result.evaluation.protocol.model.sha256, "Generated scenes."):

@@ -1,4 +1,4 @@
-"""components/evaluate/scene.py: what is kept of one tile."""
+"""components/evaluate/scene.py: the results of one tile."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def test_windows_give_the_same_counts_as_the_whole_tile_at_once(tile, by_rule) -
     for condition in ("rgb+dsm", "rgb", "dsm"):
         for truth in ("eroded", "full"):
             np.testing.assert_array_equal(strips.confusions[condition][truth], whole.confusions[condition][truth])
-    expected_KK = confusion(tile.label_HW, tile.label_HW // 2 * 2, 6)  # the image alone: never high
+    expected_KK = confusion(tile.label_HW, tile.label_HW // 2 * 2, 6)  # image only: never high
     np.testing.assert_array_equal(strips.confusions["rgb"]["full"], expected_KK)
 
 

@@ -27,7 +27,7 @@ def test_a_network_that_needs_both_sensors_scores_as_worked_by_hand(make_store, 
     store = make_store()
     result = run(CONFIG, store, use_network(by_rule(), store), tmp_path / "reports")
     eroded = result.evaluation.scores["eroded"]
-    # Without one sensor two of the four classes are answered twice as often as they occur: IoU 1/2, the other two 0.
+    # Without one sensor, two of the four classes are predicted twice as often as they occur: IoU 1/2, the others 0.
     assert {name: found.miou for name, found in eroded.items()} == {"rgb+dsm": 100.0, "rgb": 25.0, "dsm": 25.0}
     assert eroded["rgb"].oa == 50.0
     figures = result.evaluation.balance
@@ -42,10 +42,10 @@ def test_a_network_that_ignores_the_dsm_gets_no_credit_for_it(make_store, use_ne
     store = make_store()
     result = run(CONFIG, store, use_network(by_rule(uses_dsm=False), store), tmp_path / "reports")
     figures = result.evaluation.balance
-    # Without the image it answers class 0 everywhere; all four are equally common, so that is the commonest one.
+    # Without the image it predicts class 0 everywhere. All four classes are equally frequent, so v0 is that of class 0.
     assert figures.shapley_dsm == pytest.approx(0.0, abs=1e-9)
     assert figures.fusion_gain == 0.0 and figures.imbalance == pytest.approx(1.0)
-    assert "It does not use the DSM" in result.report.read_text()
+    assert "The model does not use the DSM" in result.report.read_text()
 
 
 def test_every_output_is_there_and_agrees_with_the_schema(make_store, use_network, by_rule, tmp_path) -> None:
@@ -111,15 +111,15 @@ def test_another_data_version_is_said_not_refused(make_store, use_network, by_ru
     store = make_store()
     weights = use_network(by_rule(), store, data_md5="0" * 32)
     result = run(CONFIG, store, weights, tmp_path / "reports")
-    assert any("another version of the data" in warning for warning in result.evaluation.warnings)
-    assert "another version of the data" in caplog.text
+    assert any("another data version" in warning for warning in result.evaluation.warnings)
+    assert "another data version" in caplog.text
     assert result.evaluation.protocol.model.data_md5 == "0" * 32 != result.evaluation.protocol.data_md5
 
 
 def test_other_bands_or_classes_are_refused_by_name(make_store, use_network, by_rule, tmp_path) -> None:
     store = make_store()
     weights = use_network(by_rule(), store, bands=("near infrared", "red", "green"))
-    with pytest.raises(StoreError, match="image bands are red, green, blue, those of .* are near infrared"):
+    with pytest.raises(StoreError, match="image bands are red, green, blue, but .* was trained with near infrared"):
         run(CONFIG, store, weights, tmp_path / "reports")
 
 
@@ -132,7 +132,7 @@ def test_a_store_without_test_tiles_or_labels_is_refused(make_store, use_network
 def test_a_stride_beyond_the_models_window_is_refused(make_store, use_network, by_rule, tmp_path) -> None:
     store = make_store()
     config = EvaluateConfig(window_px=None, stride_px=17, batch_size=1, failure_probability=0.1, panel_px=64)
-    with pytest.raises(ParamsError, match="evaluate.stride_px is 17, the window of the model is 16 px"):
+    with pytest.raises(ParamsError, match="evaluate.stride_px is 17, but the window is 16 px"):
         run(config, store, use_network(by_rule(), store), tmp_path / "reports")
 
 

@@ -1,4 +1,4 @@
-"""components/evaluate/words.py: the verdict follows the figures."""
+"""components/evaluate/words.py: the verdict follows from the figures."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ CLASSES, IN_MEANS = ("road", "low_vegetation"), (True, True)
 
 
 def record(v_both: float, v_rgb: float, v_dsm: float, matrices: dict | None = None) -> SimpleNamespace:
-    """As much of an Evaluation as the words look at."""
+    """The parts of an Evaluation that the sentences depend on."""
     matrices = matrices or {"rgb+dsm": [[9, 1], [4, 6]], "rgb": [[9, 1], [5, 5]], "dsm": [[9, 1], [5, 5]]}
     found = {name: scores(np.array(m), CLASSES, IN_MEANS) for name, m in matrices.items()}
     return SimpleNamespace(
@@ -30,13 +30,13 @@ def record(v_both: float, v_rgb: float, v_dsm: float, matrices: dict | None = No
 @pytest.mark.parametrize(
     ("v", "title"),
     [
-        ((80, 65, 60), "Balanced: both sensors carry weight"),
-        ((80, 75, 40), "It leans on the image"),
-        ((80, 40, 75), "It leans on the DSM"),
-        ((80, 75, 12), "It depends on the image"),
-        ((78, 78, 6), "It does not use the DSM"),
-        ((78, 6, 78), "It does not use the image"),
-        ((6.5, 6, 6), "It has learned next to nothing"),
+        ((80, 65, 60), "Balanced: both sensors contribute"),
+        ((80, 75, 40), "The model leans on the image"),
+        ((80, 40, 75), "The model leans on the DSM"),
+        ((80, 75, 12), "The model depends on the image"),
+        ((78, 78, 6), "The model does not use the DSM"),
+        ((78, 6, 78), "The model does not use the image"),
+        ((6.5, 6, 6), "The model has learned almost nothing"),
     ],
 )
 def test_the_title_is_what_the_figures_say(v: tuple[float, float, float], title: str) -> None:
@@ -52,11 +52,11 @@ def test_the_headline_names_all_three_conditions() -> None:
 @pytest.mark.parametrize(
     ("v", "sentence"),
     [
-        ((80, 70, 60), "Fusing them adds 10.0 points over the image alone."),
-        ((70, 60, 75), "Fusing them costs 5.0 points against the DSM alone"),
-        ((70, 69.8, 60), "nothing that stands out from noise over the image alone (+0.2 points)"),
-        ((80, 70, 30), "do not trust its maps where the image is missing"),
-        ((80, 30, 30), "do not trust its maps where the DSM or the image is missing"),
+        ((80, 70, 60), "Fusion gains 10.0 points over the image only."),
+        ((70, 60, 75), "Fusion loses 5.0 points against the DSM only"),
+        ((70, 69.8, 60), "The gain of fusion over the image only is within the noise (+0.2 points)"),
+        ((80, 70, 30), "do not use the maps where the image is missing"),
+        ((80, 30, 30), "do not use the maps where the DSM or the image is missing"),
     ],
 )
 def test_gain_and_collapse_are_said(v: tuple[float, float, float], sentence: str) -> None:
@@ -67,7 +67,7 @@ def test_the_weakest_class_and_a_harmed_one_are_named() -> None:
     matrices = {"rgb+dsm": [[9, 1], [4, 6]], "rgb": [[9, 1], [1, 9]], "dsm": [[9, 1], [5, 5]]}
     sentences = words.verdict(record(80, 65, 60, matrices)).sentences
     assert "The weakest class is low vegetation, with an IoU of 54.5." in sentences
-    assert "Fusing harms low vegetation: 54.5 with both, 81.8 with the image alone." in sentences
+    assert "Fusion harms low vegetation: IoU 54.5 with both, 81.8 with the image only." in sentences
 
 
 def test_warnings_name_tiles_and_amounts(make_store, facts_for) -> None:
@@ -77,10 +77,10 @@ def test_warnings_name_tiles_and_amounts(make_store, facts_for) -> None:
     entries[0] = replace(entries[0], unknown_px=1234, dsm_missing_share=0.02)
     entries[1] = replace(entries[1], snapped_px=7)
     found = words.data_warnings(data.manifest, data.data_md5, facts, entries)
-    assert "Label pixels of unknown colour were left out: 1,234 of tile 5_10." in found
-    assert "Label pixels were snapped to the nearest palette colour: 7 of tile 5_11." in found
-    assert "Heights were not measured: 2.0 % of tile 5_10." in found
-    assert "No test tile holds car." in found and "No test tile holds building." not in found
+    assert "Label pixels of unknown colour are ignored: 1,234 of tile 5_10." in found
+    assert "Label pixels were set to the nearest palette colour: 7 of tile 5_11." in found
+    assert "Heights are missing: 2.0 % of tile 5_10." in found
+    assert "No test tile contains car." in found and "No test tile contains building." not in found
 
 
 def test_clean_benchmark_data_need_no_warning(make_store, facts_for) -> None:
