@@ -1,1 +1,1 @@
-"""package, reports/evaluation.json -> MLflow: a model version with its figures, and the champion if it is better."""
+"""Register step: package, reports/evaluation.json -> a model version in MLflow, the champion if it passes the gates."""

@@ -1,4 +1,7 @@
-"""`python -m components.register`: the door for DVC. Exit 0 also when the champion stays: an outcome, no error."""
+"""Command line of the register step, which DVC calls: `python -m components.register`.
+
+The exit code is 0 also if the champion stays, because that is a normal outcome.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from components.register.step import RegisterConfig, run
 
 
 def main(params: Path, package: Path, evaluation: Path, training_run: Path, out: Path) -> None:
-    """Read the parameters, call the step, print its verdict."""
+    """Read the section `register` of the params file, run the step, and print the gates and the outcome."""
     print(run(section(params, "register", RegisterConfig), package, evaluation, training_run, out).as_table())
 
 
 if __name__ == "__main__":
     open_door(
         "register",
-        "Put a package into the MLflow registry, and make it the champion if it passes the gates.",
+        "Register a package in MLflow, and make it the champion if it passes the gates.",
         {
             "package": "package",
             "evaluation": "reports/evaluation.json",

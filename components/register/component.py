@@ -1,4 +1,4 @@
-"""The door for Kubeflow: registers a package in MLflow, or promotes it; shows the verdict and the MLflow run."""
+"""Kubeflow component: registers a package in MLflow or promotes it, and shows the gates and the MLflow run."""
 
 from kfp import dsl
 
@@ -17,10 +17,10 @@ def register(
     registration: dsl.Output[dsl.Artifact],
     summary: dsl.Output[dsl.Markdown],
 ) -> bool:
-    """Make the package a version in MLflow, a challenger, or with `promote` the champion if it passes the gates.
+    """Register the package in MLflow as the challenger; with `promote`, as the champion if it passes the gates.
 
-    Returns whether promotion is wanted and every gate was passed: the condition of a second task of this kind, which
-    judges again, since the champion can have changed.
+    Returns whether promotion is requested and every gate is passed. This is the condition of a second task of this
+    component, which checks the gates again, because the champion can have changed in the meantime.
     """
     from dataclasses import replace
     from pathlib import Path

@@ -1,8 +1,8 @@
-"""May a candidate replace the champion? Numbers in, verdicts out; nothing here knows MLflow.
+"""Promotion gates: may a candidate replace the champion? Numbers in, verdicts out; independent of MLflow.
 
-A candidate must have been scored on the same data version by the same protocol, have the higher expected mIoU E(p), and
-neither its mIoU with both sensors nor the IoU of its worst class may have fallen by more than a tolerance. Without a
-champion it needs balance figures, which a network of one sensor has not.
+A candidate must be scored on the same data version with the same protocol, and have a higher expected mIoU E(p). Its
+mIoU with both sensors and the IoU of its worst class must not drop by more than a tolerance. If there is no champion,
+the candidate only needs balance figures, which a single-modality network does not have.
 """
 
 from __future__ import annotations
@@ -13,26 +13,30 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 IDENTITY = ("data_md5", "git_commit", "tool_version", "device", "model", "window_px")
-"""Parts of an evaluation's protocol that two comparable evaluations may differ in, or that have a gate of their own.
+"""Protocol keys that the gate `protocol` does not compare: they have their own gate, or may differ.
 
-The window is the side that each network was trained with.
+`window_px` may differ because it is the window that each network was trained with.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What promotion looks at of one model. IoU in percent points on the protocol's ground truth."""
+    """The figures of a model that promotion compares. mIoU and IoU: percent points, on the protocol's ground truth."""
 
     data_md5: str  # data version of the evaluation
-    protocol: dict[str, Any]  # whatever else two evaluations must share
-    miou: float  # with everything the network was built for
+    protocol: dict[str, Any]  # all other settings that two evaluations must share
+    miou: float  # with all sensors of the network
     worst_class: str
     worst_class_iou: float
-    expected_miou: float | None  # E(p); None: a network of one sensor
+    expected_miou: float | None  # E(p); None: single-modality network
 
     @classmethod
     def of(cls, evaluation: Mapping[str, Any]) -> Standing:
-        """Read it from the content of an `evaluation.json`; KeyError or TypeError when that is not one."""
+        """Read the figures from the content of an `evaluation.json`.
+
+        Raises:
+            KeyError, TypeError: the content is not an evaluation.
+        """
         protocol, balance = evaluation["protocol"], evaluation["balance"]
         shared = {key: value for key, value in protocol.items() if key not in IDENTITY}
         shared["failure_probability"] = balance and balance["failure_probability"]
@@ -59,7 +63,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Tolerances:
-    """How far a candidate may fall, percent points, >= 0."""
+    """How far a candidate may be below the champion, percent points, >= 0."""
 
     fused_drop: float
     worst_class_drop: float
@@ -67,37 +71,37 @@ class Tolerances:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One condition of promotion, in words for a table."""
+    """One condition of promotion, as text for a table."""
 
     name: str
     candidate: str
     champion: str
-    limit: str  # what the candidate has to be
+    limit: str  # what the candidate must be
     passed: bool
 
 
-UNKNOWN_CHAMPION = Gate("balance figures", "there", "none", "there in both", False)
-"""Stands where the champion cannot be compared: it has one sensor, or the alias was given to it by hand."""
+UNKNOWN_CHAMPION = Gate("balance figures", "present", "none", "present in both", False)
+"""Failed gate for a champion that cannot be compared: it has one sensor, or its alias was set by hand."""
 
 
 def headline_scores(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Scores on the protocol's ground truth with everything that the network was built for."""
+    """Scores with all sensors of the network, on the protocol's ground truth."""
     scores: Mapping[str, Any] = evaluation["scores"][evaluation["protocol"]["ground_truth"]]
     return scores["+".join(evaluation["protocol"]["model"]["modalities"])]
 
 
 def judge(candidate: Standing, champion: Standing | None, tolerances: Tolerances) -> tuple[Gate, ...]:
-    """Every gate of the candidate; it is promoted if all are passed.
+    """Check all gates of a candidate; it may be promoted if every gate is passed.
 
     Args:
-        candidate: the new model.
-        champion: the present one; None: there is none.
-        tolerances: how far two of the figures may fall.
+        candidate: figures of the new model.
+        champion: figures of the current champion; None: there is no champion.
+        tolerances: how far the fused mIoU and the worst-class IoU may be below the champion's.
     """
     if candidate.expected_miou is None:
-        return (Gate("balance figures", "none: one sensor", "-", "there", False),)
+        return (Gate("balance figures", "none: one sensor", "-", "present", False),)
     if champion is None:
-        return (Gate("balance figures", "there", "no champion", "there", True),)
+        return (Gate("balance figures", "present", "no champion", "present", True),)
     if champion.expected_miou is None:
         return (UNKNOWN_CHAMPION,)
     return (
@@ -105,7 +109,7 @@ def judge(candidate: Standing, champion: Standing | None, tolerances: Tolerances
             "data version",
             candidate.data_md5,
             champion.data_md5,
-            "the same",
+            "equal",
             candidate.data_md5 == champion.data_md5,
         ),
         _same_protocol(candidate.protocol, champion.protocol),
@@ -131,7 +135,7 @@ def _same_protocol(candidate: Mapping[str, Any], champion: Mapping[str, Any]) ->
     theirs, ours = (
         ", ".join(f"{key} {json.dumps(protocol.get(key))}" for key in odd) or "-" for protocol in (champion, candidate)
     )
-    return Gate("protocol", ours, theirs, "the same", not odd)
+    return Gate("protocol", ours, theirs, "equal", not odd)
 
 
 def _not_fallen(name: str, candidate: float, champion: float, tolerance: float) -> Gate:

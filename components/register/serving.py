@@ -1,7 +1,7 @@
-"""A package as an MLflow model: the ONNX graph behind `mlflow.pyfunc`, the other files of the package beside it.
+"""A package as an MLflow model: the ONNX graph for `mlflow.pyfunc`, and the other files of the package next to it.
 
-`mlflow.pyfunc.load_model(uri).predict({"image": image, "dsm": dsm})` gives `{"logits": logits}`; shapes as in the card.
-Nothing in it is pickled.
+`mlflow.pyfunc.load_model(uri).predict({"image": image, "dsm": dsm})` returns `{"logits": logits}`; the model card lists
+the shapes. Nothing in it is pickled.
 """
 
 from __future__ import annotations
@@ -26,29 +26,32 @@ if TYPE_CHECKING:
 ONNX = "model.onnx"
 BESIDE = ("model.safetensors", "model_card.md", "export.json")
 LARGEST_FILE = 2_000_000_000
-"""Bytes; ONNX files hold no more, so larger weights go to a second file."""
+"""Limit of an ONNX file, bytes; larger weights go to a second file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where in MLflow a model belongs."""
+    """Experiment and run of a model in MLflow."""
 
     experiment_id: str
-    run_id: str | None  # that trained it; None: not tracked, or in another store
+    run_id: str | None  # training run; None: not tracked, or in another store
 
 
 def upload(client: MlflowClient, package: Path, evaluation: Path, record: Mapping[str, Any], origin: Origin) -> str:
-    """Log a package as a model of the experiment and run; the id of the logged model.
+    """Log a package as an MLflow model.
 
     Args:
-        client: of the store.
-        package: folder of the export step.
+        client: client of the MLflow store.
+        package: folder that the export step wrote.
         evaluation: `evaluation.json` of the same model.
         record: content of the package's `export.json`.
-        origin: experiment and run.
+        origin: experiment and run of the model.
+
+    Returns:
+        The id of the logged model.
 
     Raises:
-        TrackingError: the artifact store does not take the files.
+        TrackingError: the artifact store does not accept the files.
     """
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
@@ -71,7 +74,7 @@ def upload(client: MlflowClient, package: Path, evaluation: Path, record: Mappin
         status = "READY"
     finally:
         client.finalize_logged_model(logged.model_id, status)
-    if origin.run_id is not None:  # the page of the run shows the model
+    if origin.run_id is not None:  # so that the run's page shows the model
         client.log_outputs(origin.run_id, [LoggedModelOutput(logged.model_id, record["facts"]["step"])])
     return str(logged.model_id)
 
@@ -79,9 +82,9 @@ def upload(client: MlflowClient, package: Path, evaluation: Path, record: Mappin
 def _send(client: MlflowClient, model_id: str, folder: Path) -> None:
     try:
         client.log_model_artifacts(model_id, str(folder))
-    except Exception as error:  # whatever the library of a disk, a bucket or a server raises
+    except Exception as error:  # any error of a disk, a bucket or a server
         raise TrackingError(
-            f"the artifact store of {address()} did not take the model ({reason(error)}); "
+            f"the artifact store of {address()} did not accept the model ({reason(error)}); "
             "check its address, space and credentials, then run register again"
         ) from error
 
@@ -104,7 +107,7 @@ def _save(package: Path, record: Mapping[str, Any], target: Path, identity: Mode
 
 
 def signature(record: Mapping[str, Any]) -> ModelSignature:
-    """Names, types and shapes of inputs and output; the number of samples is free."""
+    """Names, types and shapes of the inputs and the output; the batch size is free."""
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
@@ -118,7 +121,7 @@ def signature(record: Mapping[str, Any]) -> ModelSignature:
 
 
 def _example(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Grey, flat ground: an input that stays small as text."""
+    """A uniform input (grey image, height 0), because it is small as JSON."""
     shapes: dict[str, list[int]] = record["onnx"]["inputs"]
     values = {"image": 128, "dsm": 0}
     return {name: np.full((1, *shape), values[name], np.float32) for name, shape in shapes.items()}

@@ -1,7 +1,7 @@
 """Register a package in MLflow: a version with its figures as tags, and the alias `champion` if it passes the gates.
 
-In: the package folder, `reports/evaluation.json` and `models/run.json` of the same model. Out: a model version (or the
-one that this model has already), its aliases, and `reports/registration.json`. docs/registry.md tells the whole story.
+In: the package folder, `reports/evaluation.json` and `models/run.json` of the same model. Out: a model version (the
+existing one if the model is already registered), its aliases, and `reports/registration.json`. See docs/registry.md.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Raised whenever a reader of this version could misread a `registration.json` of an earlier one."""
+"""Format version of `registration.json`; increased when a current reader could misread an older file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegisterConfig:
-    """Section `register` of params.yaml. Where the registry is, `MLFLOW_TRACKING_URI` says."""
+    """Section `register` of params.yaml. The environment variable `MLFLOW_TRACKING_URI` sets the registry."""
 
-    model_name: str  # of the registered model; letters, digits, dot, dash and underscore
-    promote: bool  # False: a version that passes every gate stays challenger
-    max_fused_drop: float  # how far the mIoU with both sensors may lie under the champion's, percent points, >= 0
+    model_name: str  # name of the registered model: letters, digits, dots, dashes, underscores
+    promote: bool  # False: a version that passes every gate stays the challenger
+    max_fused_drop: float  # how far the mIoU with both sensors may be below the champion's, percent points, >= 0
     max_worst_class_drop: float  # the same for the IoU of the worst class, percent points, >= 0
 
     def __post_init__(self) -> None:
@@ -45,25 +45,25 @@ class RegisterConfig:
             raise ValueError(f"model_name is {self.model_name!r}; expected letters, digits, dots, dashes, underscores")
         for name in ("max_fused_drop", "max_worst_class_drop"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected percent points of 0 or more")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more percent points")
 
 
 @dataclass(frozen=True, slots=True)
 class RegisterResult:
-    """What became of the candidate."""
+    """The result of a registration."""
 
     model_name: str
     version: str
-    created: bool  # False: this model was registered before
-    promoted: bool  # it became the champion now
-    champion: str | None  # version that is the champion now
+    created: bool  # False: this model was already registered
+    promoted: bool  # whether this call made it the champion
+    champion: str | None  # version of the champion after this call; None: there is none
     outcome: str  # one sentence
     gates: tuple[Gate, ...]
     run_id: str | None  # MLflow run of the training, if the registry's store has it
 
     @property
     def may_be_promoted(self) -> bool:
-        """Whether it is not the champion yet, and passed every gate."""
+        """Whether the version is not the champion yet and passes every gate."""
         return self.champion != self.version and all(gate.passed for gate in self.gates)
 
     def as_table(self) -> str:
@@ -79,18 +79,18 @@ class RegisterResult:
 
 
 def run(config: RegisterConfig, package: Path, evaluation: Path, training_run: Path, out: Path) -> RegisterResult:
-    """Register a package, and promote it if it passes the gates and promotion is wanted.
+    """Register a package, and promote it if it passes the gates and `config.promote` is set.
 
     Args:
         config: section `register`.
-        package: folder of the export step.
+        package: folder that the export step wrote.
         evaluation: `evaluation.json` of the same model.
-        training_run: `run.json` of the training: its MLflow run, or null.
-        out: `registration.json` to write.
+        training_run: `run.json` of the training, with its MLflow run or null.
+        out: path of `registration.json`, which is written.
 
     Raises:
-        DataError: a file is missing, damaged, or of another model than the package.
-        TrackingError: MLflow is not installed, cannot be reached, or refuses.
+        DataError: a file is missing or damaged, or belongs to another model than the package.
+        TrackingError: MLflow is not installed, cannot be reached, or rejects a request.
     """
     record, scores = _read(package / "export.json"), _read(evaluation)
     run_id = _read(training_run).get("mlflow_run_id")
@@ -98,9 +98,9 @@ def run(config: RegisterConfig, package: Path, evaluation: Path, training_run: P
         same = record["source_sha256"] == scores["protocol"]["model"]["sha256"]
         candidate, tags = Standing.of(scores), _tags(record, scores)
     except (KeyError, TypeError, AttributeError):
-        raise DataError(f"{package / 'export.json'} or {evaluation}: damaged; run export and evaluate again") from None
+        raise DataError(f"{package / 'export.json'} or {evaluation}: damaged; run evaluate and export again") from None
     if not same:
-        raise DataError(f"{evaluation}: made with another model than {package}; run the export step again")
+        raise DataError(f"{evaluation}: not of the same model as {package}; run the export step again")
     client = tracking_store.connect()
     from mlflow.exceptions import MlflowException
 
@@ -111,7 +111,7 @@ def run(config: RegisterConfig, package: Path, evaluation: Path, training_run: P
         registry.describe(version, tags, _sentence(record, candidate))
         result = _decide(registry, version, created, candidate, config, origin.run_id)
     except MlflowException as error:
-        raise TrackingError(f"the registry in {tracking_store.address()} refused: {reason(error)}") from None
+        raise TrackingError(f"the registry in {tracking_store.address()} rejected a request: {reason(error)}") from None
     write_json(out, {"format": FORMAT, SHA256: tags[SHA256]} | asdict(result))
     return result
 
@@ -122,12 +122,12 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; run the steps before register first") from None
     except ValueError:
-        raise DataError(f"{path}: damaged; run the step that made it again") from None
+        raise DataError(f"{path}: damaged; run the step that writes this file again") from None
     return content
 
 
 def _tags(record: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, str]:
-    """Everything worth finding a version by: figures, data, code."""
+    """Tags to find a version by: figures, data version, code."""
     facts, protocol, headline = record["facts"], scores["protocol"], gates.headline_scores(scores)
     tags = {
         SHA256: record["sha256"]["model.safetensors"],
@@ -159,11 +159,11 @@ def _sentence(record: Mapping[str, Any], standing: Standing) -> str:
 
 
 def _origin(client: MlflowClient, run_id: str | None, experiment: str) -> Origin:
-    """Experiment and run of the training; an experiment named after the model where the store does not have the run."""
+    """Experiment and run of the training; if the store does not have the run, an experiment named `experiment`."""
     if run_id is not None and tracking_store.is_known(client, run_id):
         return Origin(client.get_run(run_id).info.experiment_id, run_id)
     if run_id is not None:
-        log.warning("run %s is not in %s: the version is linked to no run", run_id, tracking_store.address())
+        log.warning("run %s is not in %s: the version is not linked to a run", run_id, tracking_store.address())
     return Origin(tracking_store.experiment_id(client, experiment), None)
 
 
@@ -175,10 +175,10 @@ def _version(
     tags: Mapping[str, str],
     origin: Origin,
 ) -> tuple[str, bool]:
-    """The version of this model, and whether it was made now."""
+    """The version of this model, and whether this call created it."""
     known = registry.find(tags[SHA256])
     if known is not None:
-        log.info("this model is version %s of %s already", known, registry.name)
+        log.info("this model is already registered as version %s of %s", known, registry.name)
         return known, False
     package, evaluation = files
     version = registry.add(upload(client, package, evaluation, record, origin), origin.run_id, tags)
@@ -189,10 +189,10 @@ def _version(
 def _decide(
     registry: Registry, version: str, created: bool, candidate: Standing, config: RegisterConfig, run_id: str | None
 ) -> RegisterResult:
-    """Judge a version and move the aliases."""
+    """Check the gates of a version and set the aliases."""
     champion = registry.champion()
     if champion == version:
-        outcome = f"version {version} of {config.model_name} is the champion already; its figures are up to date"
+        outcome = f"version {version} of {config.model_name} is already the champion; its figures are up to date"
         return RegisterResult(config.model_name, version, created, False, champion, outcome, (), run_id)
     registry.challenge(version)
     tolerances = Tolerances(config.max_fused_drop, config.max_worst_class_drop)
@@ -211,11 +211,11 @@ def _decide(
 
 def _outcome(name: str, version: str, champion: str | None, verdicts: tuple[Gate, ...], promoted: bool) -> str:
     if promoted:
-        return f"version {version} of {name} is the champion now; before: {champion or 'none'}"
+        return f"version {version} of {name} is the champion now; previous champion: {champion or 'none'}"
     failed = {gate.name for gate in verdicts if not gate.passed}
-    reasons = ", ".join(sorted(failed)) or "no promotion was asked for"
-    stays = f"version {champion} stays champion" if champion else "there is no champion"
+    reasons = ", ".join(sorted(failed)) or "promotion was not requested"
+    stays = f"version {champion} stays the champion" if champion else "there is no champion"
     outcome = f"version {version} of {name} is not promoted ({reasons}); {stays}"
     if failed & {"data version", "protocol"}:
-        outcome += "; re-evaluate the champion on this data with these parameters, see docs/registry.md"
+        outcome += "; evaluate the champion again on this data with these parameters, see docs/registry.md"
     return outcome

@@ -1,4 +1,4 @@
-"""A verdict as Markdown, for the page that Kubeflow shows of a run."""
+"""The result as Markdown, for the run's page in Kubeflow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ HEADS = ("gate", "candidate", "champion", "must be", "")
 
 
 def as_markdown(result: RegisterResult) -> str:
-    """The outcome, the gates as a table, and the MLflow run of the training: a link where the store has a web page."""
+    """The outcome, a table of the gates, and the training's MLflow run, as a link if the store has a web page."""
     rows = [(g.name, g.candidate, g.champion, g.limit, "ok" if g.passed else "**failed**") for g in result.gates]
     table = ["| " + " | ".join(row) + " |" for row in (HEADS, ("---",) * len(HEADS), *rows)] if rows else []
     return "\n".join(

@@ -55,8 +55,8 @@ def test_mlflow_has_one_run_that_names_the_run_of_the_pipeline_and_a_champion(ra
     assert run.info.status == "FINISHED" and run.data.tags["kubeflow_run"]
     assert {"val/miou_fused", "test/miou"} <= run.data.metrics.keys()
     before, after = (artifact(project, task, "summary").read_text() for task in ("register", "register-2"))
-    assert run.info.run_id in before and "version 1 of mobanet is not promoted (no promotion was asked for)" in before
-    assert run.info.run_id in after and "version 1 of mobanet is the champion now; before: none" in after
+    assert run.info.run_id in before and "version 1 of mobanet is not promoted (promotion was not requested)" in before
+    assert run.info.run_id in after and "version 1 of mobanet is the champion now; previous champion: none" in after
 
 
 def test_the_tiles_were_preprocessed_in_shards(ran):

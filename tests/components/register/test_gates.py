@@ -1,4 +1,4 @@
-"""components/register/gates.py: the promotion rule, with numbers made by hand."""
+"""components/register/gates.py: the promotion rule, with hand-made numbers."""
 
 from __future__ import annotations
 

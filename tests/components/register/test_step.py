@@ -1,4 +1,4 @@
-"""components/register/step.py: versions, aliases and the record of promotions in a real MLflow store."""
+"""components/register/step.py: versions, aliases and the promotion history in a real MLflow store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIG = RegisterConfig(model_name="city", promote=True, max_fused_drop=0.5, max
 
 @pytest.fixture
 def register(mlflow_folder, trained, package):
-    """Register a model that is known by a letter; its evaluation can be changed by `shift`, percent points."""
+    """Register a model that a letter identifies; `shift` is added to its scores, percent points."""
 
     def call(letter: str, *, shift: float = 0.0, run_id: str | None = None, config=CONFIG, **protocol):
         folder = mlflow_folder / letter
@@ -88,7 +88,7 @@ def test_a_model_without_a_run_is_registered_all_the_same(register) -> None:
 
 def test_a_run_of_another_store_is_left_out_with_a_warning(register, caplog) -> None:
     assert register("a", run_id="e" * 32).run_id is None
-    assert "the version is linked to no run" in caplog.text
+    assert "the version is not linked to a run" in caplog.text
 
 
 def test_a_better_model_takes_over_and_the_promotion_is_written_down(register) -> None:
@@ -109,7 +109,7 @@ def test_a_worse_model_leaves_the_champion_in_place(register) -> None:
     assert (result.version, result.promoted, result.champion) == ("2", False, "1")
     assert aliases() == {"challenger": "2", "champion": "1"}
     assert sorted(promotions()) == ["promotion.0001"]
-    assert "FAILED" in result.as_table() and "version 1 stays champion" in result.outcome
+    assert "FAILED" in result.as_table() and "version 1 stays the champion" in result.outcome
 
 
 def test_a_better_model_stays_challenger_where_promotion_is_not_wanted(register) -> None:
@@ -117,14 +117,17 @@ def test_a_better_model_stays_challenger_where_promotion_is_not_wanted(register)
     result = register("b", shift=1.0, config=replace(CONFIG, promote=False))
     assert all(gate.passed for gate in result.gates) and not result.promoted
     assert aliases() == {"challenger": "2", "champion": "1"}
-    assert result.outcome == "version 2 of city is not promoted (no promotion was asked for); version 1 stays champion"
+    assert (
+        result.outcome
+        == "version 2 of city is not promoted (promotion was not requested); version 1 stays the champion"
+    )
 
 
 def test_a_model_scored_on_other_data_is_not_promoted_and_says_what_to_do(register) -> None:
     register("a")
     result = register("b", shift=5.0, data_md5="e" * 32)
     assert not result.promoted
-    assert "(data version)" in result.outcome and "re-evaluate the champion" in result.outcome
+    assert "(data version)" in result.outcome and "evaluate the champion again" in result.outcome
 
 
 def test_a_champion_that_is_scored_again_can_then_be_replaced(register) -> None:
@@ -213,10 +216,10 @@ def test_an_evaluation_of_another_model_is_refused(mlflow_folder, trained, packa
     evaluation, training_run = mlflow_folder / "evaluation.json", mlflow_folder / "run.json"
     evaluation.write_text(json.dumps(scores))
     training_run.write_text('{"mlflow_run_id": null}')
-    with pytest.raises(DataError, match="made with another model than"):
+    with pytest.raises(DataError, match="not of the same model as"):
         run(CONFIG, package, evaluation, training_run, mlflow_folder / "out.json")
     evaluation.write_text('{"protocol": []}')
-    with pytest.raises(DataError, match="damaged; run export and evaluate again"):
+    with pytest.raises(DataError, match="damaged; run evaluate and export again"):
         run(CONFIG, package, evaluation, training_run, mlflow_folder / "out.json")
     with pytest.raises(DataError, match="no such file; run the steps before register first"):
         run(CONFIG, mlflow_folder, evaluation, training_run, mlflow_folder / "out.json")
@@ -227,7 +230,7 @@ def test_an_artifact_store_that_refuses_leaves_no_version(register, monkeypatch)
         raise PermissionError("access denied")
 
     monkeypatch.setattr(mlflow.MlflowClient, "log_model_artifacts", refuse)
-    with pytest.raises(TrackingError, match=r"did not take the model \(access denied\)"):
+    with pytest.raises(TrackingError, match=r"did not accept the model \(access denied\)"):
         register("a")
     assert mlflow.MlflowClient().search_model_versions("name = 'city'") == []
 
@@ -239,7 +242,7 @@ def test_what_the_registry_refuses_is_one_sentence(register, monkeypatch) -> Non
         raise MlflowException("quota exceeded\nand a long story")
 
     monkeypatch.setattr(mlflow.MlflowClient, "create_model_version", refuse)
-    with pytest.raises(TrackingError, match="refused: quota exceeded$"):
+    with pytest.raises(TrackingError, match="rejected a request: quota exceeded$"):
         register("a")
 
 

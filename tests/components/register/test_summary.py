@@ -1,4 +1,4 @@
-"""components/register/summary.py: the verdict as Kubeflow shows it."""
+"""components/register/summary.py: the result as Kubeflow shows it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GATES = (Gate("expected mIoU", "61.0", "60.0", "> 60.0", True), Gate("worst clas
 
 
 def result(gates=GATES, run_id="r1"):
-    return RegisterResult("city", "2", True, False, "1", "version 1 stays champion", gates, run_id)
+    return RegisterResult("city", "2", True, False, "1", "version 1 stays the champion", gates, run_id)
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def store(monkeypatch):
 
 def test_the_outcome_every_gate_and_the_mlflow_run_are_there():
     lines = as_markdown(result()).splitlines()
-    assert lines[:3] == ["## city", "", "version 1 stays champion."]
+    assert lines[:3] == ["## city", "", "version 1 stays the champion."]
     assert "| expected mIoU | 61.0 | 60.0 | > 60.0 | ok |" in lines
     assert "| worst class | 1.0 | 9.0 | >= 7.0 | **failed** |" in lines
     assert lines[-1] == "MLflow run: [r1](http://mlflow/#/experiments/1/runs/r1)"
