@@ -5,6 +5,10 @@ BIN := .venv/bin
 EXPERIMENT = PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" dvc exp run --temp
 # One single-threaded process per core, at most four: more would need more than 8 GB of memory.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Tests that compare numbers which the network computes. Kernels round differently with every instruction set; all other
+# tests compare integers, files or texts, and one run of them is enough. Below five minutes for all three sets.
+NUMERIC = tests/components/train/test_distributed.py tests/components/train/test_optim.py tests/components/train/test_inputs.py \
+  tests/components/train/test_validation.py tests/components/export tests/model
 export DVC_NO_ANALYTICS := 1
 
 # `make image`: the builder, the base image, the image's name, and builder options, for example --secret id=pip.conf,src=FILE.
@@ -13,7 +17,7 @@ BASE_IMAGE ?= python:3.11-slim
 IMAGE ?= mobanet:latest
 BUILD_OPTIONS ?=
 
-.PHONY: help setup lock repro baselines remote image check docs format test test-system clean
+.PHONY: help setup lock repro baselines remote image check docs format test test-cpus test-system clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +68,11 @@ format: setup  ## Fix formatting and lint
 
 test: setup  ## Run the fast tests, under 15 minutes on two cores
 	$(PYTEST) -m 'not system'
+
+test-cpus: setup  ## numeric tests with the kernels of SSE 4.1, of AVX2 and of this processor
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -m 'not system' $(NUMERIC)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m 'not system' $(NUMERIC)
+	$(PYTEST) -m 'not system' $(NUMERIC)
 
 test-system: setup  ## Run the heavy tests: kill and resume, the complete pipeline
 	$(PYTEST) -m system
