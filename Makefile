@@ -69,7 +69,7 @@ format: setup  ## Fix formatting and lint
 test: setup  ## Run the fast tests, under 15 minutes on two cores
 	$(PYTEST) -m 'not system'
 
-test-cpus: setup  ## numeric tests with the kernels of SSE 4.1, of AVX2 and of this processor
+test-cpus: setup  ## Run the numeric tests with the kernels of SSE 4.1, of AVX2 and of this processor
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -m 'not system' $(NUMERIC)
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m 'not system' $(NUMERIC)
 	$(PYTEST) -m 'not system' $(NUMERIC)
