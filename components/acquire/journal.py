@@ -1,6 +1,7 @@
-"""What was brought to a folder and from where, a line each: an interrupted import goes on, a second one has no work.
+"""Journal of an import: one line per file that was brought, with its origin.
 
-The first line says which data set it is. A line that a power failure cut is skipped: its file is looked at again.
+With it an interrupted import resumes, and a repeated one has nothing to do. The first line names the data set. A line
+that a power failure truncated is skipped, and its file is read again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import fcntl
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,46 +26,47 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file that came, and what became of it."""
+    """One file of a source: brought, or left out."""
 
     place: str  # path below the folder
-    origin: str  # its name in the source
-    stamp: str  # of its content there
-    offer: str  # georeference that was there for it
-    left: bool  # True: another file was better, or it cannot be read
+    origin: str  # name in the source
+    stamp: str  # changes with the content in the source
+    offer: str  # its sidecar files in the source, with their stamps
+    left: bool  # True: left out, because another file was better
     measured_px: int = 0
     placed: bool = False
     size: int = 0  # bytes, of the file at the place
     changed_ns: int = 0
     sha256: str = ""
+    sidecars: tuple[str, ...] = ()  # places of its sidecar files
 
     @property
     def key(self) -> Key:
-        """The same key, the same file in the same company: it need not be looked at again."""
+        """Equal keys mean the same file with the same sidecars, which need not be read again."""
         return self.origin, self.stamp, self.offer
 
     @property
     def look(self) -> Look:
-        """What the file at the place is worth."""
+        """Rank of the file at the place."""
         return Look(self.measured_px, self.placed, float("nan"))
 
 
 class Journal:
-    """The journal of a folder, held by one process at a time."""
+    """The journal of a folder, open in one process at a time."""
 
     def __init__(self, folder: Path) -> None:
-        """Name the folder; entering the block opens its journal.
+        """Set the folder; entering the context opens its journal.
 
         Args:
-            folder: made if it does not exist.
+            folder: created if it does not exist.
         """
         self.folder = folder
         self.identity: dict[str, str] | None = None
-        self.taken: dict[str, Entry] = {}  # place -> what lies there
-        self.left: dict[Key, str] = {}  # what was not taken, or taken once -> place
+        self.taken: dict[str, Entry] = {}  # place -> the file there
+        self.left: dict[Key, str] = {}  # files that were left out or replaced -> place
 
     def __enter__(self) -> Journal:
-        """Read the journal and keep others out.
+        """Read the journal and lock the folder.
 
         Raises:
             DataError: another process writes into the folder.
@@ -74,7 +76,7 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DataError(f"{self.folder}: another import is writing there; wait until it has ended") from None
+            raise DataError(f"{self.folder}: another import is writing to it; wait until it ends") from None
         except OSError:
             pass  # a file system without locks
         self._file.seek(0)
@@ -87,11 +89,11 @@ class Journal:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        """Let others in."""
+        """Unlock the folder."""
         self._file.close()
 
     def begin(self, identity: dict[str, str]) -> None:
-        """Forget all entries, and say what the folder holds from now on."""
+        """Delete all entries and record what the folder will hold."""
         self._file.truncate(0)
         self.taken.clear()
         self.left.clear()
@@ -99,22 +101,25 @@ class Journal:
         self._write({"identity": identity})
 
     def add(self, entry: Entry) -> None:
-        """Remember a file that was taken or left, also after a power failure."""
+        """Record a file durably, so that the entry survives a power failure."""
         self._keep(entry)
         self._write(asdict(entry))
 
     def holds(self, place: str) -> Entry | None:
-        """The entry of the file at a place, if it is still the one that was brought there."""
+        """The entry of the file at a place, if the file and its sidecars are unchanged since they were brought."""
         entry, path = self.taken.get(place), self.folder / place
         if entry is None or not path.is_file() or path.stat().st_size != entry.size:
             return None
-        return entry if path.stat().st_mtime_ns == entry.changed_ns or digest(path) == entry.sha256 else None
+        if path.stat().st_mtime_ns != entry.changed_ns and digest(path) != entry.sha256:
+            return None
+        return entry if all(self.holds(sidecar) for sidecar in entry.sidecars) else None
 
     def _read(self, line: dict[str, Any]) -> None:
         if "identity" in line:
             self.identity = dict(line["identity"])
         else:
-            self._keep(Entry(**line))
+            entry = Entry(**line)
+            self._keep(replace(entry, sidecars=tuple(entry.sidecars)))
 
     def _keep(self, entry: Entry) -> None:
         if entry.left:

@@ -1,6 +1,6 @@
-"""A raster looked through from the first to the last pixel: is it whole, what was measured, does it know its place.
+"""Reads a raster to its last pixel: is it complete, how many pixels hold a measurement, does it have a position.
 
-In: one file. Out: a `Look`, by which two files for the same place are compared, or `Damaged`.
+In: one file. Out: a `Look`, which ranks two files for the same place, or `Damaged`.
 """
 
 from __future__ import annotations
@@ -22,76 +22,68 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from components.acquire.archives import Damaged
-from components.common.readers.rasters import DRIVERS, GDAL_ERRORS
+from components.common.readers.formats import FORMATS, GDAL_ERRORS, SETTINGS, format_of, unsupported
 
-SETTINGS = {"GDAL_CACHEMAX": 64, "GDAL_ERROR_ON_LIBJPEG_WARNING": True}
-"""MB; a JPEG that was cut is an error. No GTIFF_DIRECT_IO: it reads past the end of a cut TIFF and says nothing."""
+READ_SETTINGS = {key: value for key, value in SETTINGS.items() if key != "GTIFF_DIRECT_IO"}
+"""Without direct access, which reads past the end of a truncated TIFF and reports nothing."""
 
 MAX_RATIO = 2000
-MIN_REFUSED = 1 << 30
-"""A file whose pixels take more bytes than both this and `MAX_RATIO` times its own is not looked through."""
+MAX_SMALL_FILE_BYTES = 1 << 34
+"""A raster with more bytes of pixels than this, and than `MAX_RATIO` times the size of its files, is not read."""
 
 PIECE = 1 << 25
 """Bytes of pixels read at a time."""
 
 MAX_HEIGHT_M = 9000.0
-"""A higher or deeper value of a float raster marks a hole, whether the file says so or not."""
+"""Larger absolute values of a float raster count as not measured."""
 
 CORNER = 60
-"""A channel this near to 0 or 255 may be that of a colour of the labels, also after a lossy picture format."""
+"""Largest distance of a channel from 0 or 255 in a label colour; lossy compression changes colours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a file is worth."""
+    """What ranks a file."""
 
     measured_px: int
-    placed: bool  # it has a georeference
-    label_share: float  # of the bright pixels of an RGB picture, those with a colour of labels, 0..1; NaN: none
+    placed: bool  # it has a position
+    label_share: float  # share of an RGB image's bright pixels with a label colour, 0..1; NaN: no bright pixels
 
     @property
     def rank(self) -> tuple[int, bool]:
-        """The better of two files for one place has the higher one."""
+        """The better of two files for one place has the higher rank."""
         return self.measured_px, self.placed
 
 
-def look(path: Path, suffix: str, name: str) -> Look:
-    """Read a whole file.
+def look(path: Path, suffix: str, name: str, size: int | None = None) -> Look:
+    """Read a complete file.
 
     Args:
         path: the file, under any name.
-        suffix: what the name of its place ends on; says which format it must have.
+        suffix: suffix of its place, which determines the format.
         name: for messages.
+        size: bytes of all files that hold the pixels; None: of this file.
 
     Raises:
-        Damaged: it cannot be read to its end, or claims a size that it cannot have.
+        Damaged: the file cannot be read to its end, or has more pixels than its size allows.
     """
+    if suffix.lower() not in FORMATS:
+        raise Damaged(f"{name}: {unsupported(name)}")
+    form = format_of(path.with_suffix(suffix))
     try:
-        with warnings.catch_warnings(), rasterio.Env(**SETTINGS):
+        with warnings.catch_warnings(), rasterio.Env(**READ_SETTINGS):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver=driver_of(suffix, name)) as file:
-                return _look(file, path.stat().st_size)
+            with rasterio.open(path, driver=form.driver) as file:
+                return _look(file, path.stat().st_size if size is None else size)
     except (*GDAL_ERRORS, ValueError, MemoryError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         reason = reason.replace(str(path), "").replace(path.name, "").strip("',: .").replace("'' ", "")
-        raise Damaged(f"{name}: not a readable raster ({reason}); download or copy it again") from None
-
-
-def driver_of(suffix: str, name: str) -> str:
-    """GDAL's name of a format.
-
-    Raises:
-        Damaged: the format is none of those that are read.
-    """
-    driver = DRIVERS.get(suffix.lower())
-    if driver is None:
-        raise Damaged(f"{name}: its name ends on {suffix!r}; expected {', '.join(DRIVERS)}: convert the file")
-    return driver
+        raise Damaged(f"{name}: not a readable {form.name} ({reason}); download or copy it again") from None
 
 
 def _look(file: rasterio.DatasetReader, size: int) -> Look:
     claimed = file.width * file.height * sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
-    if claimed > max(MIN_REFUSED, MAX_RATIO * size):
+    if claimed > max(MAX_SMALL_FILE_BYTES, MAX_RATIO * size):
         raise ValueError(f"it claims {file.width} x {file.height} pixels in {size} bytes")
     all_valid = MaskFlags.all_valid in file.mask_flag_enums[0]
     measured = bright = like_labels = 0
@@ -104,11 +96,12 @@ def _look(file: rasterio.DatasetReader, size: int) -> Look:
         counts = _colours(pixels_BHW)
         bright, like_labels = bright + counts[0], like_labels + counts[1]
     measured = max(0, measured - _unwritten_px(file))
-    return Look(measured, file.transform != Affine.identity(), like_labels / bright if bright else float("nan"))
+    placed = file.transform != Affine.identity() or bool(file.gcps[0])
+    return Look(measured, placed, like_labels / bright if bright else float("nan"))
 
 
 def _windows(file: rasterio.DatasetReader) -> Iterator[Window]:
-    """Whole rows of blocks, so that no block is unpacked twice."""
+    """Complete rows of blocks, so that each block is decompressed once."""
     block_h = file.block_shapes[0][0]
     row_bytes = file.width * sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
     rows = max(1, PIECE // (row_bytes * block_h)) * block_h
@@ -117,7 +110,7 @@ def _windows(file: rasterio.DatasetReader) -> Iterator[Window]:
 
 
 def _colours(pixels_BHW: npt.NDArray[Any]) -> tuple[int, int]:
-    """Number of bright pixels, and of those whose channels are all about 0 or 255; dark ones tell nothing."""
+    """Number of bright pixels, and of bright pixels whose channels are all near 0 or 255; dark pixels do not count."""
     if pixels_BHW.shape[0] != 3 or pixels_BHW.dtype != np.uint8:
         return 0, 0
     bright_HW = (pixels_BHW > 127).any(0)
@@ -126,7 +119,7 @@ def _colours(pixels_BHW: npt.NDArray[Any]) -> tuple[int, int]:
 
 
 def _unwritten_px(file: rasterio.DatasetReader) -> int:
-    """Pixels of blocks that are absent from a TIFF, which GDAL reads as zeros: a copy that was broken off."""
+    """Pixels of blocks that a TIFF does not store and GDAL reads as zeros: a sparse file, or an interrupted copy."""
     if file.driver != "GTiff" or file.nodata is not None:
         return 0
     block_h, block_w = file.block_shapes[0]

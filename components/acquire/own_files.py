@@ -1,7 +1,7 @@
-"""`source: folder`: a user's own files, found by the patterns of their `dataset.yaml` -> the same paths in data/raw.
+"""`source: folder`: the user's own files, found with the patterns in `dataset.yaml` -> the same paths in data/raw.
 
-A tile is an id for which an image matches. A pattern without a field is one raster for all tiles. World files and the
-like go with the raster that they lie beside.
+A tile is an id for which an image exists. A pattern without a field is one raster for all tiles. Sidecar files and the
+sources of a VRT come along. Names are compared and written in Unicode NFC: a pattern finds a file in either form.
 """
 
 from __future__ import annotations
@@ -9,63 +9,110 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from components.acquire.archives import Found, files_below, on_disk
 from components.acquire.intake import Candidate, Intake
 from components.acquire.patterns import compiled, plain_letters, tile_of
+from components.acquire.sidecars import Sidecars
 from components.acquire.trees import fill_tree, opened_tree
+from components.acquire.vrt import below, relocated
 from components.common.data.datasets import KINDS, Dataset, FileKind
-from components.common.data.names import WORLD_SUFFIXES, Place
+from components.common.data.names import Place, nfc
 from components.common.data.rawtree import RawTree
 from components.common.errors import DataError
+from components.common.readers.formats import FORMATS, unsupported, vrt_sources
 
 ALL = ""
 """Stands for the id of a raster that covers all tiles."""
 
-SIDECARS = (*WORLD_SUFFIXES, ".prj")
-
-Matches = dict[FileKind, dict[str, str]]  # kind -> tile id or ALL -> path below the user's folder
+Matches = dict[FileKind, dict[str, str]]  # kind -> tile id or ALL -> path below the user's folder, NFC
 
 
 def collect_own(source: Path, dataset: Dataset, folder: Path) -> RawTree:
-    """Link or copy the files of a user's data set, and remove what earlier runs left; the user's own stay as they are.
+    """Link or copy the files of a user's data set and delete what earlier runs left. The user's files stay unchanged.
 
     Args:
         source: the user's folder.
         dataset: its patterns are relative to that folder.
-        folder: gets the files at the same relative paths, and `dataset.json`.
+        folder: receives the files at the same relative paths, and `dataset.json`.
 
     Raises:
-        DataError: there is no such folder, a pattern matches nothing, or two files fit one tile.
+        DataError: the folder does not exist, a pattern matches nothing, two files fit one tile, a format is not
+            supported, or a VRT reads files outside the folder.
     """
     if not source.is_dir():
         raise DataError(f"{source}: no such folder; set data.path to the folder of your files")
-    paths = [path.relative_to(source).as_posix() for path in files_below(source, folder)]
-    matches = matched(paths, dataset, source)
+    found = _listed(source, folder)
+    matches = matched(list(found), dataset, source)
     expected: dict[str, dict[FileKind, str]] = {
-        tile: {kind: found[key] for kind, found in matches.items() for key in (tile, ALL) if key in found}
+        tile: {kind: files[key] for kind, files in matches.items() for key in (tile, ALL) if key in files}
         for tile in sorted(matches["image"], key=_natural)
     }
     places = {path: Place(tile, kind, path) for tile, files in expected.items() for kind, path in files.items()}
-    candidates = [Candidate(_found(source, path), (place,)) for path, place in sorted(places.items())]
-    candidates += [
-        Candidate(_found(source, path), (Place("", "image", path),), raster=False) for path in _sidecars(paths, places)
-    ]
+    candidates = _candidates(source, found, places)
     with opened_tree(folder, "folder", dataset, exact=True) as journal:
         return fill_tree(Intake(journal, candidates, exact=True), "folder", dataset, expected)
 
 
-def matched(paths: Sequence[str], dataset: Dataset, source: Path) -> Matches:
-    """Which of the paths below the user's folder belong to which kind and tile.
+def _listed(source: Path, skip: Path) -> dict[str, Found]:
+    """Files of the user's folder by their relative path in NFC."""
+    found: dict[str, Found] = {}
+    for path in files_below(source, skip):
+        place = path.relative_to(source).as_posix()
+        if nfc(place) in found:
+            raise DataError(f"{source}: two files are called {nfc(place)}, in two Unicode forms; remove one of them")
+        found[nfc(place)] = on_disk(path, f"{source.absolute().name}/{place}")
+    return found
 
-    A path that fits the patterns of two kinds belongs to the one with more letters of its own: `a_label.tif` to
+
+def _candidates(source: Path, found: Mapping[str, Found], places: Mapping[str, Place]) -> list[Candidate]:
+    sidecars = Sidecars(found.items())
+    candidates: list[Candidate] = []
+    sources: dict[str, Path] = {}  # of VRTs
+    for path, place in sorted(places.items()):
+        file = found[path].path or source / path
+        if file.suffix.lower() not in FORMATS:
+            raise DataError(f"{file}: {unsupported(path)}")
+        parts = {nfc(below(source, part)): part for part in _parts(file, source)}
+        sources |= parts
+        candidates.append(
+            Candidate(
+                found[path],
+                (place,),
+                sidecars.of(path, path),
+                content=relocated(file, source, path),
+                parts_size=sum(part.stat().st_size for part in parts.values()),
+            )
+        )
+    for path, file in sorted(sources.items()):
+        if path not in places:
+            part = found.get(path) or on_disk(file, f"{source.absolute().name}/{path}")
+            where = (Place("", "image", path),)
+            content = relocated(file, source, path)
+            candidates.append(Candidate(part, where, sidecars.of(path, path), content=content, raster=False))
+    return candidates
+
+
+def _parts(file: Path, source: Path) -> list[Path]:
+    return vrt_sources(file, source) if file.suffix.lower() == ".vrt" else []
+
+
+def matched(paths: Sequence[str], dataset: Dataset, source: Path) -> Matches:
+    """Assign the paths below the user's folder to kinds and tiles.
+
+    A path that fits the patterns of two kinds belongs to the pattern with more fixed letters: `a_label.tif` to
     `{tile}_label.tif`, not to `{tile}.tif`.
+
+    Args:
+        paths: relative to the folder, in NFC.
+        dataset: its patterns.
+        source: the folder, for messages.
 
     Raises:
         DataError: a pattern fits nothing, two files fit one tile, or the image pattern has no field.
     """
-    patterns = {kind: pattern for kind in KINDS if (pattern := dataset.pattern(kind))}
+    patterns = {kind: nfc(pattern) for kind in KINDS if (pattern := dataset.pattern(kind))}
     for (one, pattern), (other, same) in combinations(patterns.items(), 2):
         if pattern == same:
             raise DataError(f"{dataset.name}: {one} and {other} have the same pattern {pattern!r}; give each its own")
@@ -79,7 +126,7 @@ def matched(paths: Sequence[str], dataset: Dataset, source: Path) -> Matches:
     for kind, found in matches.items():
         if not found:
             there = ", ".join(paths[:3]) + ", ..." * (len(paths) > 3) if paths else "nothing"
-            raise DataError(f"{source}: no file fits the {kind} pattern {patterns[kind]!r}; there is {there}")
+            raise DataError(f"{source}: no file fits the {kind} pattern {patterns[kind]!r}; the folder has {there}")
     return matches
 
 
@@ -90,24 +137,6 @@ def _fitting(paths: Sequence[str], patterns: Mapping[FileKind, str]) -> Iterator
         fits = ((kind, match) for kind in by_weight if (match := expressions[kind].fullmatch(path)))
         for kind, match in islice(fits, 1):
             yield path, kind, tile_of(match) or ALL
-
-
-def _sidecars(paths: Sequence[str], rasters: Mapping[str, Place]) -> list[str]:
-    """World files, .prj and .aux.xml that lie beside a raster."""
-    stems = {str(PurePosixPath(path).with_suffix("")) for path in rasters}
-    return [
-        path
-        for path in paths
-        if path not in rasters
-        and (
-            (path.lower().endswith(SIDECARS) and str(PurePosixPath(path).with_suffix("")) in stems)
-            or path.removesuffix(".aux.xml") in rasters
-        )
-    ]
-
-
-def _found(source: Path, path: str) -> Found:
-    return on_disk(source / path, f"{source.absolute().name}/{path}")
 
 
 def _natural(tile: str) -> list[tuple[int, str]]:

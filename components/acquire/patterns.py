@@ -1,7 +1,7 @@
-"""Path patterns of a user's own data: `images/{tile}.tif` -> which files they are, and of which tile.
+"""Path patterns of a user's own data: `images/{tile}.tif` -> regular expression and tile id.
 
-In a pattern `{tile}` stands for an id, any other field such as `{r}` or `{c:02}` for a number; `*`, `?` and `[...]`
-stand for letters of one name, `**` for any folders.
+In a pattern, `{tile}` matches an id and any other field, such as `{r}` or `{c:02}`, a number. `*`, `?` and `[...]`
+match characters of one name, and `**` matches any folders.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ WILD = re.compile(r"\*\*/|\*|\?|\[!?\]?[^\]]*\]")
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
-    """A regular expression that a path matches as a whole; its groups are the fields."""
+    """A regular expression for complete paths; its groups are the fields."""
     parts: list[str] = []
     seen: set[str] = set()
     for text, name, _, _ in string.Formatter().parse(pattern):
@@ -35,7 +35,7 @@ def tile_of(match: re.Match[str]) -> str | None:
 
 
 def plain_letters(pattern: str) -> int:
-    """How many letters a pattern fixes: of two that fit a name, the one with more of them says more about it."""
+    """Number of fixed letters in a pattern: the more, the more specific it is."""
     return sum(len(WILD.sub("", text)) for text, *_ in string.Formatter().parse(pattern))
 
 

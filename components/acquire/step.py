@@ -1,4 +1,4 @@
-"""The step `acquire`: a generated city, ISPRS files as downloaded, or a user's own -> data/raw, with `dataset.json`."""
+"""The step `acquire`: generated city, ISPRS files or the user's own files -> data/raw, with `dataset.json`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from components.acquire.sample.city import write_city
 from components.acquire.summary import summary
 from components.common.data import datasets
 from components.common.data.config import DataConfig
+from components.common.data.datasets import Dataset
 from components.common.data.rawtree import RawTree
+from components.common.errors import ParamsError
 from components.common.files import replacing_folder
+from components.common.readers.position import parse_crs, same_crs
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +26,7 @@ log = logging.getLogger(__name__)
 class SampleConfig:
     """Section `sample` of params.yaml: the generated city."""
 
-    seed: int  # >= 0; another seed is another city
+    seed: int  # >= 0; each seed gives another city
     side_px: int  # side of a tile, pixels of 5 cm, 256..6000
 
     def __post_init__(self) -> None:
@@ -34,22 +37,21 @@ class SampleConfig:
 
 
 def run(data: DataConfig, sample: SampleConfig, raw: Path) -> RawTree:
-    """Make the raw folder hold the raw tiles of one source and nothing else.
+    """Fill the raw folder with the raw tiles of one source and nothing else.
 
-    Tiles of the sample replace the folder at the end. Files of a user are brought one at a time, each whole: an
-    interrupted run is gone on with, and a folder without `dataset.json` is one that a run has not finished.
+    The sample replaces the folder when it is complete. Files of a user are brought one at a time and atomically, so an
+    interrupted run resumes. A folder without `dataset.json` is incomplete.
 
     Args:
         data: the source.
-        sample: used when the source is the sample.
+        sample: settings of the generated city.
         raw: the folder.
 
     Raises:
-        DataError: the source holds no tile, cannot be read, or is not to be trusted.
-        ParamsError: the data set or a variant is not known.
+        DataError: the source holds no tile, cannot be read, or is unsafe.
+        ParamsError: the data set or a variant is unknown, or `crs` is set to different values.
     """
-    dataset = datasets.dataset(data.dataset, data.image, data.dsm)
-    dataset = replace(dataset, crs=data.crs or dataset.crs)
+    dataset = _with_crs(datasets.dataset(data.dataset, data.image, data.dsm), data.crs)
     if data.path is None:
         with replacing_folder(raw) as draft:
             tree = replace(write_city(sample.seed, sample.side_px, draft), folder=raw)
@@ -60,3 +62,16 @@ def run(data: DataConfig, sample: SampleConfig, raw: Path) -> RawTree:
     known = tuple(dict.fromkeys((*datasets.tiles(dataset.name), *tree.tiles)))
     log.info("%s:\n%s\n%s", raw, summary(tree, known), dataset.acknowledgement)
     return tree
+
+
+def _with_crs(dataset: Dataset, crs: str | None) -> Dataset:
+    """The data set with the CRS of files that state none: `crs` of dataset.yaml, else `data.crs`."""
+    used = dataset.crs or crs
+    if used is not None and crs is not None and not same_crs(parse_crs(used), parse_crs(crs)):
+        raise ParamsError(
+            f"crs is {used} in datasets/{dataset.name}/dataset.yaml, but data.crs is {crs}; "
+            "set data.crs to null, or correct the one that is wrong"
+        )
+    if used is not None:
+        parse_crs(used)
+    return replace(dataset, crs=used)

@@ -1,4 +1,4 @@
-"""The folder that an import fills: of one data set only, with a journal, and at the end with `dataset.json`."""
+"""The folder that an import fills: one data set, its journal and, when complete, `dataset.json`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from components.common.errors import DataError
 
 @contextmanager
 def opened_tree(folder: Path, source: str, dataset: Dataset, *, exact: bool) -> Iterator[Journal]:
-    """Journal of a folder that holds this data set or nothing.
+    """Open the journal of a folder that holds this data set or nothing.
 
     Args:
-        folder: made if it does not exist.
+        folder: created if it does not exist.
         source: isprs or folder.
-        dataset: what it is to hold.
-        exact: True: the folder is ours, and what another data set left in it is removed; False: that is an error.
+        dataset: the data set.
+        exact: True removes the files of another data set from the folder; False makes them an error.
 
     Raises:
         DataError: it holds another data set, or another process writes into it.
@@ -30,7 +30,7 @@ def opened_tree(folder: Path, source: str, dataset: Dataset, *, exact: bool) -> 
     with Journal(folder) as journal:
         if journal.identity != identity:
             if journal.identity and not exact:
-                raise DataError(f"{folder}: holds the data set {journal.identity['dataset']}; name another folder")
+                raise DataError(f"{folder}: holds the data set {journal.identity['dataset']}; choose another folder")
             if exact:
                 clear(folder)
             journal.begin(identity)
@@ -38,13 +38,13 @@ def opened_tree(folder: Path, source: str, dataset: Dataset, *, exact: bool) -> 
 
 
 def fill_tree(intake: Intake, source: str, dataset: Dataset, expected: Mapping[str, Mapping[FileKind, str]]) -> RawTree:
-    """Bring the candidates, remove what must not stay, and say in `dataset.json` what lies in the folder now.
+    """Bring the candidates, delete other files if the tree is exact, and list the result in `dataset.json`.
 
     Args:
-        intake: of a folder from `opened_tree`.
-        source: as there.
-        dataset: what the files are.
-        expected: tile id -> kind -> place; of these, the ones that are there are listed.
+        intake: for a folder from `opened_tree`.
+        source: as in `opened_tree`.
+        dataset: the data set.
+        expected: tile id -> kind -> place; `dataset.json` lists the places that hold a file.
 
     Raises:
         DataError: the disk is too small, or none of the files can be read.
@@ -55,7 +55,8 @@ def fill_tree(intake: Intake, source: str, dataset: Dataset, expected: Mapping[s
     }
     tiles = {tile: files for tile, files in found.items() if files}
     if not tiles:
-        raise DataError(f"{intake.folder}: none of the files of {dataset.name} could be read; copy them again")
+        first = f"; the first problem: {intake.problems[0]}" if intake.problems else "; copy them again"
+        raise DataError(f"{intake.folder}: none of the files of {dataset.name} could be read{first}")
     intake.sweep()
     tree = RawTree(intake.folder, source, dataset, tiles)
     write_raw_tree(tree)

@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from components.acquire.look import look
 from components.common.data import datasets
 from components.common.data.rawtree import RECORD, read_raw_tree
 from components.common.errors import DataError
-from tests.isprs_package import PALETTE, place, raster, scene, write_package, zipped
+from tests.isprs_package import PALETTE, place, raster, scene, world_file, write_package, zipped
 
 POTSDAM, VAIHINGEN = datasets.dataset("potsdam"), datasets.dataset("vaihingen")
 KINDS = ("image", "dsm", "label", "eroded")
@@ -64,13 +63,15 @@ def test_any_arrangement_gives_one_tree_with_georeference(tmp_path, form, traps)
     assert {(tile, kind) for tile, places in tree.tiles.items() for kind in places} == {
         (tile, kind) for tile in ("2_10", "3_11") for kind in KINDS
     }
-    assert files(out).keys() == {POTSDAM.path(k, t) for k in KINDS for t in ("2_10", "3_11")} | {RECORD}
+    rasters = {POTSDAM.path(k, t) for k in KINDS for t in ("2_10", "3_11")}
+    worlds = {path.replace(".tif", ".tfw") for path in rasters} if "georeference" in traps else set()
+    assert files(out).keys() == rasters | worlds | {RECORD}
     for tile in tree.tiles:
         for kind, layer in zip(KINDS, ("rgb", "absolute", "label", "eroded"), strict=True):
             with rasterio.open(tree.file(tile, kind)) as file:
                 assert np.array_equal(file.read(), scene("potsdam", tile, 32)[layer])
                 assert file.transform.almost_equals(place("potsdam", tile, 32))
-                assert file.crs.to_epsg() == 32633
+                assert (file.crs is None) == bool(worlds or "no_crs" in traps)
     assert files(tmp_path / "given") == before
 
 
@@ -85,15 +86,15 @@ def test_an_image_and_its_label_of_one_name_come_to_their_places(tmp_path, caplo
         for kind, layer in (("image", "irrg"), ("label", "label"), ("eroded", "eroded")):
             assert np.array_equal(pixels(tmp_path / "out", kind, tile, VAIHINGEN), scene("vaihingen", tile, 64)[layer])
             with rasterio.open(tmp_path / "out" / VAIHINGEN.path(kind, tile)) as file:
-                assert file.transform.almost_equals(place("vaihingen", tile, 64)) and file.crs.to_epsg() == 32632
-    assert "by its pixels" not in caplog.text
+                assert file.transform.almost_equals(place("vaihingen", tile, 64))
+    assert "its pixels do" not in caplog.text
 
 
 def test_pixels_overrule_the_name_of_a_folder_and_it_is_said(tmp_path, caplog) -> None:
     sources = write_package(tmp_path, "vaihingen", ["1"], form="folder", swapped=["1"])
     importing(sources, tmp_path / "out", VAIHINGEN)
     assert np.array_equal(pixels(tmp_path / "out", "label", "1", VAIHINGEN), scene("vaihingen", "1", 64)["label"])
-    assert "no label, but by its pixels, so it is taken as the label" in caplog.text
+    assert "its folders do not suggest a label but its pixels do; used as the label" in caplog.text
 
 
 def test_where_neither_folder_nor_pixels_tell_nothing_is_guessed(tmp_path, caplog) -> None:
@@ -103,43 +104,93 @@ def test_where_neither_folder_nor_pixels_tell_nothing_is_guessed(tmp_path, caplo
     (tmp_path / "a" / "top_mosaic_09cm_area1.tif").write_bytes(content)
     with pytest.raises(DataError, match="none of the files of vaihingen could be read"):
         importing([tmp_path / "a"], tmp_path / "out", VAIHINGEN)
-    assert "may be an image or a label" in caplog.text
+    assert "can be an image or a label" in caplog.text
     (tmp_path / "a").rename(tmp_path / "label")
     assert importing([tmp_path / "label"], tmp_path / "out", VAIHINGEN).tiles["1"].keys() == {"label"}
 
 
-def test_normalised_heights_stay_jpegs_with_their_world_files_beside(tmp_path) -> None:
+def test_world_files_get_the_suffix_that_belongs_to_the_format_of_their_raster(tmp_path) -> None:
     dataset = datasets.dataset("potsdam", "rgbir", "lastools")
     layers = ("rgb", "rgbir", "lastools", "absolute", "label")
     sources = write_package(tmp_path / "p", "potsdam", ["2_10"], layers=layers, georeference="apart")
     tree = importing(sources, tmp_path / "out", dataset)
     names = {path.rpartition("/")[2] for path in files(tmp_path / "out")}
     jpeg = "dsm_potsdam_02_10_normalized_lastools"
-    assert names == {f"{jpeg}.jpg", f"{jpeg}.jgw", "top_potsdam_2_10_RGBIR.tif", "top_potsdam_2_10_label.tif", RECORD}
+    rgbir, label = "top_potsdam_2_10_RGBIR", "top_potsdam_2_10_label"
+    assert names == {
+        f"{jpeg}.jpg",
+        f"{jpeg}.jgw",
+        *(f"{n}{s}" for n in (rgbir, label) for s in (".tif", ".tfw")),
+        RECORD,
+    }
     assert tree.tiles["2_10"].keys() == {"image", "dsm", "label"}
     with rasterio.open(tree.file("2_10", "dsm")) as file:
         assert file.transform.almost_equals(place("potsdam", "2_10", 64))
 
 
-def test_a_given_reference_system_is_written_where_there_is_none(tmp_path) -> None:
-    sources = write_package(tmp_path, "potsdam", ["2_10"], no_crs=True)
-    tree = importing(sources, tmp_path / "out", replace(POTSDAM, crs="EPSG:25833"))
-    with rasterio.open(tree.file("2_10", "image")) as file:
-        assert file.crs.to_epsg() == 25833
-    with pytest.raises(DataError, match="no coordinate reference system"):
-        importing(sources, tmp_path / "out", replace(POTSDAM, crs="EPSG:999999"))
+@pytest.mark.parametrize("georeference", ["tiff", "world", "apart", "none"])
+def test_rasters_are_linked_and_never_changed(tmp_path, georeference) -> None:
+    sources = write_package(tmp_path, "potsdam", ["2_10"], form="folder", georeference=georeference)
+    importing(sources, tmp_path / "out")
+    for name in ("top_potsdam_2_10_RGB.tif", "dsm_potsdam_02_10.tif", "top_potsdam_2_10_label.tif"):
+        given = next(path for source in sources for path in source.rglob(name))
+        assert next((tmp_path / "out").rglob(name)).samefile(given)
 
 
-def test_a_folders_file_is_linked_only_if_nothing_has_to_be_changed(tmp_path) -> None:
-    sources = write_package(tmp_path, "potsdam", ["2_10"], form="folder")
-    given = next(tmp_path.rglob("top_potsdam_2_10_RGB.tif"))
-    plain = next(tmp_path.rglob("dsm_potsdam_02_10.tif"))
-    plain.write_bytes(raster(scene("potsdam", "2_10", 64)["absolute"], transform=place("potsdam", "2_10", 64)))
-    before = plain.read_bytes()
+def test_pixel_is_point_keys_and_a_world_file_together_are_brought(tmp_path) -> None:
+    """The world file already names the centre of the pixel, so the key must not shift it (case c45)."""
+    here, layers = place("vaihingen", "1", 64), scene("vaihingen", "1", 64)
+    folder = tmp_path / "given" / "dsm"
+    folder.mkdir(parents=True)
+    (folder / "dsm_09cm_matching_area1.tif").write_bytes(
+        raster(layers["absolute"], crs="EPSG:32632", tags={"AREA_OR_POINT": "Point"})
+    )
+    (folder / "dsm_09cm_matching_area1.tfw").write_bytes(world_file(here))
+    tree = importing([tmp_path / "given"], tmp_path / "out", VAIHINGEN)
+    assert tree.tiles == {"1": {"dsm": VAIHINGEN.path("dsm", "1")}}
+    dsm = tree.file("1", "dsm")
+    assert dsm.read_bytes() == (folder / "dsm_09cm_matching_area1.tif").read_bytes()
+    assert dsm.with_suffix(".tfw").read_bytes() == world_file(here)
+    with rasterio.open(dsm) as file:
+        assert file.transform.almost_equals(here) and file.crs.to_epsg() == 32632
+
+
+def test_other_sidecars_come_under_the_name_of_their_raster(tmp_path) -> None:
+    layers = scene("potsdam", "2_10", 16)
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (folder / "TOP_POTSDAM_02_10_RGB.TIFF").write_bytes(raster(layers["rgb"]))
+    (folder / "TOP_POTSDAM_02_10_RGB.TIFF.msk").write_bytes(raster(np.full((1, 16, 16), 255, np.uint8)))
+    (folder / "Top_Potsdam_02_10_rgb.PRJ").write_text("PROJCS[]")
+    tree = importing([folder], tmp_path / "out")
+    image = tree.file("2_10", "image")
+    assert {path.name for path in image.parent.iterdir()} == {image.name, f"{image.name}.msk", f"{image.stem}.prj"}
+
+
+def test_the_world_file_of_the_better_of_two_rasters_is_the_one_that_stays(tmp_path) -> None:
+    right, wrong = place("potsdam", "2_10", 64), place("potsdam", "3_11", 64)
+    heights, holes = scene("potsdam", "2_10", 64)["absolute"], scene("potsdam", "2_10", 64)["absolute"]
+    holes[:, :9] = np.nan
+    for name, pixels_BHW, where in (("a", holes, wrong), ("b", heights, right), ("c", holes, wrong)):
+        (tmp_path / "given" / name).mkdir(parents=True)
+        (tmp_path / "given" / name / "dsm_potsdam_02_10.tif").write_bytes(raster(pixels_BHW))
+        (tmp_path / "given" / name / "dsm_potsdam_02_10.tfw").write_bytes(world_file(where))
+    for exact in (False, True):
+        out = tmp_path / f"out{exact}"
+        for _ in range(2):
+            tree = importing([tmp_path / "given"], out, exact=exact)
+            with rasterio.open(tree.file("2_10", "dsm")) as file:
+                assert np.array_equal(file.read(), heights) and file.transform.almost_equals(right)
+
+
+def test_a_world_file_that_was_lost_or_changed_comes_back(tmp_path) -> None:
+    sources = write_package(tmp_path, "potsdam", ["2_10"], georeference="apart")
     tree = importing(sources, tmp_path / "out")
-    assert tree.file("2_10", "image").samefile(given)
-    assert not tree.file("2_10", "dsm").samefile(plain)
-    assert plain.read_bytes() == before and tree.file("2_10", "dsm").read_bytes() != before
+    whole = files(tmp_path / "out")
+    tree.file("2_10", "dsm").with_suffix(".tfw").unlink()
+    tree.file("2_10", "image").with_suffix(".tfw").write_text("1\n" * 6)
+    importing(sources, tmp_path / "out")
+    assert files(tmp_path / "out") == whole
 
 
 def test_where_links_are_impossible_files_are_copied(tmp_path, monkeypatch) -> None:
@@ -160,14 +211,14 @@ def test_a_second_run_changes_nothing(tmp_path, caplog) -> None:
     tree = importing(sources, tmp_path / "out")
     assert changes(tmp_path / "out") == before
     assert tree == read_raw_tree(tmp_path / "out") and len(tree.tiles) == 2
-    assert "is kept" not in caplog.text
+    assert "keeping" not in caplog.text
 
 
 def test_a_source_that_is_named_twice_is_read_once(tmp_path, caplog) -> None:
     caplog.set_level("INFO")
     sources = write_package(tmp_path, "potsdam", ["2_10"])
     importing(sources * 2, tmp_path / "out")
-    assert "is kept" not in caplog.text
+    assert "keeping" not in caplog.text
 
 
 def test_a_file_that_was_lost_or_damaged_comes_back(tmp_path) -> None:
@@ -202,7 +253,7 @@ def test_a_better_file_replaces_a_worse_one_and_never_the_other_way_round(tmp_pa
     importing(worse, tmp_path / "out")
     importing(good, tmp_path / "out")
     best = files(tmp_path / "out")
-    assert "only this one has a georeference" in caplog.text
+    assert "only this one has a position" in caplog.text
     assert "4,096 measured pixels against 4,032" in caplog.text
     for sources in (worse, unreadable, worse + good, unreadable + worse):
         importing(sources, tmp_path / "out")
@@ -215,17 +266,17 @@ def test_a_better_file_replaces_a_worse_one_and_never_the_other_way_round(tmp_pa
 def test_a_damaged_file_is_named_and_the_others_come(tmp_path, caplog) -> None:
     sources = write_package(tmp_path, "potsdam", ["2_10", "2_11"], truncated=[("2_10", "dsm")])
     tree = importing(sources, tmp_path / "out")
-    assert "left out: Potsdam.zip/Potsdam/1_DSM.zip/1_DSM/dsm_potsdam_02_10.tif: not a readable raster" in caplog.text
+    assert "left out: Potsdam.zip/Potsdam/1_DSM.zip/1_DSM/dsm_potsdam_02_10.tif: not a readable TIFF" in caplog.text
     assert set(tree.tiles["2_10"]) == {"image", "label", "eroded"} and set(tree.tiles["2_11"]) == set(KINDS)
 
 
-def test_world_files_that_come_later_are_applied_to_what_is_there(tmp_path) -> None:
+def test_world_files_that_come_later_are_brought_to_the_rasters_that_are_there(tmp_path) -> None:
     data, worlds = write_package(tmp_path, "vaihingen", ["1"], georeference="apart")
     importing([data], tmp_path / "out", VAIHINGEN)
     tree = importing([worlds], tmp_path / "out", VAIHINGEN)
     for kind in KINDS:
         with rasterio.open(tree.file("1", kind)) as file:
-            assert file.transform.almost_equals(place("vaihingen", "1", 64)) and file.crs.to_epsg() == 32632
+            assert file.transform.almost_equals(place("vaihingen", "1", 64))
     before = changes(tmp_path / "out")
     importing([data], tmp_path / "out", VAIHINGEN)
     assert changes(tmp_path / "out") == before
@@ -243,7 +294,7 @@ def test_world_files_that_fit_nothing_leave_the_tree_as_it_was(tmp_path) -> None
 def test_another_data_set_is_not_mixed_in(tmp_path) -> None:
     importing(write_package(tmp_path / "p", "potsdam", ["2_10"]), tmp_path / "out")
     before = files(tmp_path / "out")
-    with pytest.raises(DataError, match="holds the data set potsdam; name another folder"):
+    with pytest.raises(DataError, match="holds the data set potsdam; choose another folder"):
         importing(write_package(tmp_path / "v", "vaihingen", ["1"]), tmp_path / "out", VAIHINGEN)
     assert files(tmp_path / "out") == before
 
@@ -320,7 +371,6 @@ def killed_while(target, name: str, call: int, *arguments) -> None:
 @pytest.mark.parametrize(
     ("target", "name"),
     [
-        (intake, "lack_of"),
         (intake, "look"),
         (intake, "digest"),
         (journal.Journal, "add"),
@@ -333,7 +383,7 @@ def test_a_killed_import_leaves_no_half_file_and_goes_on(tmp_path, target, name,
     sources = write_package(tmp_path, "potsdam", ["2_10", "2_11"], georeference="apart")
     importing(sources, tmp_path / "whole")
     whole, out = files(tmp_path / "whole"), tmp_path / "out"
-    for call in (0, 1, 2):
+    for call in (0, 2, 4):
         killed_while(target, name, call, sources, out, POTSDAM, exact)
         done = {path: content for path, content in files(out).items() if not path.endswith(".part")}
         assert done.items() < whole.items() and RECORD not in done

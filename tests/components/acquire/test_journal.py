@@ -80,7 +80,7 @@ def test_beginning_forgets(folder) -> None:
 
 
 def test_two_imports_do_not_write_one_folder(folder) -> None:
-    with Journal(folder), pytest.raises(DataError, match="another import is writing there"), Journal(folder):
+    with Journal(folder), pytest.raises(DataError, match="another import is writing to it"), Journal(folder):
         pass
     with Journal(folder):
         pass

@@ -7,6 +7,7 @@ import pytest
 
 from components.acquire.own_files import collect_own
 from components.common.data import datasets
+from components.common.data.layerinfo import LabelInfo
 from components.common.data.rawtree import RECORD, read_raw_tree
 from components.common.errors import DataError
 from tests.isprs_package import raster
@@ -18,7 +19,7 @@ PIXELS = raster(np.full((3, 8, 8), 9, np.uint8))
 def own(image="images/{tile}.tif", dsm="dsm/{tile}.tif", label="labels/{tile}.png", eroded=None):
     return replace(
         SAMPLE, name="mine", image=replace(SAMPLE.image, files=image), dsm=replace(SAMPLE.dsm, files=dsm),
-        label=label, eroded=eroded,
+        label=LabelInfo(files=label), eroded=eroded,
     )  # fmt: skip
 
 
@@ -95,15 +96,15 @@ def test_a_damaged_file_is_named_and_left_out(tmp_path, given, caplog) -> None:
     source = given("images/a.tif", "dsm/a.tif", "labels/a.png")
     (source / "dsm/a.tif").write_bytes(PIXELS[:-50])
     assert collect_own(source, own(), tmp_path / "raw").tiles["a"].keys() == {"image", "label"}
-    assert "left out: given/dsm/a.tif: not a readable raster" in caplog.text
+    assert "left out: given/dsm/a.tif: not a readable TIFF" in caplog.text
     assert (source / "dsm/a.tif").read_bytes() == PIXELS[:-50]
 
 
 @pytest.mark.parametrize(
     ("paths", "patterns", "sentence"),
     [
-        (["x/a.tif", "x/b.tif"], {}, r"no file fits the image pattern 'images/\{tile\}\.tif'; there is x/a\.tif, x/b"),
-        ([], {}, "there is nothing"),
+        (["x/a.tif", "x/b.tif"], {}, r"fits the image pattern 'images/\{tile\}\.tif'; the folder has x/a\.tif, x/b"),
+        ([], {}, "the folder has nothing"),
         (["images/a.tif", "dsm/a.tif"], {}, r"no file fits the label pattern 'labels/\{tile\}\.png'"),
         (["x/a.tif", "y/a.tif"], {"image": "?/{tile}.tif"}, r"x/a\.tif and y/a\.tif are both the image of tile a"),
         (["d1.tif", "d2.tif"], {"dsm": "d?.tif"}, r"d1\.tif and d2\.tif are both the dsm for all tiles"),

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import rasterio
 import yaml
 
 from components.acquire import step
@@ -60,11 +60,9 @@ def test_an_interrupted_sample_leaves_the_earlier_folder_as_it_was(raw, monkeypa
 def test_isprs_files_replace_what_was_there_and_the_terms_are_named(tmp_path, raw, caplog) -> None:
     caplog.set_level("INFO")
     (given,) = write_package(tmp_path, "potsdam", ["2_10"], layers=("irrg", "absolute", "label"), no_crs=True)
-    tree = run(data(path=str(given), image="irrg", crs="EPSG:25833"), SAMPLE, raw)
+    tree = run(data(path=str(given), image="irrg"), SAMPLE, raw)
     assert tree == read_raw_tree(raw)
-    assert tree.dataset.crs == "EPSG:25833" and tree.dataset.image.bands[0] == "near infrared"
-    with rasterio.open(tree.file("2_10", "image")) as file:
-        assert file.crs.to_epsg() == 25833
+    assert tree.dataset.crs == "EPSG:32633" and tree.dataset.image.bands[0] == "near infrared"
     assert not (raw / "earlier.tif").exists()
     assert "image   1 of 38 tiles" in caplog.text and "incomplete: 2_10 (no eroded)" in caplog.text
     assert tree.dataset.acknowledgement in caplog.text
@@ -92,6 +90,41 @@ def test_own_files_come_by_their_patterns(tmp_path, raw, monkeypatch) -> None:
     tree = run(data(source="folder", dataset="mine", path=str(given)), SAMPLE, raw)
     assert list(tree.tiles) == ["2_10", "6_7"] and tree.source == "folder"
     assert tree.tiles["2_10"]["dsm"] == "1_DSM/1_DSM/dsm_potsdam_02_10.tif"
+
+
+@pytest.mark.parametrize(
+    ("of_dataset", "given", "used"),
+    [
+        (None, None, None),
+        ("EPSG:25833", None, "EPSG:25833"),
+        (None, "EPSG:25833", "EPSG:25833"),
+        ("EPSG:25833", "EPSG:25833", "EPSG:25833"),
+        ("epsg:25833", "EPSG:25833", "epsg:25833"),
+    ],
+)
+def test_the_crs_of_dataset_yaml_comes_before_that_of_params_yaml(
+    tmp_path, raw, monkeypatch, of_dataset, given, used
+) -> None:
+    known = replace(datasets.dataset("potsdam"), crs=of_dataset)
+    monkeypatch.setattr(datasets, "dataset", lambda *_: known)
+    source = write_package(tmp_path, "potsdam", ["2_10"], no_crs=True)[0]
+    assert run(data(path=str(source), crs=given), SAMPLE, raw).dataset.crs == used
+
+
+def test_a_crs_that_params_yaml_contradicts_is_an_error_that_names_both(tmp_path, raw) -> None:
+    source = write_package(tmp_path, "potsdam", ["2_10"])[0]
+    with pytest.raises(ParamsError, match=r"^crs is EPSG:32633 in .*, but data\.crs is EPSG:25833; set data\.crs"):
+        run(data(path=str(source), crs="EPSG:25833"), SAMPLE, raw)
+    assert [path.name for path in raw.rglob("*")] == ["earlier.tif"]
+
+
+def test_a_crs_that_does_not_exist_is_an_error_before_anything_is_brought(tmp_path, raw, monkeypatch) -> None:
+    known = replace(datasets.dataset("potsdam"), crs=None)
+    monkeypatch.setattr(datasets, "dataset", lambda *_: known)
+    source = write_package(tmp_path, "potsdam", ["2_10"])[0]
+    with pytest.raises(DataError, match="'EPSG:999999' is not a coordinate reference system"):
+        run(data(path=str(source), crs="EPSG:999999"), SAMPLE, raw)
+    assert [path.name for path in raw.rglob("*")] == ["earlier.tif"]
 
 
 @pytest.mark.parametrize("source", ["isprs", "folder"])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from components.common.data import datasets
-from components.common.data.names import Names, hinted, is_world_file, stem_key
+from components.common.data.names import Names, hinted, nfc, stem_key
 
 POTSDAM, VAIHINGEN = Names(datasets.dataset("potsdam")), Names(datasets.dataset("vaihingen"))
 
@@ -66,7 +66,11 @@ def test_where_no_word_helps_nothing_is_guessed(found: str) -> None:
 def test_a_world_file_shares_the_stem_of_its_picture_in_any_spelling() -> None:
     assert stem_key("w/TOP_potsdam_02_10_RGB.tfw") == stem_key("top_potsdam_2_10_RGB.tiff")
     assert stem_key("top_mosaic_09cm_area1.TFW") == stem_key("x/top_mosaic_9cm_area01.tif")
-    assert [is_world_file(name) for name in ("a.TFW", "b.jgw", "c.tif", "tfw")] == [True, True, False, False]
+
+
+def test_names_are_composed_and_nothing_else_of_them_changes() -> None:
+    assert nfc("Ko\u0308ln/a.tif") == nfc("K\u00f6ln/a.tif") == "K\u00f6ln/a.tif"
+    assert nfc("\ufb01 1.TIF") == "\ufb01 1.TIF"  # a ligature is another name
 
 
 def test_messages_name_one_file_of_each_kind() -> None:
