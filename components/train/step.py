@@ -229,6 +229,7 @@ def _facts(session: Session, chosen: Mapping[str, float]) -> ModelFacts:
         source=manifest.source,
         split=manifest.split,
         acknowledgement=manifest.acknowledgement,
+        accepted=dict(manifest.accepted),
         data_md5=data.data_md5,
         git_commit=git_commit(),
         tool_version=tool_version(),

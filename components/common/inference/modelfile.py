@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class ModelFacts:
     seed: int
     validation: dict[str, float]  # percent points on the validation tiles, at the selected step
     mlflow_run_id: str | None = None
+    accepted: dict[str, Any] = field(default_factory=dict)  # findings in the data that the user overruled
 
 
 def save_model(path: Path, network: MoBaNet, facts: ModelFacts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -36,6 +37,13 @@ def test_the_card_says_what_a_user_must_know(trained, evaluation) -> None:
         "it is of no use on real images",
     ):
         assert line in text
+
+
+def test_accepted_findings_in_the_data_are_listed_with_their_tiles(trained, evaluation) -> None:
+    facts = replace(trained.facts, accepted={"dsm-missing": ("2_10", "2_11"), "crs-missing": "all"})
+    text = card.render(facts, evaluation, PARITY)
+    assert "| dsm-missing | 2_10, 2_11 |" in text and "| crs-missing | all |" in text
+    assert "Accepted findings" not in card.render(trained.facts, evaluation, PARITY)
 
 
 def test_tables_have_as_many_cells_in_every_row(trained, evaluation) -> None:
