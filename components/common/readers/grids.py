@@ -98,12 +98,10 @@ def _without_position(path: Path, layer: Grid, image: Grid, rules: Rules) -> Fit
         return Fit(image, layer, (0, 0))
     if not rules.warp and all(0 <= px <= rules.max_pad_px for px in lacks):
         return Fit(image, layer, (0, 0), True, (_padded((0, lacks[0], 0, lacks[1]), rules),))
-    which, remedy = "the image", "a world file for the image"
-    if layer.transform is None:
-        which, remedy = "it", "a world file for it"
+    lacking = "it" if layer.transform is None else "the image"
     sentence = (
-        f"{which} has no position, and it is {_size(layer)} px, the image {_size(image)} px (width x height); add "
-        f"{remedy}, or cut it to the image's size"
+        f"is {_size(layer)} px, the image {_size(image)} px (width x height), and {lacking} has no position; add a "
+        f"world file for {lacking}, or cut the layer to the image's size"
     )
     raise Rejected("grid-mismatch", sentence, path)
 

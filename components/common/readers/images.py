@@ -37,7 +37,8 @@ class ImageLayer:
         self.palette = header.palette if header.palette is not None and len(info.bands) in (3, 4) else None
         self.scales = [header.scales[n - 1] if info.scale is None else info.scale for n in numbers]
         self.offsets = [header.offsets[n - 1] if info.offset is None else info.offset for n in numbers]
-        self._table = self._lookup() if header.dtypes[numbers[0] - 1] == "uint8" else None
+        dtype = np.dtype(header.dtypes[numbers[0] - 1])
+        self._table = self._lookup(np.iinfo(dtype).max + 1) if dtype.name in ("uint8", "uint16") else None
         if any(scale != 1 for scale in self.scales) or any(self.offsets):
             sentence = (
                 f"pixels are multiplied by {self.scales[0]:g} and {self.offsets[0]:g} is added, as "
@@ -49,7 +50,7 @@ class ImageLayer:
     @property
     def identical(self) -> bool:
         """Whether the pixels of the file are those of the store."""
-        return self._table is not None and bool((self._table == np.arange(256)).all())
+        return self._table is not None and np.array_equal(self._table, [np.arange(256)] * len(self._table))
 
     def rows(self, rows: slice) -> ImageRows:
         """Rows of the image."""
@@ -91,15 +92,16 @@ class ImageLayer:
         for band_hW, scale, offset in zip(values_BhW, self.scales, self.offsets, strict=True):
             band_hW *= np.float32(scale)
             band_hW += np.float32(offset - low)
-            band_hW *= np.float32(255 / (high - low))
+            band_hW /= np.float32(high - low)
+            band_hW *= np.float32(255)
         image_hWC = np.moveaxis(np.rint(values_BhW).clip(0, 255).astype(np.uint8), 0, -1)
         return image_hWC, holes_hW if holes_hW.any() else None
 
-    def _lookup(self) -> npt.NDArray[np.uint8]:
-        """Result for each pixel value of 8 bits, `[B, 256]`."""
+    def _lookup(self, size: int) -> npt.NDArray[np.uint8]:
+        """Result for each possible pixel, `[B, size]`."""
         low, high = self.info.range
-        values = np.outer(self.scales, np.arange(256)) + np.array(self.offsets)[:, None]
-        return np.rint((values - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+        values = np.outer(self.scales, np.arange(size)) + np.array(self.offsets)[:, None]
+        return np.rint((values - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
 
 
 def expanded(

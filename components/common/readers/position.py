@@ -8,6 +8,7 @@ Heights are no part of a position: a compound or three-dimensional CRS counts as
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,9 @@ MAX_GCP_RESIDUAL_PX = 0.5
 
 NOTED_SHIFT_PX = 0.1
 """A smaller shift of a layer is not worth a note."""
+
+AUTHORITIES = ("EPSG", "ESRI")
+"""Where codes come from, the preferred one first."""
 
 SAME_PLACE = 1e-8
 """Relative difference of coordinates up to which two projections are the same: 6 cm on 6,000 km."""
@@ -115,16 +119,13 @@ def identified(wkt: str) -> CRS | None:
 
 def _codes(system: pyproj.CRS) -> list[str]:
     """Codes that a CRS may have, the likeliest first."""
-    codes = []
-    if found := system.to_authority(min_confidence=70):
-        codes.append(":".join(found))
+    found = [system.to_authority(authority, min_confidence=70) for authority in AUTHORITIES]
+    codes = [":".join(code) for code in found if code]
     if named := re.fullmatch(r"\s*(EPSG|ESRI)\s*:+\s*(\d+)\s*", system.name, re.IGNORECASE):
         codes.append(f"{named[1].upper()}:{named[2]}")
-    try:
-        if by_name := pyproj.CRS.from_user_input(system.name).to_authority():
-            codes.append(":".join(by_name))
-    except UnknownCRS:
-        pass
+    with suppress(UnknownCRS):
+        named_so = pyproj.CRS.from_user_input(system.name)
+        codes += [":".join(code) for authority in AUTHORITIES if (code := named_so.to_authority(authority))]
     return list(dict.fromkeys(codes))
 
 

@@ -12,14 +12,17 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rasterio.crs import CRS
 
-from components.common.data.config import Accepted
+from components.common.data.config import Accepted, accepted_from, how_to_accept
 from components.common.data.datasets import KINDS, Dataset, FileKind
 from components.common.data.heights import cell_size
 from components.common.data.labels import legend_of
 from components.common.data.layerinfo import LabelInfo
+from components.common.errors import ParamsError
+from components.common.params import subset
 from components.common.readers.formats import sidecars_of, vrt_sources
 from components.common.readers.grids import Grid, Rules, fit
 from components.common.readers.heights import HeightLayer
@@ -42,6 +45,38 @@ class ReaderSettings:
     max_pad_px: int  # how much a layer may lack at an edge of the image, pixels
     max_unknown_share: float  # share of label pixels of no class that is ignored, 0..1
     accept: Accepted = field(default_factory=Accepted)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Limits:
+    """The keys of section `preprocess` that the reader needs."""
+
+    max_pad_px: int
+    max_unknown_share: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Acceptance:
+    """The key of section `check` that the reader needs."""
+
+    accept: dict[str, Any]
+
+
+def reader_settings(document: Mapping[str, Any]) -> ReaderSettings:
+    """The settings in a params file: `preprocess.max_pad_px`, `preprocess.max_unknown_share`, `check.accept`.
+
+    Args:
+        document: the file as a mapping; of its sections, `check` and `preprocess` are enough.
+
+    Raises:
+        ParamsError: a key is missing or has a wrong value.
+    """
+    limits = subset(document, "preprocess", _Limits)
+    try:
+        accept = accepted_from(subset(document, "check", _Acceptance).accept)
+    except ValueError as error:
+        raise ParamsError(f"check.{error}") from None
+    return ReaderSettings(limits.max_pad_px, limits.max_unknown_share, accept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +200,7 @@ class TileReader:
         place = fit(file.path, grid, self.grid, self._rules(kind))
         notes += [*position.notes, *file.notes(), *place.notes]
         if place.doubt:
-            self._object("grid-mismatch", place.doubt, file.path, notes)
+            self._object("low-coverage", place.doubt, file.path, notes)
         return Layer(file, bands, place)
 
     def _require_no_class(self, kind: FileKind, file: RasterFile, bands: Bands, info: LabelInfo) -> None:
@@ -186,7 +221,7 @@ class TileReader:
     def _object(self, code: str, sentence: str, path: Path, notes: list[Note]) -> None:
         """Reject a layer, unless the user has overruled the finding: then it is a note."""
         if not self.settings.accept.covers(code, self.files.tile):
-            raise Rejected(code, sentence, path)
+            raise Rejected(code, f"{sentence}{how_to_accept(code, self.files.tile)}", path)
         notes.append(Note(code, sentence))
 
     def _crs(self) -> CRS | None:
