@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.check.findings import CODES
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"(?:<!-- needs: (?P<needs>[\w ,]+) -->\n)?^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.M | re.S)
@@ -78,3 +80,12 @@ ELSEWHERE = {
     "mobanet pipeline run --runner docker": "tests/e2e/test_containers.py",
 }
 """Beginning of a command -> the test or CI script that runs it, which contains every word of it."""
+
+
+def findings_table() -> str:
+    """The table of docs/findings.md, from the codes of the check."""
+    head = "| code | severity | finding | remedy |\n|---|---|---|---|\n"
+    return head + "".join(
+        f"| `{name}` | {code.severity}{' *' * code.acceptable} | {code.about} | {code.remedy} |\n"
+        for name, code in CODES.items()
+    )

@@ -7,6 +7,7 @@ import re
 import pytest
 import yaml
 
+from components.common.readers.formats import FORMATS
 from tests.repo.pages import (
     ELSEWHERE,
     FENCE,
@@ -18,6 +19,7 @@ from tests.repo.pages import (
     Command,
     commands,
     commands_in,
+    findings_table,
 )
 
 NEEDS = {"cluster", "GPU", "network"}
@@ -100,3 +102,13 @@ def test_the_navigation_of_the_site_has_every_page_once():
     nav = str(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
     listed = re.findall(r"[\w/]+\.md", nav)
     assert sorted(listed) == sorted(str(page.relative_to(ROOT / "docs")) for page in DOCS)
+
+
+def test_every_finding_of_the_check_has_its_remedy_on_a_page():
+    table = findings_table()
+    assert table in (ROOT / "docs/findings.md").read_text(), f"put this table into docs/findings.md:\n{table}"
+
+
+def test_every_format_that_can_be_read_is_on_a_page():
+    page = (ROOT / "docs/layers.md").read_text()
+    assert not [suffix for suffix in FORMATS if f"`{suffix}`" not in page]
