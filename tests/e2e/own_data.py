@@ -177,17 +177,14 @@ class Difference:
 
     image: int | None  # largest difference of a pixel value
     measured_px: int | None  # pixels measured in one of the two only
-    metres: float | None  # largest difference of a height that both have
+    metres: float | None  # largest difference of a height that both have, without the outermost pixels
+    edge_m: float | None  # the same, of the outermost pixels
     label_px: int | None
 
-    def within(self, metres: float, measured_px: int = 0) -> bool:
-        """Whether image and label are equal, and heights up to so many metres."""
-        return (
-            not self.image
-            and not self.label_px
-            and (self.measured_px or 0) <= measured_px
-            and (self.metres is None or self.metres <= metres)
-        )
+    def within(self, metres: float, edge_m: float) -> bool:
+        """Whether image, label and measured pixels are the same, and heights up to so many metres."""
+        same = not (self.image or self.label_px or self.measured_px)
+        return same and (self.metres or 0) <= metres and (self.edge_m or 0) <= edge_m
 
 
 def metres_of(store: Store, tile: str) -> np.ndarray:
@@ -205,16 +202,17 @@ def differences(store: Store, expected: Path) -> dict[str, Difference]:
     for entry in store.manifest.tiles:
         tile, metres = store[entry], want.get(f"{entry.id}_metres")
         image, label = want.get(f"{entry.id}_image"), want.get(f"{entry.id}_label")
-        measured_px = off_m = None
+        measured_px = off_m = edge_m = None
         if metres is not None:
             ours = metres_of(store, entry.id)
-            off = np.abs(metres - ours)[np.isfinite(metres) & np.isfinite(ours)]
+            off = np.nan_to_num(np.abs(metres - ours))
             measured_px = int((np.isnan(metres) != np.isnan(ours)).sum())
-            off_m = float(off.max(initial=0))
+            off_m, edge_m = float(off[1:-1, 1:-1].max()), float(off.max())
         found[entry.id] = Difference(
             None if image is None else int(np.abs(image.astype(int) - tile.image_HWC).max()),
             measured_px,
             off_m,
+            edge_m,
             None if label is None else int((label != tile.label_HW).sum()),
         )
     return found

@@ -38,7 +38,7 @@ class Right:
 
     metres: float = 1e-3  # tolerance of heights
     warns: tuple[str, ...] = ()  # codes of warnings that must be there
-    edge_px: int = 0  # pixels at an edge that may lack a height
+    edge_m: float = 1e-3  # the same for the outermost pixels, whose centres another grid may not enclose
 
 
 @dataclass(frozen=True)
@@ -89,21 +89,24 @@ def world_files(data: OwnData) -> None:
 
 CASE_IS: dict[str, Right | Refused] = {
     "c00_plain": Right(),
-    "c01_label_nodata0": Refused("label-nodata", ("nodata", "0", "ground", "label.nodata"), label(nodata=[])),
-    "c02_label_white_nodata": Refused("label-nodata", ("nodata", "255", "ground", "label.nodata"), label(nodata=[])),
+    "c01_label_nodata0": Refused("label-nodata", ("nodata", "0", "ground", "nodata: []"), label(nodata=[])),
+    "c02_label_white_nodata": Refused("label-nodata", ("nodata", "255", "ground", "nodata: []"), label(nodata=[])),
     "c03_png_buffered_dsm": Refused("grid-mismatch", ("296 x 296", "256 x 256", "world file"), world_files),
     "c05_compound_crs": Right(),
     "c06b_tfw_other_datum_large": Right(metres=0.005),
     "c06c_control": Right(metres=0.005),
-    "c07_zero_holes": Right(metres=0.02, warns=("dsm-hidden-nodata",)),
-    "c07b_zero_hole_large": Right(metres=0.02, warns=("dsm-hidden-nodata",)),
+    "c07_zero_holes": Right(
+        metres=0.33,  # the method itself is up to 0.32 m off on this slope; see the test below
+        warns=("dsm-nodata-found",),
+    ),
+    "c07b_zero_hole_large": Right(metres=0.02, warns=("dsm-nodata-found",)),
     "c07c_control_tagged": Right(metres=0.02),
-    "c08_centimetres": Right(metres=0.006, warns=("dsm-hidden-nodata",)),
+    "c08_centimetres": Right(metres=0.006, warns=("dsm-nodata-found",)),
     "c09_scale_offset": Right(metres=0.006),
     "c10_feet": Right(),
     "c11_msk_sidecar": Right(),
     "c12_palette": Right(),
-    "c13_zero_unlabelled": Refused("label-foreign", ("value 0", "ignore"), label(ignore=[0])),
+    "c13_zero_unlabelled": Refused("label-unknown", ("33.6 %", "example 0", "label.ignore"), label(ignore=[0])),
     "c13b_zero_unlabelled_raised": Right(warns=("colours-unknown",)),
     "c14_south_up": Right(),
     "c16_pixel_is_point": Right(),
@@ -114,13 +117,13 @@ CASE_IS: dict[str, Right | Refused] = {
     "c21_gcps": Right(),
     "c22_names": Right(),
     "c22b_names_nfc": Right(),
-    "c23_float_label": Refused("pixel-type", ("float32", "uint8")),
+    "c23_float_label": Right(),
     "c24_formats": Right(),
     "c25_dsm_alpha": Right(),
     "c27_mosaic_gap": Refused(
         "dsm-missing", ("90", "check.max_dsm_missing_share"), params(check={"accept": {"dsm-missing": ["b"]}})
     ),
-    "c28_half_pixel": Right(edge_px=2 * 256),
+    "c28_half_pixel": Right(edge_m=0.126),
     "c29_four_bands": Refused(
         "band-count",
         ("4 bands", "3", "bands"),
@@ -145,12 +148,12 @@ def made(tmp_path_factory) -> Callable[[str], OwnData]:
     return lambda name: case_data(name, tmp_path_factory.mktemp(name))
 
 
-def assert_right(data: OwnData, ended: Ended, metres: float, edge_px: int = 0) -> None:
+def assert_right(data: OwnData, ended: Ended, metres: float, edge_m: float = 0) -> None:
     assert ended.store is not None and not ended.found(), ended.said()
     wrong = {
         tile: one
         for tile, one in differences(ended.store, data.folder / "expected.npz").items()
-        if not one.within(metres, edge_px)
+        if not one.within(metres, max(edge_m, metres))
     }
     assert not wrong, f"{wrong}\n{ended.said()}"
 
@@ -163,7 +166,7 @@ def test_the_table_has_every_case():
 def test_the_store_holds_what_the_files_say(made, name):
     right, data = CASE_IS[name], made(name)
     ended = data.run()
-    assert_right(data, ended, right.metres, right.edge_px)
+    assert_right(data, ended, right.metres, right.edge_m)
     assert {*right.warns} <= {one["code"] for one in ended.findings}, ended.said()
 
 
@@ -186,6 +189,16 @@ def test_what_is_accepted_is_recorded_in_the_store(made):
     assert_right(data, ended, 1e-3)
     manifest = json.loads((data.folder / "store/manifest.json").read_text())
     assert manifest["accepted"] == {"dsm-missing": "all"}
+
+
+def test_a_hole_changes_no_height_around_it(made):
+    holed, plain = made("c07_zero_holes"), made("c00_plain")
+    plain.params = holed.params
+    stores = [data.run().store for data in (holed, plain)]
+    for tile in "abc":
+        ours, theirs = (metres_of(store, tile) for store in stores)
+        assert np.isnan(ours).sum() == 64 * 60
+        np.testing.assert_allclose(ours[np.isfinite(ours)], theirs[np.isfinite(ours)], atol=0.02)
 
 
 def test_a_range_ends_at_the_heights_of_the_training_tiles(made):

@@ -147,6 +147,12 @@ def town(place: Place, folder, write_image, **facts):
     return data
 
 
+def horizontal(crs: str) -> int | None:
+    """Code of a system without its heights; None: it has none."""
+    system = pyproj.CRS(crs)
+    return (system.sub_crs_list[0] if system.is_compound else system).to_epsg()
+
+
 def assert_in_place(place: Place, ended) -> None:
     """Grid, heights and labels of the store are those that pyproj computes, to a tenth of a pixel."""
     assert ended.store is not None and not ended.found(), ended.said()
@@ -156,7 +162,7 @@ def assert_in_place(place: Place, ended) -> None:
         np.testing.assert_array_equal(tile.image_HWC, image_of(entry.id).transpose(1, 2, 0))
         seen = ~place.transform @ (Affine(*entry.transform) @ tuple(corners))
         np.testing.assert_allclose(seen, corners, atol=0.1)
-        assert pyproj.CRS(entry.crs).equals(pyproj.CRS(place.crs)), entry.crs
+        assert horizontal(entry.crs) == horizontal(place.crs)
         metres = metres_along(place, axis, place.centres()[axis])
         np.testing.assert_allclose(metres_of(ended.store, entry.id), 100 + metres, atol=LIMIT_M)
         edge = np.abs((metres + STRIPE_M / 2) % STRIPE_M - STRIPE_M / 2)
