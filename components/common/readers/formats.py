@@ -171,6 +171,9 @@ REFUSED = {
 REFERENCES = ("sourcefilename", "sourcedataset")
 """Elements of a VRT that name a file."""
 
+SPLIT_NAME = re.compile(rb"<source(filename|dataset)[^>]*>[^<]*<[^/]", re.IGNORECASE)
+"""A file name with markup in it, which XML parsers read in different ways."""
+
 SUBCLASSES = {"", "vrtwarpeddataset", "vrtpansharpeneddataset"}
 
 REBUILD = "rebuild it with gdalbuildvrt from files inside the folder"
@@ -219,8 +222,8 @@ def vrt_tree(path: Path) -> ET.Element:
     """
     try:
         content = path.read_bytes()
-        if b"<!DOCTYPE" in content:
-            raise ValueError("it has a DOCTYPE")
+        if b"<!DOCTYPE" in content or SPLIT_NAME.search(content):
+            raise ValueError("it has a DOCTYPE, or a comment in a file name")
         tree = ET.fromstring(content)
         if tree.tag.lower() != "vrtdataset":
             raise ValueError(f"it starts with <{tree.tag}>")
@@ -233,15 +236,21 @@ def vrt_references(path: Path, tree: ET.Element | None = None) -> Iterator[ET.El
     """The elements of a VRT that name a file; errors as with `vrt_tree`."""
     tree = vrt_tree(path) if tree is None else tree
     for element in tree.iter():
-        attributes = {key.lower(): value for key, value in element.attrib.items()}  # GDAL reads both the same way
-        for name in (element.tag.lower(), *attributes):
+        tag = _plain(element.tag)
+        attributes = {_plain(key): value for key, value in element.attrib.items()}  # GDAL reads both the same way
+        for name in (tag, *attributes):
             if name in REFUSED:
                 raise DataError(f"{path}: this VRT {REFUSED[name]} (<{name}>), which is not allowed; {REBUILD}")
-        kind = attributes.get("subclass", "").lower() if element.tag.lower() == "vrtdataset" else ""
+        kind = attributes.get("subclass", "").lower() if tag == "vrtdataset" else ""
         if kind not in SUBCLASSES or attributes.keys() & set(REFERENCES):
             raise DataError(f"{path}: this kind of VRT is not supported; {REBUILD}")
-        if element.tag.lower() in REFERENCES:
+        if tag in REFERENCES:
             yield element
+
+
+def _plain(name: str) -> str:
+    """Name of an element or attribute as GDAL compares it: without namespace, in any case."""
+    return name.rpartition("}")[2].lower()
 
 
 def vrt_source(path: Path, element: ET.Element, root: Path) -> Path:
@@ -250,7 +259,7 @@ def vrt_source(path: Path, element: ET.Element, root: Path) -> Path:
     base = (path.resolve() if path.is_symlink() else path).parent  # as GDAL does
     if name.startswith(("/vsi", "<")) or PREFIX.match(name):
         raise DataError(f"{path}: its source {name[:100]!r} is not a plain file; {REBUILD}")
-    relative = {key.lower(): value for key, value in element.attrib.items()}.get("relativetovrt", "0")
+    relative = {_plain(key): value for key, value in element.attrib.items()}.get("relativetovrt", "0")
     if not name.startswith("/") and relative != "1":
         raise DataError(f'{path}: its source {name!r} lacks relativeToVRT="1"; {REBUILD}')
     source = _normal(base / name)
