@@ -1,6 +1,7 @@
-"""MoBaNet: one frozen vision transformer under two streams, image and DSM. Tensors in, tensors out.
+"""MoBaNet: semantic segmentation of an image and a DSM, with one frozen vision transformer for both streams.
 
-Knows torch and timm, nothing of files, tracking or orchestration. Source of the method: arXiv 2603.17705.
+The package takes and returns tensors. It depends on torch and timm, not on files, tracking or orchestration.
+Method: arXiv 2603.17705.
 """
 
 from model.config import MoBaNetConfig

@@ -1,6 +1,7 @@
-"""The vision transformer under both streams, chosen by its timm name. This is the door to all families.
+"""Build the vision transformer that both streams share, chosen by its timm name.
 
-In: a configuration. Out: a `ViT` with random weights, its classifier off. A new family: a class in `FAMILIES`.
+In: a configuration. Out: a `ViT` with random weights and without a classifier.
+To add a family, write a subclass of `ViT` and register it in `FAMILIES`.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ FAMILIES: dict[type, type[ViT]] = {
     Eva: RotaryViT,  # DINOv3
     VisionTransformerSAM: WindowedViT,
 }
-"""timm's class (itself, not its descendants, which add what we would not run) -> ours."""
+"""timm's class -> our class. Subclasses of timm's classes are excluded: they add layers that our classes do not run."""
 
 
 def build_backbone(config: MoBaNetConfig) -> ViT:
-    """Make the backbone that a configuration names, with random weights.
+    """Build the backbone that `config` names, with random weights.
 
     Raises:
-        ValueError: timm has no such model, it takes no such argument, or it is of no family here.
+        ValueError: timm has no model of this name, timm rejects an argument, or no family supports the model.
     """
     name = config.backbone
     if not timm.is_model(name):
@@ -36,7 +37,7 @@ def build_backbone(config: MoBaNetConfig) -> ViT:
     try:
         vit = timm.create_model(name, pretrained=False, num_classes=0, **config.backbone_args)
     except (TypeError, ValueError, AssertionError) as error:
-        raise ValueError(f"backbone_args is {config.backbone_args}; timm's {name} refuses it: {error}") from None
+        raise ValueError(f"backbone_args is {config.backbone_args}; timm's {name} rejects it: {error}") from None
     if type(vit) not in FAMILIES:
         known = ", ".join(family.__name__ for family in FAMILIES)
         raise ValueError(f"backbone is {name!r}, a {type(vit).__name__}; expected one of {known}: `mobanet model list`")

@@ -1,6 +1,7 @@
-"""Which pretrained backbones can be used: read from timm's registry, so nothing here is a list to be kept up.
+"""List the pretrained backbones that the network supports, read from timm's registry.
 
-In: a pattern of names, or none. Out: a `Pretrained` per set of weights, by family and size. Nothing is downloaded.
+In: a name pattern, or none. Out: one `Pretrained` per set of weights, sorted by family and size.
+Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ from model.config import MoBaNetConfig
 
 FILLS = {
     *("kaiming_uniform_", "trunc_normal_", "normal_", "uniform_", "ones_", "zeros_"),  # of torch.nn.init
-    *("add_", "clamp_", "copy_", "div_", "erfinv_", "fill_", "mul_", "zero_"),  # of what timm adds to these
+    *("add_", "clamp_", "copy_", "div_", "erfinv_", "fill_", "mul_", "zero_"),  # of timm's own initialisation
 }
-"""Functions that give new weights their values."""
+"""Functions that initialise weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pretrained:
-    """A set of weights, and the backbone that it is for."""
+    """A set of pretrained weights and its backbone."""
 
-    name: str  # as in `MoBaNetConfig.backbone`: timm's name of the backbone, a dot, its name of the weights
-    weights: int  # how many
-    patch_px: int
-    positions: str  # the family: how tokens know where they are
-    licence: str  # of the weights, as timm says; "unknown" where it does not
+    name: str  # as in `MoBaNetConfig.backbone`: timm's backbone name, a dot, timm's name of the weights
+    weights: int  # number of weights
+    patch_px: int  # side of a patch, pixels
+    positions: str  # the family, named after its position encoding
+    licence: str  # of the weights, as timm states it; "unknown" if timm states none
 
 
 def pretrained_backbones(pattern: str | None = None) -> list[Pretrained]:
-    """What can be used, by family and size.
+    """List the supported backbones, sorted by family and size.
 
     Args:
-        pattern: of names, with * and ?; None: foundation models, those that timm has without a classifier.
+        pattern: pattern of names with * and ?; None lists foundation models, that is, weights without a classifier.
     """
     licences: dict[str, dict[str, str]] = {}  # backbone -> its sets of weights and their licences
     for name in timm.list_pretrained():
@@ -56,19 +57,19 @@ def _describe(backbone: str, licences: dict[str, str]) -> list[Pretrained]:
     try:
         with Unfilled():
             made = build_backbone(MoBaNetConfig(backbone=backbone, backbone_args={"device": "meta"}))
-    except ValueError:  # timm's class is right, but not what is in it
+    except ValueError:  # the class is supported, but not its layers
         return []
     size = sum(parameter.numel() for parameter in made.parameters())
     return [Pretrained(name, size, made.patch_size, made.positions, licence) for name, licence in licences.items()]
 
 
 class Unfilled(TorchFunctionMode):
-    """Weights are made, but get no values: enough to count them, and several times as fast."""
+    """Skips the initialisation of weights: enough to count them, and several times as fast."""
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Leave a tensor that is to be filled as it is."""
+        """Return a tensor that would be initialised unchanged; call every other function."""
         if getattr(function, "__name__", "") in FILLS:
             return args[0] if args else next(iter(kwargs.values()))
         return function(*args, **(kwargs or {}))

@@ -1,7 +1,7 @@
-"""CPIA, the Cross-modal Prompt-Injected Adapter: both streams write one prompt, each reads it in its own scale.
+"""CPIA, the Cross-modal Prompt-Injected Adapter: both streams produce one prompt, each adds it with its own scale.
 
 In and out: patch tokens of all modalities, `[M, B, N, C]`.
-Source: arXiv 2603.17705; agreement with the released code is proven in tests/model/test_reference.py.
+Source: arXiv 2603.17705; tests/model/test_reference.py tests agreement with the released code.
 Letters: M modalities (1 or 2), B batch, N patch tokens, C width, h bottleneck.
 """
 
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from model.dropout import Dropout
 
 ADAPTER_RATIO = 1 / 16
-"""Bottleneck of the adapter injection, share of the width."""
+"""Bottleneck width of the adapter injection / backbone width."""
 
 
 class CPIA(nn.Module):
-    """Shared prompt of all modalities, injected by `residual` addition or through a bottleneck `adapter`."""
+    """A prompt shared by all modalities, injected by `residual` addition or through a bottleneck `adapter`."""
 
     def __init__(self, width: int, modalities: int, ratio: float, inject: Literal["residual", "adapter"]) -> None:
-        """Make the module; `ratio` is the bottleneck's share of `width`."""
+        """Build the module for tokens of `width` channels; its bottleneck has `ratio * width` channels."""
         super().__init__()
         bottleneck = int(width * ratio)
         self.down = nn.ModuleList(nn.Linear(width, bottleneck) for _ in range(modalities))
@@ -33,20 +33,20 @@ class CPIA(nn.Module):
         self.adapter = PromptAdapter(width) if inject == "adapter" else None
 
     def forward(self, tokens_MBNC: Tensor) -> Tensor:
-        """Patch tokens with the prompt injected, same shape."""
+        """Inject the prompt: `[M, B, N, C]` -> `[M, B, N, C]`, dtype unchanged."""
         summaries_BNh = [down(tokens) for down, tokens in zip(self.down, tokens_MBNC, strict=True)]
         shared_BNC = self.up(self.mix(torch.cat(summaries_BNh, dim=-1)))
         own_MBNC = shared_BNC * self.gamma_MC[:, None, None] + self.beta_MC[:, None, None]
         prompt_MBNC = shared_BNC + own_MBNC
         change_MBNC: Tensor = prompt_MBNC if self.adapter is None else self.adapter(tokens_MBNC, prompt_MBNC)
-        return tokens_MBNC + change_MBNC.to(tokens_MBNC.dtype)  # the sequence stays as narrow as it came
+        return tokens_MBNC + change_MBNC.to(tokens_MBNC.dtype)  # keeps bf16 tokens in bf16
 
 
 class PromptAdapter(nn.Module):
-    """Bottleneck that sees the tokens and their prompt; starts at zero, so that the block starts as the identity."""
+    """Bottleneck on the tokens and their prompt. Its output starts at zero, so the block starts as the identity."""
 
     def __init__(self, width: int) -> None:
-        """Make the adapter for tokens of `width` channels."""
+        """Build the adapter for tokens of `width` channels."""
         super().__init__()
         bottleneck = max(1, int(width * ADAPTER_RATIO))
         self.down_token = nn.Linear(width, bottleneck)
@@ -57,7 +57,7 @@ class PromptAdapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, tokens_MBNC: Tensor, prompt_MBNC: Tensor) -> Tensor:
-        """What to add to the tokens, same shape."""
+        """The change to add to the tokens, `[M, B, N, C]`."""
         hidden = torch.relu(self.down_token(tokens_MBNC) + self.down_prompt(prompt_MBNC))
         change_MBNC: Tensor = self.up(self.dropout(hidden))
         return change_MBNC

@@ -1,8 +1,8 @@
-"""DGFM, the Difference-Guided Gated Fusion Module: weigh image against DSM, per channel and place, by their difference.
+"""DGFM, the Difference-Guided Gated Fusion Module: weight image against DSM per channel and position.
 
 In: two feature maps of one stage, same shape. Out: one map of that shape, and the gate (1 = image only, 0 = DSM only).
-Untrained it averages: the gate starts at 0.5.
-Source: arXiv 2603.17705; agreement with the released code is proven in tests/model/test_reference.py.
+The gate is computed from both maps and their difference. It starts at 0.5, the plain mean.
+Source: arXiv 2603.17705; tests/model/test_reference.py tests agreement with the released code.
 Letters: B batch, C channels, h w token rows and columns.
 """
 
@@ -13,10 +13,13 @@ from torch import Tensor, nn
 
 
 class DGFM(nn.Module):
-    """The gate of one stage."""
+    """Gated fusion of one stage."""
 
     def __init__(self, width: int, ratio: float) -> None:
-        """Make the module; its bottleneck is `ratio` of the width, at most an eighth of it, at least 32."""
+        """Build the module for maps of `width` channels.
+
+        The bottleneck has `ratio * width` channels, at most `width / 8` and at least 32.
+        """
         super().__init__()
         bottleneck = max(32, int(width * min(ratio, 0.125)))
         self.reduce_rgb = nn.Conv2d(width, bottleneck, 1, bias=False)

@@ -1,7 +1,7 @@
-"""The encoder: two streams through one frozen ViT, meeting at four stages.
+"""The encoder: image and DSM pass through one frozen ViT and are fused at four stages.
 
-In: image and DSM, `[B, bands, H, W]` and `[B, 1, H, W]`. Out: one `Stage` per tap, maps of 256 channels, a cell per
-patch.
+In: image and DSM, `[B, bands, H, W]` and `[B, 1, H, W]`. Out: one `Stage` per tap, maps of 256 channels with one cell
+per patch.
 Letters: M modalities, B batch, N patch tokens, T prefix and patch tokens, C width, h w patches per column and row.
 """
 
@@ -19,23 +19,27 @@ from model.cpia import CPIA
 from model.dgfm import DGFM
 
 STAGE_CHANNELS = 256
-"""Channels of the maps handed to the decoder and the auxiliary heads."""
+"""Channels of the maps that the decoder and the auxiliary heads get."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What one tap gives."""
+    """The maps of one tap."""
 
     fused_BChw: Tensor  # 256 channels
-    modality_BChw: dict[Modality, Tensor]  # the same projection of each stream
-    gate_BChw: Tensor | None  # backbone width, 0..1, 1 = image only; None without DGFM
+    modality_BChw: dict[Modality, Tensor]  # each stream through the same projection, 256 channels; first stage only
+    gate_BChw: Tensor | None  # as many channels as the backbone, 0..1, 1 = image only; None without DGFM
 
 
 class Encoder(nn.Module):
-    """Streams, prompts, gates and projections around the backbone."""
+    """The backbone with patch embeddings, prompts, gates and projections."""
 
     def __init__(self, config: MoBaNetConfig) -> None:
-        """Build everything that `config` switches on."""
+        """Build the modules that `config` enables.
+
+        Raises:
+            ValueError: the backbone or its taps cannot be built.
+        """
         super().__init__()
         self.modalities = config.modalities
         self.backbone = build_backbone(config)
@@ -43,9 +47,9 @@ class Encoder(nn.Module):
         self.backbone.requires_grad_(config.finetune)
         self.finetune = config.finetune
         width, fusing = self.backbone.width, len(config.modalities) == 2
-        # The DSM stream has a trainable copy of the patch embedding: heights do not look like colours.
+        # The DSM stream has a trainable copy of the patch embedding, because heights differ from colours.
         self.dsm_patch_embedding = copy.deepcopy(self.backbone.patch_embedding) if "dsm" in config.modalities else None
-        # So has an image of other than three bands: the frozen one knows red, green and blue alone.
+        # An image of other than three bands has one too, because the frozen embedding expects red, green and blue.
         other_bands = config.image_bands != 3 and "rgb" in config.modalities
         self.image_patch_embedding = (
             for_bands(self.backbone.patch_embedding, config.image_bands) if other_bands else None
@@ -62,7 +66,7 @@ class Encoder(nn.Module):
         self.projections = nn.ModuleList(nn.Conv2d(width, STAGE_CHANNELS, 1, bias=False) for _ in stages)
 
     def reset_patch_embeddings(self) -> None:
-        """Start the trainable patch embeddings from the backbone's again: after its weights were loaded."""
+        """Initialise the trainable patch embeddings from the backbone's; call it after loading backbone weights."""
         frozen = self.backbone.patch_embedding
         if self.dsm_patch_embedding is not None:
             self.dsm_patch_embedding.load_state_dict(frozen.state_dict())
@@ -71,14 +75,14 @@ class Encoder(nn.Module):
             self.image_patch_embedding.load_state_dict(for_bands(frozen, bands).state_dict())
 
     def train(self, mode: bool = True) -> Encoder:
-        """A frozen backbone stays in evaluation mode."""
+        """Set the mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if not self.finetune:
             self.backbone.eval()
         return self
 
     def forward(self, image_BCHW: Tensor, dsm_B1HW: Tensor) -> list[Stage]:
-        """Run both streams; a modality that the network was not built for is not looked at."""
+        """Compute the four stages; a modality that is not in the configuration is ignored."""
         patches = {"rgb": self._embed_image, "dsm": self._embed_dsm}
         inputs = {"rgb": image_BCHW, "dsm": dsm_B1HW}
         embedded = torch.cat([patches[m](inputs[m]) for m in self.modalities])  # both streams as one batch
@@ -90,16 +94,16 @@ class Encoder(nn.Module):
                 prompted = self.cpia[index](tokens[:, prefix:].unflatten(0, (len(self.modalities), -1)))
                 tokens = torch.cat([tokens[:, :prefix], prompted.flatten(0, 1)], dim=1)
             tokens = self.backbone.run(tokens, grid, first, tap)
-            # A copy, as narrow as the sequence (autocast norms in float32); the sequence goes on without the norm.
+            # The norm applies to the features only; the next blocks get the sequence without it. Autocast computes
+            # norms in float32, so the features are cast back to the dtype of the sequence.
             features = self.backbone.norm(tokens)[:, prefix:].to(tokens.dtype)
             stages.append(self._stage(index, features.transpose(1, 2).unflatten(2, grid)))
             first = tap + 1
         return stages
 
     def _stage(self, index: int, features: Tensor) -> Stage:
-        streams = features.unflatten(0, (len(self.modalities), -1)).unbind(
-            0
-        )  # not chunk: it would fix the batch in exports
+        # unbind, because chunk would fix the batch size in an exported graph
+        streams = features.unflatten(0, (len(self.modalities), -1)).unbind(0)
         by_modality = dict(zip(self.modalities, streams, strict=True))
         gate = None
         if self.dgfm:
@@ -121,15 +125,16 @@ class Encoder(nn.Module):
 
 
 def for_bands(embedding: nn.Conv2d, bands: int) -> nn.Conv2d:
-    """A patch embedding for another number of bands, started from one for red, green and blue.
+    """Derive a patch embedding for `bands` bands from one for red, green and blue.
 
-    The first three bands start with the weights of red, green and blue, further ones with their mean, fewer than three
-    with that alone; all are scaled so that a grey image gives what it gave before.
+    With three or more bands, the first three get the weights of red, green and blue, and further bands get their mean.
+    With one or two bands, all get the mean. Weights are scaled by `3 / bands`, so a grey image has the same embedding
+    as before.
     """
     made = nn.Conv2d(
         bands,
         embedding.out_channels,
-        embedding.kernel_size,  # type: ignore[arg-type]  # two numbers, which mypy does not know
+        embedding.kernel_size,  # type: ignore[arg-type]  # mypy does not know that it has two elements
         embedding.stride,  # type: ignore[arg-type]
         bias=embedding.bias is not None,
         device=embedding.weight.device,

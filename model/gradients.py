@@ -1,6 +1,6 @@
-"""Which trainable weights a training step would not reach: a switched-on module that never learns, in silence.
+"""Find trainable weights that get no gradient: a module that is enabled but would never learn.
 
-In: a network that is set up for training. Out: names of weights without a gradient. Nothing of the network is changed.
+In: a network set up for training. Out: names of the weights without a gradient. The network is left unchanged.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from model.mobanet import MoBaNet
 from model.speed import Loss
 
 SIDE_PATCHES = 4
-"""Side of the trial inputs."""
+"""Side of the trial inputs, patches."""
 
 
 def without_gradient(network: MoBaNet, loss: Loss, aux_weight: float) -> list[str]:
-    """Names of the trainable weights whose gradient would be missing, or 0 in every place.
+    """Names of the trainable weights whose gradient is missing or 0 everywhere.
 
-    One trial step on noise, in evaluation mode, so that no running statistic moves. Layers that start at zero, as the
-    gates do, would hide what is behind them: they get small random weights for the trial.
+    The function runs one forward and backward pass on noise. Evaluation mode keeps the running statistics unchanged.
+    Layers that start at zero, such as the gates, block the gradients of the layers before them; they get small random
+    weights during the trial.
 
     Args:
-        network: on its device, in its precision.
-        loss: of this network, as training calls it.
-        aux_weight: of the auxiliary terms.
+        network: network on its device and in its precision.
+        loss: loss of this network, as training calls it.
+        aux_weight: weight of the auxiliary losses.
     """
     device = next(network.parameters()).device
     side = SIDE_PATCHES * network.patch_size
@@ -41,7 +42,7 @@ def without_gradient(network: MoBaNet, loss: Loss, aux_weight: float) -> list[st
 
 @contextmanager
 def _trial(network: MoBaNet) -> Iterator[None]:
-    """Evaluation mode, no zero weights, random numbers of its own; all as before afterwards."""
+    """Use evaluation mode, no all-zero weights and a fixed seed inside the block; restore all of it afterwards."""
     training = network.training
     zeros = [weight for _, weight in _trainable(network) if not weight.any()]
     device = next(network.parameters()).device

@@ -1,4 +1,4 @@
-"""Pixels as stored -> tensors as the network wants them: normalised image, finite DSM, sides that fit the patches.
+"""Convert stored pixels to network inputs: normalised image, DSM without NaN, sides padded to whole patches.
 
 Letters: B batch, H W pixels, C image bands.
 """
@@ -18,16 +18,16 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 def normalise(
     image_BCHW: Tensor, dsm_B1HW: Tensor, mean: Sequence[float], std: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
-    """Make the network's inputs.
+    """Normalise the image and replace missing heights.
 
     Args:
-        image_BCHW: values 0..255, any number type.
-        dsm_B1HW: scaled heights; NaN = not measured, which becomes 0, as a missing modality does.
-        mean: per band, of the image divided by 255.
-        std: per band, likewise.
+        image_BCHW: values 0..255 of any numeric dtype.
+        dsm_B1HW: scaled heights; NaN means "not measured" and becomes 0, the value of a missing modality.
+        mean: mean of each band of the image divided by 255.
+        std: standard deviation of each band of the image divided by 255.
 
     Returns:
-        float32 image with about zero mean and unit deviation, and float32 DSM without NaN.
+        float32 image with a mean of about 0 and a standard deviation of about 1, and float32 DSM without NaN.
     """
     shape = (1, -1, 1, 1)
     on_cpu = (torch.tensor(values, dtype=torch.float32).reshape(shape) for values in (mean, std))
@@ -37,7 +37,7 @@ def normalise(
 
 
 def pad_to_multiple(x_BCHW: Tensor, multiple: int, value: float = 0) -> Tensor:
-    """Pad at the bottom and the right until both sides are multiples of `multiple` pixels."""
+    """Pad the bottom and the right with `value` until both sides are multiples of `multiple` pixels."""
     height, width = x_BCHW.shape[-2:]
     return F.pad(x_BCHW, (0, -width % multiple, 0, -height % multiple), value=value)
 

@@ -1,7 +1,7 @@
-"""The training loss: cross-entropy of the fused logits, plus the auxiliary heads on the pixels that fusion gets wrong.
+"""The training loss: cross-entropy of the fused logits, plus auxiliary heads on pixels that the fused head gets wrong.
 
-Means are over valid pixels; without any the term is 0, never NaN. Sums and pixel counts come apart, so that ranks that
-share a batch can divide by the count of all of them. Source: arXiv 2603.17705.
+Means are over valid pixels; without valid pixels a term is 0, not NaN. Sums and pixel counts are returned separately,
+so that ranks that share a batch can divide by their total count. Source: arXiv 2603.17705.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from torch import Tensor
 from model.mobanet import MoBaNetOutput
 
 IGNORE = 255
-"""Label value of a pixel that does not count."""
+"""Label value of pixels that are excluded from the loss."""
 
 
 class LossTerms(NamedTuple):
-    """What a loss is made of, one number per head: the fused one first, then the auxiliary ones."""
+    """The terms of a loss, one number per head: the fused head first, then the auxiliary heads."""
 
-    sums_T: Tensor  # cross-entropy, added up over the pixels that count
-    counts_T: Tensor  # how many those are, int64
+    sums_T: Tensor  # sum of the cross-entropy over the valid pixels of the head
+    counts_T: Tensor  # number of these pixels, int64
 
 
 def hard_pixels(logits_BKHW: Tensor, target_BHW: Tensor) -> Tensor:
-    """The labels with 255 wherever the fused prediction is right."""
+    """The labels, set to 255 (ignore) where the prediction is correct, `[B, H, W]`."""
     return torch.where(logits_BKHW.argmax(1) == target_BHW, IGNORE, target_BHW)
 
 
 def loss_terms(output: MoBaNetOutput, target_BHW: Tensor) -> LossTerms:
-    """Cross-entropy of every head over its pixels.
+    """Sum the cross-entropy of every head over its valid pixels.
 
     Args:
-        output: of `MoBaNet.forward_with_aux`.
+        output: result of `MoBaNet.forward_with_aux`.
         target_BHW: int64 labels, 255 = ignore.
     """
     hard_BHW = hard_pixels(output.logits, target_BHW)
@@ -45,13 +45,13 @@ def loss_terms(output: MoBaNetOutput, target_BHW: Tensor) -> LossTerms:
 
 
 def mean_loss(sums_T: Tensor, counts_T: Tensor, aux_weight: float) -> Tensor:
-    """Scalar loss: the mean of the fused term, and `aux_weight` times that of each auxiliary one.
+    """Scalar loss: the mean of the fused term, plus `aux_weight` times the mean of each auxiliary term.
 
     Args:
-        sums_T: of the pixels at hand.
-        counts_T: of all pixels of the batch. Where ranks share a batch, these are the counts of all ranks together, and
-            the loss is this rank's share: the shares add up to the loss of the batch.
-        aux_weight: the released code uses 0.01.
+        sums_T: sums over the pixels of this rank.
+        counts_T: pixel counts of the complete batch, summed over all ranks. The result is then the share of this rank;
+            the shares of all ranks add up to the loss of the batch.
+        aux_weight: weight of an auxiliary term; the released code uses 0.01.
     """
     fused, *auxiliary = (sums_T / counts_T.clamp(min=1)).unbind()
     for mean in auxiliary:
@@ -60,5 +60,5 @@ def mean_loss(sums_T: Tensor, counts_T: Tensor, aux_weight: float) -> Tensor:
 
 
 def segmentation_loss(output: MoBaNetOutput, target_BHW: Tensor, aux_weight: float) -> Tensor:
-    """Scalar loss of one batch that a single process has."""
+    """Scalar loss of a batch that is not shared between ranks; arguments as in `loss_terms` and `mean_loss`."""
     return mean_loss(*loss_terms(output, target_BHW), aux_weight)

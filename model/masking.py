@@ -1,8 +1,8 @@
-"""MCRM, Modality-Conditional Random Masking: in training, samples lose a part or all of one modality, never of both.
+"""MCRM, Modality-Conditional Random Masking: in training, hide a part or all of one modality of some samples.
 
-`block` hides a rectangle, as the released code does; `full` hides the whole modality, which the paper's text asks for
-and without which a scene with one sensor missing is out of distribution. Hidden means 0, after normalisation.
-Source: arXiv 2603.17705.
+Block masking hides a rectangle, as in the released code. Full masking hides the complete modality, as in the text of
+the paper; without it, an input with a missing sensor is out of distribution. A sample never loses parts of both
+modalities. Hidden values are 0, after normalisation. Source: arXiv 2603.17705.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskingConfig:
-    """What to hide. A wrong value raises ValueError with a sentence that starts with its name."""
+    """How much to hide.
 
-    share: float  # of the samples of a batch that lose something, 0..1; half of them image, half DSM
-    full_share: float  # of those, how many lose the whole modality rather than a rectangle, 0..1
-    area: tuple[float, float]  # of a rectangle, share of the image, smallest and largest, 0..1
-    aspect: tuple[float, float]  # of a rectangle, height / width, smallest and largest, > 0
+    Raises:
+        ValueError: a value is out of range; the message starts with the name of the field.
+    """
+
+    share: float  # share of the samples of a batch that are masked, 0..1; half of them in the image, half in the DSM
+    full_share: float  # probability that a masked sample loses the complete modality, not a rectangle, 0..1
+    area: tuple[float, float]  # smallest and largest area of a rectangle / area of the crop, (0, 1]
+    aspect: tuple[float, float]  # smallest and largest height / width of a rectangle, > 0
 
     def __post_init__(self) -> None:
         for name in ("share", "full_share"):
@@ -42,20 +46,20 @@ def mask_modalities(
     rank: int = 0,
     world_size: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Hide parts of a batch.
+    """Mask some samples of a batch.
 
-    What is hidden is drawn for the whole batch, so that it does not depend on how many ranks share it.
+    Masks are drawn for the complete batch, so they do not depend on the number of ranks that share it.
 
     Args:
         rgb_B3HW: normalised image.
         dsm_B1HW: scaled DSM.
         config: how much to hide.
-        generator: on the CPU and in the same state on every rank, so that all draw the same.
-        rank: which equal part of the batch is given, 0..world_size - 1.
-        world_size: ranks that share the batch.
+        generator: CPU generator, in the same state on every rank.
+        rank: index of the part of the batch that is given, 0..world_size - 1.
+        world_size: number of ranks that share the batch, in equal parts.
 
     Returns:
-        Image and DSM, copies where something is hidden.
+        Image and DSM: copies, or the inputs themselves if no sample is masked.
     """
     own, _, height, width = rgb_B3HW.shape
     batch = own * world_size

@@ -1,4 +1,4 @@
-"""MoBaNet, assembled: (image, DSM) -> logits. A missing modality is a first-class input.
+"""The complete network: (image, DSM) -> logits. Either of the two may be missing.
 
 Letters: B batch, K classes, H W pixels (multiples of the patch size; the caller pads).
 """
@@ -17,7 +17,7 @@ from model.upernet import AuxiliaryHead, UPerNet
 
 @dataclass(frozen=True, slots=True)
 class MoBaNetOutput:
-    """Logits `[B, K, H, W]`; an auxiliary one is None when the network has no such head."""
+    """Logits `[B, K, H, W]` of the fused and the auxiliary heads; None for a head that the network does not have."""
 
     logits: Tensor
     aux_rgb: Tensor | None
@@ -25,13 +25,13 @@ class MoBaNetOutput:
 
 
 class MoBaNet(nn.Module):
-    """The network of arXiv 2603.17705 with every module switchable."""
+    """The network of arXiv 2603.17705; `MoBaNetConfig` switches its modules on and off."""
 
     def __init__(self, config: MoBaNetConfig) -> None:
-        """Build the network with random weights; a frozen backbone's real weights are loaded into `encoder.backbone`.
+        """Build the network with random weights; load pretrained backbone weights into `encoder.backbone` afterwards.
 
         Raises:
-            ValueError: the backbone or its taps cannot be built as configured.
+            ValueError: the backbone or its taps cannot be built from this configuration.
         """
         super().__init__()
         self.config = config
@@ -42,32 +42,35 @@ class MoBaNet(nn.Module):
 
     @property
     def patch_size(self) -> int:
-        """Height and width of an input must be multiples of this, pixels."""
+        """Side of a patch, pixels; height and width of an input must be multiples of it."""
         return self.encoder.backbone.patch_size
 
     def forward(self, rgb: Tensor | None, dsm: Tensor | None) -> Tensor:
-        """Logits `[B, K, H, W]`.
+        """Logits `[B, K, H, W]` of the fused head, float32.
+
+        A missing modality is replaced by 0 after normalisation, as in benchmarks of missing modalities.
 
         Args:
-            rgb: the image, `[B, bands, H, W]`, normalised as in training; None: missing.
-            dsm: `[B, 1, H, W]`, scaled as in training; None: missing.
-
-        A missing modality is filled with 0, after normalisation, as the missing-modality benchmarks do.
+            rgb: image `[B, bands, H, W]`, normalised as in training; None if missing.
+            dsm: heights `[B, 1, H, W]`, scaled as in training; None if missing.
 
         Raises:
-            ValueError: both are missing, or a size is not a multiple of the patch size.
+            ValueError: both inputs are missing, or height or width is not a multiple of the patch size.
         """
         stages, size = self._encode(rgb, dsm)
         return self._decode(stages, size)
 
     def forward_with_aux(self, rgb: Tensor | None, dsm: Tensor | None) -> MoBaNetOutput:
-        """As `forward`, with the auxiliary logits of each modality's own first stage."""
+        """Logits of the fused head and of the auxiliary heads; arguments and errors as in `forward`."""
         stages, size = self._encode(rgb, dsm)
         aux: dict[Modality, Tensor] = {m: self.aux[m](stages[0].modality_BChw[m], size) for m in self.aux}  # type: ignore[misc,index]
         return MoBaNetOutput(self._decode(stages, size), aux.get("rgb"), aux.get("dsm"))
 
     def gates(self, rgb: Tensor | None, dsm: Tensor | None) -> list[Tensor]:
-        """Gate of every stage, `[B, C, h, w]` at patch resolution, 1 = image only; empty without DGFM."""
+        """The gate of every stage, `[B, C, h, w]`, 0..1, 1 = image only; an empty list without DGFM.
+
+        A cell is a patch. Arguments and errors as in `forward`.
+        """
         stages, _ = self._encode(rgb, dsm)
         return [stage.gate_BChw for stage in stages if stage.gate_BChw is not None]
 
@@ -91,14 +94,14 @@ class MoBaNet(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class ParameterCount:
-    """Number of weights."""
+    """Number of weights of a module."""
 
     total: int
     trainable: int
 
 
 def count_parameters(network: MoBaNet) -> dict[str, ParameterCount]:
-    """Weights of the whole network ("network") and of each part of it."""
+    """Count the weights of the complete network (key "network") and of each of its parts."""
     encoder = network.encoder
     parts: dict[str, nn.Module | None] = {
         "network": network,
@@ -121,6 +124,6 @@ def _count(module: nn.Module) -> ParameterCount:
 
 
 def on_meta(config: MoBaNetConfig) -> MoBaNet:
-    """The network without memory for its weights: enough to count them and to name them."""
+    """Build the network on the meta device: weights have names and shapes, but no memory."""
     with torch.device("meta"):
         return MoBaNet(config)

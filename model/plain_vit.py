@@ -1,8 +1,8 @@
 """Backbones with learned absolute positions and global attention: DINOv2 and all other plain timm ViTs.
 
-In: patch embeddings. Out: tokens with positions, for any grid.
+In: patch embeddings. Out: tokens with positions, for a grid of any size.
 Letters: B batch, h w patches per column and row, N = h * w patch tokens, P prefix tokens, C width.
-Source of the position rule: DINOv2's resampling as described in the project's specification of arXiv 2603.17705.
+Source of the resampling rule: DINOv2, as used by arXiv 2603.17705.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ class PlainViT(ViT):
     rename_released = staticmethod(checkpoint_filter_fn)
 
     def __init__(self, vit: VisionTransformer) -> None:
-        """Take over a timm ViT.
+        """Wrap a timm ViT.
 
         Raises:
-            ValueError: it has no position embedding.
+            ValueError: `vit` has no position embedding.
         """
         super().__init__(vit)
         if vit.pos_embed is None:
             raise ValueError("backbone has no position embedding; choose a ViT with learned absolute positions")
 
     def tokens(self, patches_BChw: Tensor) -> Tensor:
-        """Patch embeddings -> token sequence, with positions."""
+        """Patch embeddings `[B, C, h, w]` -> token sequence `[B, P + N, C]` with positions."""
         vit, grid_hw = self.vit, (patches_BChw.shape[-2], patches_BChw.shape[-1])
         patches_BNC = vit.patch_embed.norm(patches_BChw.flatten(2).transpose(1, 2))
         embedded_prefix = 0 if vit.no_embed_class else self.num_prefix_tokens
@@ -47,15 +47,18 @@ class PlainViT(ViT):
 
 
 def resample_positions(positions_1NC: Tensor, trained_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> Tensor:
-    """Position embedding of the patches for another grid, by DINOv2's rule.
+    """Resample the position embedding of the patches to another grid with DINOv2's rule.
 
-    Bicubic, not antialiased, scale `(wanted + 0.1) / trained` per side: timm's own resampling is antialiased and gives
-    other numbers, so a network trained with the released code would not agree.
+    The rule is bicubic interpolation without antialiasing, with the scale `(wanted + 0.1) / trained` per side. timm's
+    own resampling is antialiased and gives different values, so it would not reproduce the released code.
 
     Args:
         positions_1NC: embedding of the trained grid, row by row.
-        trained_hw: rows and columns of patches the embedding was trained for.
-        wanted_hw: rows and columns to make.
+        trained_hw: rows and columns of patches in the trained grid.
+        wanted_hw: rows and columns of patches in the new grid.
+
+    Returns:
+        Embedding `[1, N, C]` of the new grid, row by row.
     """
     if trained_hw == wanted_hw:
         return positions_1NC

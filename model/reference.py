@@ -1,6 +1,6 @@
-"""A checkpoint of the released code -> our network. Names on the left are theirs, on the right ours.
+"""Convert a checkpoint of the released code to our network.
 
-All sizes are read off the tensors; only what a tensor cannot show (heads, taps, patch size) is asked for.
+Sizes are inferred from the tensors. Heads, taps and patch size cannot be inferred; the caller passes them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from model.config import MoBaNetConfig
 from model.mobanet import MoBaNet
 
-RENAMES = [  # regular expression -> replacement; the first that matches the whole name counts
+RENAMES = [  # regular expression for their name -> our name; the first full match applies
     (r"image_encoder\.backbone\.register_tokens", r"encoder.backbone.vit.reg_token"),
     (r"image_encoder\.backbone\.(.*)\.mlp\.w12\.(.*)", r"encoder.backbone.vit.\1.mlp.fc1.\2"),
     (r"image_encoder\.backbone\.(.*)\.mlp\.w3\.(.*)", r"encoder.backbone.vit.\1.mlp.fc2.\2"),
@@ -38,31 +38,33 @@ RENAMES = [  # regular expression -> replacement; the first that matches the who
     (r"aux_head_(rgb|dsm)\.conv_out\.0\.(.*)", r"aux.\1.classifier.\2"),
 ]
 PAIRED = re.compile(r"image_encoder\.peft_cpia_blocks\.(\d)\.tfts_(gamma|beta)_(rgb|dsm)")
-"""Scale and shift of the prompt: one tensor per modality there, one row per modality here."""
+"""Scale and shift of the prompt: the released code has one tensor per modality, we have one row per modality."""
 
 UNUSED = "image_encoder.backbone.mask_token"
-"""Belongs to DINOv2's own training."""
+"""A weight that only DINOv2's pretraining uses."""
 
 
 def from_reference(
     state_dict: Mapping[str, Tensor], *, num_heads: int, tap_indices: Sequence[int], patch_size: int = 14
 ) -> MoBaNet:
-    """Build the network of a reference checkpoint and load its weights, all of them.
+    """Build the network of a checkpoint of the released code and load all its weights.
 
     Args:
-        state_dict: tensors under the released code's names.
-        num_heads: attention heads of the backbone; no tensor shows it.
+        state_dict: tensors under the names of the released code.
+        num_heads: number of attention heads of the backbone.
         tap_indices: the four tapped blocks, 0-based.
         patch_size: side of a patch, pixels.
 
     Raises:
-        ValueError: a tensor is missing, left over, or of a shape that does not fit the others.
+        ValueError: a tensor is missing, unexpected, or its shape does not match the other tensors.
     """
     try:
         config = _infer_config(state_dict, num_heads, tuple(tap_indices), patch_size)
         renamed = _rename(state_dict)
     except KeyError as error:
-        raise ValueError(f"reference checkpoint lacks {error.args[0]}; is it one of the released code?") from None
+        raise ValueError(
+            f"reference checkpoint lacks {error.args[0]}; is it a checkpoint of the released code?"
+        ) from None
     network = MoBaNet(config)
     try:
         network.load_state_dict(renamed, strict=True)
@@ -72,7 +74,11 @@ def from_reference(
 
 
 def reference_name_to_ours(name: str) -> str:
-    """Our name of a weight of the released code; KeyError for a name that it does not have."""
+    """Our name of a weight of the released code.
+
+    Raises:
+        KeyError: the released code has no weight of this name.
+    """
     for pattern, replacement in RENAMES:
         if re.fullmatch(pattern, name):
             return re.sub(pattern, replacement, name)
@@ -88,7 +94,7 @@ def _rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             renamed[reference_name_to_ours(name)] = tensor
     for stage, kind in {key[:2] for key in pairs}:
         renamed[f"encoder.cpia.{stage}.{kind}_MC"] = torch.stack([pairs[stage, kind, m] for m in ("rgb", "dsm")])
-    # Our ViT adds positions to patches only, so the class token's own position moves into the token.
+    # Our ViT adds positions to patches only, so the position of the class token is added to the token here.
     class_position, positions = renamed["encoder.backbone.vit.pos_embed"].tensor_split([1], dim=1)
     renamed["encoder.backbone.vit.cls_token"] = renamed["encoder.backbone.vit.cls_token"] + class_position
     renamed["encoder.backbone.vit.pos_embed"] = positions

@@ -1,7 +1,7 @@
-"""How the network computes, apart from what it computes: precision, kernels, memory layouts, compilation.
+"""Precision, kernels, memory formats and compilation: settings that change speed and memory, not the mathematics.
 
-In: a network with its final weights, on its device. Out: the same network set up, and with its loss as one module.
-No switch changes the mathematics; every one may change the rounding. What each gains: docs/performance.md.
+In: a network with its final weights, on its device. Out: the same network, prepared, and combined with its loss.
+Every setting may change rounding. docs/performance.md lists the gain of each.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from model.upernet import AuxiliaryHead, UPerNet, resize, resize_by_products
 Precision = Literal["float32", "tf32", "bf16"]
 
 Loss = Callable[[Tensor, Tensor, Tensor], LossTerms]
-"""(image `[B, 3, H, W]`, DSM `[B, 1, H, W]`, labels `[B, H, W]`) -> terms of the loss."""
+"""(image `[B, bands, H, W]`, DSM `[B, 1, H, W]`, labels `[B, H, W]`) -> terms of the loss."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeedConfig:
-    """What makes training faster or smaller."""
+    """Settings that make training faster or reduce its memory."""
 
-    fused_attention: bool  # one kernel instead of a matrix of scores in memory
-    frozen_bf16: bool  # with precision bf16: frozen weights are stored so, not cast at every step
-    checkpoint_blocks: bool  # activations inside a block are computed twice: less memory, about a third more time
-    channels_last: bool  # GPU only: channels innermost in every convolution after the backbone
-    matrix_resize: bool  # GPU only: logits grow by two matrix products; the backward pass then adds in a fixed order
+    fused_attention: bool  # one attention kernel that does not store the matrix of scores
+    frozen_bf16: bool  # with precision bf16: store frozen weights in bf16 instead of casting them at every step
+    checkpoint_blocks: bool  # recompute the activations of a block in the backward pass: less memory, 1/3 more time
+    channels_last: bool  # GPU only: channels-last memory format in the convolutions after the backbone
+    matrix_resize: bool  # GPU only: upsample logits by two matrix products, whose backward pass is deterministic
     fused_optimizer: bool  # GPU only: AdamW in one kernel
-    prefetch: bool  # GPU only: the next batch is copied and normalised while this one is computed
-    compile: bool  # GPU only: torch.compile; the first step takes a minute or two
-    cuda_graphs: bool  # GPU only, with compile, not with several ranks: kernels are launched as one graph
+    prefetch: bool  # GPU only: copy and normalise the next batch during the current step
+    compile: bool  # GPU only: torch.compile; the first step takes one to two minutes
+    cuda_graphs: bool  # GPU only, needs compile and a single rank: launch all kernels as one graph
 
     def __post_init__(self) -> None:
         if self.cuda_graphs and not self.compile:
             raise ValueError("cuda_graphs is True; expected False without compile")
 
     def on(self, device: torch.device, world_size: int = 1) -> SpeedConfig:
-        """What of it holds on a device, for so many ranks."""
+        """The settings that apply on `device` with `world_size` ranks; the others are switched off."""
         if device.type == "cuda":
             return replace(self, cuda_graphs=self.cuda_graphs and world_size == 1)
         off = ("channels_last", "matrix_resize", "fused_optimizer", "prefetch", "compile", "cuda_graphs")
@@ -51,7 +51,7 @@ class SpeedConfig:
 
 
 def prepare(network: MoBaNet, precision: Precision, speed: SpeedConfig) -> None:
-    """Set a network up for training, and torch for the precision; call it once, after the weights were loaded."""
+    """Prepare a network for training and set torch's precision; call it once, after the weights are loaded."""
     use_precision(precision)
     backbone = network.encoder.backbone
     backbone.checkpoint_blocks = speed.checkpoint_blocks
@@ -69,43 +69,49 @@ def prepare(network: MoBaNet, precision: Precision, speed: SpeedConfig) -> None:
 
 
 def fuse_attention(network: nn.Module, on: bool) -> None:
-    """Compute attention of every kind that timm has by torch's one kernel, or step by step."""
+    """Switch torch's fused attention kernel on or off in all timm attention modules of a network."""
     for module in network.modules():
         if hasattr(module, "fused_attn"):
-            module.fused_attn = on  # type: ignore[assignment]  # timm's, a bool
+            module.fused_attn = on  # type: ignore[assignment]  # timm declares a bool
 
 
 def use_precision(precision: Precision) -> None:
-    """Allow or forbid TF32 in this process; beside bf16 it is allowed, for the few products that stay float32."""
+    """Allow or forbid TF32 in this process. With bf16 it is allowed, for the few products that remain in float32."""
     torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
     torch.backends.cudnn.allow_tf32 = precision != "float32"
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Context in which the network runs, in training and in validation."""
+    """Context manager in which the network runs in training and validation: autocast to bf16, or nothing."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 class TrainingLoss(nn.Module):
-    """The network and its loss as one module, compiled if so wanted: what is called once per step, and wrapped by DDP.
+    """The network and its loss as one module, which training calls once per step and DDP wraps.
 
-    A compiled loss is compiled for the shapes of its first call. With `cuda_graphs` its result and the gradients are
-    overwritten by the next call.
+    With `compile`, the module is compiled for the shapes of its first call. With `cuda_graphs`, the next call
+    overwrites its result and the gradients.
     """
 
     def __init__(self, network: MoBaNet, precision: Precision, speed: SpeedConfig) -> None:
-        """Wrap a network that `prepare` has set up."""
+        """Wrap a network that `prepare` has prepared."""
         super().__init__()
         self.network, self._precision, self._speed = network, precision, speed
         self._run: Callable[[Tensor, Tensor, Tensor], LossTerms] = self._terms
         if speed.compile:
-            # Batch norms that speak with other ranks are no part of a graph.
+            # Batch norms that communicate with other ranks break the graph.
             whole = not any(isinstance(module, nn.SyncBatchNorm) for module in network.modules())
             options: dict[str, Any] = {"triton.cudagraphs": speed.cuda_graphs}
             self._run = torch.compile(self._terms, dynamic=False, fullgraph=whole, options=options)
 
     def forward(self, rgb_B3HW: Tensor, dsm_B1HW: Tensor, target_BHW: Tensor) -> LossTerms:
-        """Terms of the loss of one batch: image, DSM and int64 labels, 255 = ignore."""
+        """Terms of the loss of one batch.
+
+        Args:
+            rgb_B3HW: normalised image.
+            dsm_B1HW: scaled heights.
+            target_BHW: int64 labels, 255 = ignore.
+        """
         if self._speed.cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()
         return self._run(rgb_B3HW, dsm_B1HW, target_BHW)

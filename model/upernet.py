@@ -1,7 +1,7 @@
 """UPerNet decoder for four maps of equal size, and the auxiliary head. No convolution has a bias.
 
 In: four maps `[B, 256, h, w]`. Out: logits `[B, K, H, W]`, resized bilinearly (`align_corners=False`).
-"block" = convolution, BatchNorm, ReLU6. Source: arXiv 2603.17705; agreement is proven in tests/model/test_reference.py.
+Source: arXiv 2603.17705; tests/model/test_reference.py tests agreement with the released code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ POOL_SIDES = (1, 2, 3, 6)
 
 
 def conv_norm(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    """Convolution without bias that keeps the size, and BatchNorm."""
+    """Convolution without bias, padded so that the size is unchanged, and BatchNorm."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs))
 
 
@@ -26,14 +26,15 @@ def block(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resizing to `size` rows and columns."""
+    """Resize maps `[B, K, h, w]` bilinearly to `size`, (rows, columns)."""
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
 def resize_by_products(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """As `resize`, in float32, by one matrix product per side.
+    """Resize like `resize`, in float32, with one matrix product per side.
 
-    The backward pass of interpolation adds into few cells from many threads, in no fixed order; a product's does not.
+    On a GPU, the backward pass of an interpolation adds to the same cells from many threads, in an undefined order. The
+    backward pass of a matrix product is deterministic.
     """
     with torch.autocast(maps.device.type, enabled=False):
         rows_Hh, columns_Ww = (_bilinear(old, new, maps.device) for old, new in zip(maps.shape[-2:], size, strict=True))
@@ -41,15 +42,15 @@ def resize_by_products(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _bilinear(old: int, new: int, device: torch.device) -> Tensor:
-    """Matrix `[new, old]` that resizes one side."""
+    """Matrix `[new, old]` that resizes one side bilinearly."""
     return F.interpolate(torch.eye(old, device=device)[None], size=new, mode="linear", align_corners=False)[0].T
 
 
 class PyramidPooling(nn.Module):
-    """The map beside its own averages over 1, 2, 3 and 6 cells a side, mixed by a 3x3 block."""
+    """Concatenates a map with its averages on grids of 1, 2, 3 and 6 cells per side, and mixes them by a 3x3 block."""
 
     def __init__(self, inputs: int, channels: int) -> None:
-        """Pool maps of `inputs` channels into `channels`."""
+        """Build the module for maps of `inputs` channels; every branch and the output have `channels` channels."""
         super().__init__()
         self.branches = nn.ModuleList(block(inputs, channels, 1) for _ in POOL_SIDES)
         self.bottleneck = block(inputs + len(POOL_SIDES) * channels, channels, 3)
@@ -66,10 +67,10 @@ class PyramidPooling(nn.Module):
 
 
 class UPerNet(nn.Module):
-    """Pyramid pooling on the last stage, laterals on the others, sums from the top down, one classifier."""
+    """Pyramid pooling of the last stage, lateral convolutions of the others, top-down sums, one classifier."""
 
     def __init__(self, inputs: int, channels: int, num_classes: int) -> None:
-        """Decode four maps of `inputs` channels with `channels` inside."""
+        """Build the decoder for four maps of `inputs` channels; its own maps have `channels` channels."""
         super().__init__()
         self.pyramid = PyramidPooling(inputs, channels)
         self.laterals = nn.ModuleList(conv_norm(inputs, channels, 1) for _ in range(3))
@@ -79,7 +80,7 @@ class UPerNet(nn.Module):
         self.resize_logits = resize
 
     def forward(self, stages: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Logits `[B, K, *size]` of four maps of equal size."""
+        """Logits `[B, K, H, W]`, float32, of four maps of equal size; `size` is (H, W)."""
         top = self.pyramid(stages[3])
         sums = [top]
         for index in (2, 1, 0):
@@ -89,10 +90,10 @@ class UPerNet(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """Logits of one modality alone, from its first stage; used in training only."""
+    """Classifies one modality from its first stage; used in training only."""
 
     def __init__(self, inputs: int, num_classes: int) -> None:
-        """Classify maps of `inputs` channels."""
+        """Build the head for maps of `inputs` channels."""
         super().__init__()
         self.block = block(inputs, inputs, 3)
         self.dropout = Dropout(0.1)
@@ -100,5 +101,5 @@ class AuxiliaryHead(nn.Module):
         self.resize_logits = resize
 
     def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits `[B, K, *size]`."""
+        """Logits `[B, K, H, W]`, float32; `size` is (H, W)."""
         return self.resize_logits(self.classifier(self.dropout(self.block(maps))).float(), size)

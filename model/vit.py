@@ -1,7 +1,7 @@
-"""A timm vision transformer taken apart into the pieces the encoder needs: what its families have in common.
+"""Base class of the backbones: a timm vision transformer, split into the parts that the encoder calls.
 
-In: pixels `[B, 3, H, W]`. Between: token sequences `[B, prefix + N, C]`, prefix = class token and registers.
-A family (`plain_vit.py`, `rotary_vit.py`, `windowed_vit.py`) says how tokens get their positions.
+In: pixels `[B, 3, H, W]`. Out: token sequences `[B, T, C]`: class token and registers (the prefix), then patches.
+The families (`plain_vit.py`, `rotary_vit.py`, `windowed_vit.py`) define how tokens get their positions.
 Letters: B batch, H W pixels, h w patches per column and row, N = h * w patch tokens, T = prefix + N tokens, C width.
 """
 
@@ -17,22 +17,23 @@ from torch.utils.checkpoint import checkpoint
 
 
 class ViT(nn.Module):
-    """A frozen or finetuned timm ViT; a family overrides what differs."""
+    """A frozen or finetuned timm ViT. Families override the methods in which they differ."""
 
     positions: ClassVar[str]
-    """How tokens know where they are, in a word or two."""
+    """Name of the position encoding: learned, rotary or windowed."""
 
     rename_released: ClassVar[Callable[..., dict[str, Tensor]]]
-    """timm's `(weights as released, timm model) -> weights under timm's names`."""
+    """timm's function `(released weights, timm model) -> weights under timm's names`."""
 
     beside: ClassVar[tuple[str, ...]] = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
-    """Weights of a released file that belong to a classifier on top, by the start of their names: not used here."""
+    """Prefixes of released weights that belong to a classifier; they are ignored."""
 
     def __init__(self, vit: Any) -> None:
-        """Take over a timm ViT; what it has on top for a classifier goes.
+        """Wrap a timm ViT and remove its classifier.
 
         Raises:
-            ValueError: it does not cut pixels into patches at once, or its positions are of another family.
+            ValueError: the ViT has other layers than a patch embedding before its blocks, or positions of another
+                family.
         """
         super().__init__()
         if type(vit.patch_embed) is not PatchEmbed:
@@ -44,20 +45,20 @@ class ViT(nn.Module):
         self.depth: int = len(vit.blocks)
         self.num_prefix_tokens: int = getattr(vit, "num_prefix_tokens", 0)
         self.patch_size: int = vit.patch_embed.patch_size[0]
-        self.checkpoint_blocks = False  # True: a block's activations are computed again in the backward pass
+        self.checkpoint_blocks = False  # True: recompute the activations of a block in the backward pass
 
     @property
     def patch_embedding(self) -> nn.Conv2d:
-        """Module that turns `[B, 3, H, W]` pixels into `[B, C, h, w]` patch embeddings."""
+        """The convolution from pixels `[B, 3, H, W]` to patch embeddings `[B, C, h, w]`."""
         projection: nn.Conv2d = self.vit.patch_embed.proj
         return projection
 
     def tokens(self, patches_BChw: Tensor) -> Tensor:
-        """Patch embeddings -> token sequence `[B, T, C]`: class token, registers, patches."""
+        """Patch embeddings `[B, C, h, w]` -> token sequence `[B, T, C]`: class token, registers, patches."""
         raise NotImplementedError
 
     def run(self, tokens_BTC: Tensor, grid_hw: tuple[int, int], first: int, last: int) -> Tensor:
-        """Apply the blocks `first` to `last`, both included, to the tokens of a grid of patches."""
+        """Apply the blocks `first` to `last`, inclusive, to the tokens of a grid of `(h, w)` patches."""
         more = self.block_arguments(grid_hw)
         for block in self.vit.blocks[first : last + 1]:
             if self.checkpoint_blocks and torch.is_grad_enabled():
@@ -67,11 +68,11 @@ class ViT(nn.Module):
         return tokens_BTC
 
     def block_arguments(self, grid_hw: tuple[int, int]) -> tuple[Tensor, ...]:
-        """What a block wants besides the tokens."""
+        """Arguments of a block in addition to the tokens."""
         return ()
 
     def norm(self, tokens_BTC: Tensor) -> Tensor:
-        """The backbone's final norm."""
+        """Apply the final norm of the backbone, `[B, T, C]` -> `[B, T, C]`."""
         normed: Tensor = self.vit.norm(tokens_BTC)
         return normed
 

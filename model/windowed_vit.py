@@ -1,10 +1,11 @@
-"""SAM's image encoder: attention within windows in most blocks, positions learned and relative.
+"""SAM's image encoder: attention within windows in most blocks, with absolute and relative positions.
 
-In: patch embeddings. Out: tokens with absolute positions; the blocks add the relative ones. timm fits both to any grid:
-absolute positions are resampled (bicubic, antialiased), relative ones interpolated, windows padded at the end.
-There is no class token and no final norm. SAM's neck, convolutions from the width to 256 channels, serves its mask
-decoder and would replace the features that CPIA and DGFM are made for; so it is left out, and a stage's features are
-the sequence itself. DGFM's own norm, one per stage, stands in for the missing one.
+In: patch embeddings. Out: tokens with absolute positions; the blocks add the relative positions. timm adapts both to a
+grid of any size: it resamples absolute positions (bicubic, antialiased), interpolates relative positions and pads
+windows at the bottom and the right.
+SAM has no class token and no final norm. Its neck, convolutions from the width to 256 channels, is made for SAM's mask
+decoder and would replace the features that CPIA and DGFM need, so it is removed. The features of a stage are the
+tokens themselves; the norm of each stage in the encoder normalises them.
 Letters: B batch, h w patches per column and row, N = h * w patch tokens, C width.
 """
 
@@ -25,18 +26,20 @@ class WindowedViT(ViT):
     beside = ("head.", "neck.")
 
     def __init__(self, vit: VisionTransformerSAM) -> None:
-        """Take over a timm ViT.
+        """Wrap a timm ViT.
 
         Raises:
-            ValueError: its positions are rotary.
+            ValueError: the positions of `vit` are rotary.
         """
         super().__init__(vit)
         if vit.rope_global is not None:
-            raise ValueError("backbone has rotary positions for one grid alone; choose a SAM with relative positions")
-        vit.neck = nn.Identity()  # as timm's own `prune_norm`
+            raise ValueError(
+                "backbone has rotary positions for a single grid size; choose a SAM with relative positions"
+            )
+        vit.neck = nn.Identity()  # as timm's `prune_norm` does
 
     def tokens(self, patches_BChw: Tensor) -> Tensor:
-        """Patch embeddings -> token sequence `[B, N, C]`, with absolute positions if the backbone has any."""
+        """Patch embeddings `[B, C, h, w]` -> tokens `[B, N, C]`, with absolute positions if the backbone has any."""
         patches_BhwC = self.vit.patch_embed.norm(patches_BChw.permute(0, 2, 3, 1))
         if self.vit.pos_embed is not None:
             patches_BhwC = patches_BhwC + resample_abs_pos_embed_nhwc(self.vit.pos_embed, patches_BhwC.shape[1:3])
@@ -44,9 +47,9 @@ class WindowedViT(ViT):
         return tokens_BNC
 
     def run(self, tokens_BTC: Tensor, grid_hw: tuple[int, int], first: int, last: int) -> Tensor:
-        """Apply the blocks `first` to `last`, which work on maps."""
+        """Apply the blocks `first` to `last`, inclusive; they work on maps `[B, h, w, C]`."""
         return super().run(tokens_BTC.unflatten(1, grid_hw), grid_hw, first, last).flatten(1, 2)
 
     def norm(self, tokens_BTC: Tensor) -> Tensor:
-        """There is none: the tokens as they are."""
+        """Return the tokens unchanged: SAM has no final norm."""
         return tokens_BTC

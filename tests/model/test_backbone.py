@@ -155,7 +155,7 @@ def test_released_backbones_have_their_sizes_and_taps(name, positions, prefix, p
         ("test_vit", {"pos_embed": "none"}, "no position embedding"),
         ("vit_small_r26_s32_224", {}, "a HybridEmbed before its blocks"),
         ("eva02_tiny_patch14_224", {}, "positions of another kind"),
-        ("samvit_base_patch16_224", {"use_rel_pos": False, "use_rope": True}, "positions for one grid alone"),
+        ("samvit_base_patch16_224", {"use_rel_pos": False, "use_rope": True}, "positions for a single grid size"),
     ],
 )
 def test_what_is_of_no_family_is_refused(name, args, words):
