@@ -7,6 +7,9 @@ import re
 import pytest
 import yaml
 
+from components.check.findings import CODES
+from components.common.data.config import accepted_from
+from components.common.data.datasets import dataset_from
 from components.common.readers.formats import FORMATS
 from tests.repo.pages import (
     ELSEWHERE,
@@ -112,3 +115,23 @@ def test_every_finding_of_the_check_has_its_remedy_on_a_page():
 def test_every_format_that_can_be_read_is_on_a_page():
     page = (ROOT / "docs/layers.md").read_text()
     assert not [suffix for suffix in FORMATS if f"`{suffix}`" not in page]
+
+
+def yaml_blocks(page):
+    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.S)]
+
+
+def test_the_example_of_the_keys_of_a_data_set_is_valid():
+    (example,), (town, *_) = yaml_blocks("docs/layers.md"), yaml_blocks("docs/your_own_data.md")
+    facts = town | example | {"name": "example"} | {kind: example[kind]["ours"] for kind in ("image", "dsm")}
+    facts["classes"] = [known | {"value": number} for number, known in enumerate(town["classes"], 1)]
+    dataset = dataset_from(facts | {"labels": "values"})
+    assert (dataset.image.band_numbers, dataset.image.nodata, dataset.image.scale) == ((1, 2, 4), (0,), 0.0001)
+    assert (dataset.dsm.unit_m, dataset.dsm.nodata, dataset.label.ignore) == (0.3048, (-9999,), (0,))
+
+
+def test_the_example_of_accepted_findings_names_codes_that_can_be_accepted():
+    (example,) = [block["check"]["accept"] for block in yaml_blocks("docs/data.md") if "check" in block]
+    accepted = accepted_from(example)
+    assert accepted.covers("dsm-constant", "lake_3") and not accepted.covers("dsm-constant", "lake_5")
+    assert all(CODES[code].acceptable for code in example)
