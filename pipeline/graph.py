@@ -1,7 +1,8 @@
-"""The graph: the stages of dvc.yaml as tasks of Kubeflow, between a task that checks parameters and one that cleans up.
+"""The Kubeflow graph: the stages of dvc.yaml as tasks, between one that checks parameters and one that cleans up.
 
-A task whose product stays on the workspace is never cached, since every run has a workspace of its own. The others are,
-and get the checksums of what they read as parameters: Kubeflow's key holds parameters, not the content of artifacts.
+A task whose product stays on the workspace is never cached, because every run has its own workspace. The other tasks
+are cached. They get the checksums of their inputs as parameters, because Kubeflow's cache key contains parameters but
+not the content of artifacts.
 """
 
 import tempfile
@@ -33,14 +34,14 @@ def build(
     claim: str | None = None,
     storage_class: str | None = None,
 ) -> Any:
-    """The pipeline.
+    """Build the pipeline.
 
     Args:
-        defaults: of its parameters.
-        image: that every task runs in, best with its digest.
-        resources: by task; a task without an entry gets none, as on one machine.
-        claim: a PersistentVolumeClaim with the user's files, which acquire sees under `DATA`; None: there is none.
-        storage_class: of the workspace's volume; None: the cluster's default.
+        defaults: default values of its parameters.
+        image: image of every task, best with its digest: only then are tasks cached.
+        resources: task -> resources; a task without an entry gets none, as for a run on one machine.
+        claim: PersistentVolumeClaim with the user's files, which acquire sees in `DATA`; None: no claim.
+        storage_class: storage class of the workspace's volume; None: the cluster's default.
     """
     form = defaults.form
     volume = {"accessModes": [WORKSPACE_ACCESS]} | ({"storageClassName": storage_class} if storage_class else {})
@@ -74,29 +75,29 @@ def build(
         params: str = defaults.text,
         commit: str = git_commit(),
     ) -> None:
-        """Train, trust and promote a segmentation model that fuses aerial images with heights.
+        """Train, evaluate and promote a segmentation model that fuses aerial images with heights.
 
         Args:
-            data_source: sample: a generated city; isprs: the files as downloaded; folder: your own.
-            data_dataset: A folder of datasets/ in the image, for example potsdam; sample with the sample.
+            data_source: sample: a generated city; isprs: the files as downloaded; folder: your own files.
+            data_dataset: A folder of datasets/ in the image, for example potsdam; sample for the sample.
             data_split: A split of that data set.
-            data_path: Where the files are: a folder as a pod sees it, or s3://bucket/prefix; empty with the sample.
-            data_repo: Address of the DVC repository in which data_path is; empty: none.
-            data_rev: Its Git commit, tag or branch; empty: the newest.
-            data_md5: The data version that must come out of preprocess; empty: any.
-            model_backbone: A name that `mobanet model list` shows.
-            model_weights: Of the backbone: none, hub, a file, or s3://bucket/key.
+            data_path: Location of the files: a folder that the pod sees, or s3://bucket/prefix; empty for the sample.
+            data_repo: URL of the DVC repository that contains data_path; empty: none.
+            data_rev: Git commit, tag or branch of that repository; empty: the newest.
+            data_md5: Data version that preprocess must produce; empty: any.
+            model_backbone: A name from `mobanet model list`.
+            model_weights: Weights of the backbone: none, hub, a file, or s3://bucket/key.
             train_steps: Optimiser steps, 1 or more.
-            train_batch_size: Crops per step of all GPUs together, 2 or more and a multiple of train_nodes * train_gpus.
-            train_seed: Of weights, crops, flips, masks and dropout, 0 or more.
-            preprocess_shards: Tasks that share the tiles, 1 or more.
-            train_nodes: Pods that train together; more than 1: through Kubeflow Trainer.
-            train_gpus: GPUs of each of them; 0: they train on their CPUs.
-            train_memory: Memory of each of them, a quantity of Kubernetes: 64G.
-            evaluate_gpus: GPUs of the evaluation's pod, 0 or 1.
-            evaluate_memory: Its memory, likewise.
-            register_promote: Whether a version that passes every gate becomes champion.
-            params: The rest of params.yaml, every key that is not in this form.
+            train_batch_size: Crops per step over all GPUs, 2 or more and a multiple of train_nodes * train_gpus.
+            train_seed: Seed of weights, crops, flips, masks and dropout, 0 or more.
+            preprocess_shards: Number of parallel preprocess tasks, 1 or more.
+            train_nodes: Pods that train together; more than 1 needs Kubeflow Trainer.
+            train_gpus: GPUs per training pod; 0: train on CPUs.
+            train_memory: Memory per training pod, a Kubernetes quantity, for example 64G.
+            evaluate_gpus: GPUs of the evaluate pod, 0 or 1.
+            evaluate_memory: Memory of the evaluate pod, a Kubernetes quantity, for example 32G.
+            register_promote: Whether a version that passes every gate becomes the champion.
+            params: All keys of params.yaml that are not in this form.
             commit: Git commit of the code and of these defaults.
         """
         closing = finish(workspace=WORKSPACE)
@@ -122,13 +123,12 @@ def build(
             run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             workspace=WORKSPACE,
         )
-        said = read.outputs  # from outside of the group: in a loop, kfp on one machine loses outputs of its neighbours
+        # read outside of the group: inside a loop, kfp's local runner loses outputs of neighbouring tasks
+        said = read.outputs
         with dsl.ExitHandler(closing, name="run"):
             raw = acquire(data=said["data"], sample=said["sample"], **place)
-            checked = check(
-                raw=raw.outputs["raw"], data=said["data"], check=said["check"], shards=preprocess_shards, **place
-            )
-            tiles = {"data": said["data"], "preprocess": said["preprocess"]}
+            tiles = {name: said[name] for name in ("data", "check", "preprocess")}
+            checked = check(raw=raw.outputs["raw"], shards=preprocess_shards, **tiles, **place)
             with dsl.ParallelFor(checked.outputs["Output"], name="shards") as some:
                 sharded = preprocess_shard(shard=some, **tiles, **place)
             stored = preprocess(
@@ -172,7 +172,7 @@ def build(
 
 
 def compiled(pipeline: Any) -> str:
-    """The pipeline as the YAML that Kubeflow reads."""
+    """The pipeline as YAML for Kubeflow."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mobanet.yaml"
         compiler.Compiler().compile(pipeline, str(path))

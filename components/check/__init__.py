@@ -1,1 +1,1 @@
-"""Raw tiles -> what is wrong with them: every file opened, every known trap looked for, one report."""
+"""Raw tiles -> a report of everything that is wrong with them."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from components.check.facts import TileFacts
+from components.check.findings import CODES
+from components.common.data.config import Accepted, accepted_from
 from components.common.data.datasets import KINDS, Dataset, FileKind, Split, Subset
 
 
@@ -16,10 +19,16 @@ class CheckConfig:
     max_dsm_missing_share: float  # share of a tile's heights that may be missing before it is an error, 0..1
     max_disagreement_share: float  # share of eroded label pixels that may contradict the full label, 0..1
     max_class_share_deviation: float  # between class shares and the known ones, percent points, >= 0
+    accept: dict[str, Any]  # code of a finding -> the tiles, or `all`, for which the error is accepted
     workers: int  # processes, each about 250 MB; 0: one per core
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        acceptable = [code for code, about in CODES.items() if about.acceptable]
+        for code in self.accepted.codes:
+            if code not in acceptable:
+                wrong = "not a code of an error that can be accepted" if code in CODES else "unknown"
+                raise ValueError(f"accept.{code} is {wrong}; expected one of {', '.join(sorted(acceptable))}")
         for key in ("max_dsm_missing_share", "max_disagreement_share"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ValueError(f"{key} is {getattr(self, key)}; expected a share in 0..1")
@@ -30,6 +39,11 @@ class CheckConfig:
         if self.workers < 0:
             raise ValueError(f"workers is {self.workers}; expected a whole number >= 0")
 
+    @property
+    def accepted(self) -> Accepted:
+        """Key `accept`, checked."""
+        return accepted_from(self.accept)
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -39,7 +53,7 @@ class Subject:
     tiles: Mapping[str, TileFacts]  # in the order of the report
     splits: tuple[Split, ...]  # the chosen one, or all that the data set has
     chosen: bool  # whether one split was asked for
-    own: bool  # a user's own data, in which layers on another grid are warped; in a benchmark they are errors
+    own: bool  # a user's own data; False: a benchmark
     limits: CheckConfig
 
     def subset(self, tile: str) -> Subset | None:

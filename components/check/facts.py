@@ -1,6 +1,6 @@
-"""What is known of a tile once its files have been read: plain numbers, the same however they were read.
+"""What is known of a tile after its files were read: plain numbers on the grid of its image.
 
-Letters: K classes, C bands. Shares are 0..1, heights metres. A figure that cannot be had is None.
+Letters: K classes, C bands. Shares are 0..1, heights metres. A figure that does not exist is None.
 """
 
 from __future__ import annotations
@@ -9,43 +9,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from components.common.data.datasets import FileKind
+from components.common.readers.grids import Grid
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """The header of one file."""
+    """The header of a file that the reader accepts."""
 
     path: str  # below the folder
-    width_px: int
-    height_px: int
+    grid: Grid  # of the file, its position and reference system resolved
     bands: int
-    dtype: str
-    nodata: float | None
-    crs: str | None  # None: the file carries none
-    transform: tuple[float, ...] | None  # a..f of pixel -> map; None: neither file nor world file has one
-    colours: tuple[str, ...]  # what the file says of its bands: red, green, blue, gray, alpha, undefined...
-
-    @property
-    def resolution(self) -> tuple[float, float] | None:
-        """Width and height of a pixel, in units of the map."""
-        if self.transform is None:
-            return None
-        a, b, _, d, e, _ = self.transform
-        return (a * a + d * d) ** 0.5, (b * b + e * e) ** 0.5
+    dtype: str  # of the bands that are read
+    nodata: float | None  # of the first band that is read
+    colours: tuple[str, ...]  # what the file calls the bands that are read: red, green, blue, gray, undefined...
 
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """What holds for the pixels of any file."""
+    """What holds for the pixels of any layer."""
 
-    sha256: str  # of type, size and pixels: a copy saved anew has the same
-    missing_share: float  # marked as nodata, or NaN
-    lowest: float | None  # of the pixels that are not missing
+    sha256: str  # of type, size and pixels: a copy in another encoding has the same
+    missing_share: float  # hidden, nodata, not measured, or not covered by the file
+    lowest: float | None  # of the pixels that are not missing: of the file; heights: metres
     highest: float | None
 
     @property
     def constant(self) -> bool:
-        """Whether all pixels that are there have one value."""
+        """Whether all pixels that are not missing have one value."""
         return self.lowest == self.highest
 
 
@@ -53,8 +43,10 @@ class Pixels:
 class ImageFacts:
     """The image of a tile."""
 
-    black_share: float  # all bands 0, not marked as missing
-    outside_share: float  # values beyond the data set's range; 0 in 8 bits, which are taken as they are
+    black_share: float  # all bands 0, not missing
+    lowest: float | None  # value after scale and offset, as `image.range` counts
+    highest: float | None
+    outside_share: float  # values beyond `image.range`
     corner_share: float  # pixels whose every band is 0 or the largest value, as in a label picture
     class_means: tuple[tuple[float, ...] | None, ...]  # [K][C] mean value per class; None: the class has no pixel
 
@@ -67,50 +59,60 @@ class DsmFacts:
     high_m: float | None  # 0.1 % of the heights lie above
     quarter_m: float | None  # 25 % of the heights lie below
     median_m: float | None
-    implausible_share: float  # neither missing nor a height on Earth: counts as missing in preprocess
     outlier_px: int  # beyond the robust range by more than its own width
-    saturated_share: float  # at the largest value of an integer type
+    top_m: float | None  # height at the largest value of an integer type
+    saturated_share: float  # heights of that value
     class_medians_m: tuple[float | None, ...]  # [K] median height per class; None: the class has no measured pixel
 
 
 @dataclass(frozen=True, slots=True)
 class LabelFacts:
-    """A label picture, full or eroded."""
+    """A label, full or eroded."""
 
     class_px: tuple[int, ...]  # [K]
-    ignored_px: int  # of no class, black or unknown
-    snapped_px: int
-    unknown_px: int
-    unknown: str | None  # one unknown pixel in words
-    foreign_px: int  # nowhere near a colour or value of the legend
+    ignored_px: int  # of no class, not labelled, or without an image
+    snapped_px: int  # not exactly a colour of the legend
+    unknown_px: int  # of no class
+    foreign_px: int  # with a colour that neither a class nor its distortion has
     compared_px: int = 0  # eroded label: pixels that have a class in it and in the full label
     differing_px: int = 0  # eroded label: those of them with another class
     boundary_px: int = 0  # pixels next to another class: an eroded label has none
 
     @property
     def all_px(self) -> int:
-        """Pixels of the picture."""
+        """Pixels of the tile."""
         return sum(self.class_px) + self.ignored_px
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """A finding made while a file was read."""
+class Reported:
+    """What the reader reports about a layer."""
 
     code: str
     sentence: str
+    file: str  # below the folder: the layer's file or one of its sidecars
+    rejected: bool  # whether the layer cannot be used
 
 
 @dataclass(frozen=True, slots=True)
 class TileFacts:
-    """Everything that reading a tile's files has told."""
+    """Everything that was learnt by reading a tile's files."""
 
     tile: str
-    files: Mapping[FileKind, FileFacts] = field(default_factory=dict)  # those that could be opened
-    pixels: Mapping[FileKind, Pixels] = field(default_factory=dict)  # those that could be read to the end
-    places: Mapping[FileKind, str] = field(default_factory=dict)  # those that are there: path below the folder
+    places: Mapping[FileKind, str] = field(default_factory=dict)  # files that exist: path below the folder
+    files: Mapping[FileKind, FileFacts] = field(default_factory=dict)  # those that the reader accepts
+    pixels: Mapping[FileKind, Pixels] = field(default_factory=dict)  # those that were read to the end
     image: ImageFacts | None = None
     dsm: DsmFacts | None = None
     label: LabelFacts | None = None
     eroded: LabelFacts | None = None
-    troubles: Mapping[FileKind, tuple[Trouble, ...]] = field(default_factory=dict)
+    reported: Mapping[FileKind, tuple[Reported, ...]] = field(default_factory=dict)
+
+    def rejected(self, kind: FileKind) -> bool:
+        """Whether the reader rejects a layer."""
+        return any(one.rejected for one in self.reported.get(kind, ()))
+
+    @property
+    def grid(self) -> Grid | None:
+        """Grid of the tile, which is its image's; None: the image cannot be opened."""
+        return self.files["image"].grid if "image" in self.files else None

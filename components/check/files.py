@@ -1,30 +1,29 @@
-"""Checkers: is every file there, and can it be read?"""
+"""Checkers of the files: what the reader reports about them, and which are missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from components.check.config import Subject
-from components.check.findings import Finding, finding
+from components.check.findings import CODES, Finding, finding
 
 KNOWN_TROUBLE = {
-    ("potsdam", "7_10"): (
-        "one source reports that its label is wrong in places; look at it, or use the split official-minus-7_10"
-    )
+    ("potsdam", "7_10"): "one source reports that its label is wrong in places",
 }
 """What has been reported about single tiles of public data sets."""
 
 
-def troubles(subject: Subject) -> Iterator[Finding]:
-    """What went wrong while a file was opened or read."""
+def reported(subject: Subject) -> Iterator[Finding]:
+    """What the reader rejects, repairs or notes, in its own words."""
     for tile, facts in subject.tiles.items():
-        for kind, found in facts.troubles.items():
-            for trouble in found:
-                yield finding(trouble.code, trouble.sentence, tile, facts.places[kind])
+        for found in facts.reported.values():
+            for one in found:
+                severity = "error" if one.rejected else CODES[one.code].severity
+                yield Finding(one.code, severity, tile, one.file, one.sentence)
 
 
 def missing_files(subject: Subject) -> Iterator[Finding]:
-    """Tiles of which some files are there and others not."""
+    """Tiles that have some of their files, but not all."""
     for tile, facts in subject.tiles.items():
         for kind in subject.kinds():
             if facts.places and kind not in facts.places:
@@ -35,16 +34,16 @@ def missing_files(subject: Subject) -> Iterator[Finding]:
 
 
 def missing_tiles(subject: Subject) -> Iterator[Finding]:
-    """Tiles of a split of which nothing is there."""
+    """Tiles of a split that have no file."""
     for split in subject.splits:
         gone = [tile for tile in split.tiles if tile not in subject.tiles or not subject.tiles[tile].places]
         if subject.chosen:
             for tile in gone:
-                sentence = f"no file of it is there, and the split {split.name} has it in {split.subset_of(tile)}"
+                sentence = f"has no file; the split {split.name} has it in {split.subset_of(tile)}"
                 yield finding("tile-missing", sentence, tile)
         elif gone:
             shown = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
-            sentence = f"{len(gone)} of the {len(split.tiles)} tiles of the split {split.name} are not there: {shown}"
+            sentence = f"{len(gone)} of the {len(split.tiles)} tiles of the split {split.name} have no file: {shown}"
             yield finding("split-incomplete", sentence)
 
 

@@ -1,18 +1,22 @@
-"""What the check can find: one table of codes, each with its severity, and the record of one observation.
+"""What check can find: one table of codes, and the record of one observation.
 
-mended   preprocess repairs it, and the sentence says how
-warning  a suspicion or a loss that a person should look at; everything goes on
-error    preprocess would refuse it, or the figures would be wrong; the pipeline stops
+Severities:
+    error     preprocess rejects it, or scores would be wrong; the pipeline stops
+    warning   a suspicion or a loss that you should look at; the pipeline continues
+    accepted  an error that you have accepted (`check.accept`); the pipeline continues
+    repaired  preprocess repairs it, and the sentence states how
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Severity = Literal["mended", "warning", "error"]
+from components.common.data.config import Accepted, how_to_accept
 
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "mended")
+Severity = Literal["error", "warning", "accepted", "repaired"]
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "accepted", "repaired")
 """Worst first, the order of tables."""
 
 
@@ -22,62 +26,194 @@ class Code:
 
     severity: Severity
     about: str  # what it is, in a few words: the heading above its findings
+    remedy: str  # what to do, in the imperative
+    acceptable: bool = False  # whether `check.accept` can accept it; only errors of judgement
 
 
+COPY = "copy or download the file again"
 CODES: dict[str, Code] = {
     # files
-    "unreadable": Code("error", "file cannot be read to its end"),
-    "file-missing": Code("error", "tile lacks a file"),
-    "tile-missing": Code("error", "tile of the chosen split is not there"),
-    "split-incomplete": Code("warning", "split cannot be used with these tiles"),
-    "found-twice": Code("warning", "two files for one place"),
-    "unplaced": Code("warning", "image or label, the name does not say"),
-    "band-count": Code("error", "other number of bands"),
-    "pixel-type": Code("error", "other type of pixels"),
-    # where things lie
-    "padded": Code("mended", "layer lacks an edge, which is padded"),
-    "warped": Code("mended", "heights on another grid; warped to the image's"),
-    "label-warped": Code("warning", "label on another grid; warped to the image's"),
-    "grid-mismatch": Code("error", "layer does not fit its image"),
-    "no-georeference": Code("warning", "nothing says where the tile lies"),
-    "crs-missing": Code("error", "no reference system"),
-    "crs-differs": Code("warning", "other reference system than the data set's"),
-    "gsd-differs": Code("error", "pixels of another size than the data set's"),
-    "off-place": Code("warning", "tile lies elsewhere than its id says"),
-    "size-odd": Code("warning", "size far from the other tiles'"),
+    "unreadable": Code("error", "file cannot be read to its end", COPY),
+    "file-missing": Code("error", "tile lacks a file", "add the file, or remove the tile from the split"),
+    "tile-missing": Code(
+        "error", "tile of the chosen split has no files", "add its files, or remove the tile from the split"
+    ),
+    "split-incomplete": Code(
+        "warning", "split cannot be used with these tiles", "add their files if you need this split"
+    ),
+    "found-twice": Code("warning", "two files for one layer", "remove the one that is not needed"),
+    "unplaced": Code(
+        "warning",
+        "name fits an image and a label",
+        "move it to a folder whose name says which, such as images or labels",
+    ),
+    "band-count": Code(
+        "error",
+        "other number of bands than expected",
+        "put the right file in its place, or pick its bands with `bands` in dataset.yaml",
+    ),
+    "pixel-type": Code("error", "other type of pixels than expected", "convert the file with gdal_translate -ot"),
+    "sparse": Code(
+        "warning",
+        "TIFF with blocks that were never written",
+        "if they should hold data, write the file again with gdal_translate",
+    ),
+    # position
+    "position-inexact": Code(
+        "warning", "ground control points do not lie on a straight grid", "rectify the image with gdalwarp"
+    ),
+    "crs-unknown": Code(
+        "error", "reference system that cannot be identified", "set data.crs, or correct the file with gdal_edit -a_srs"
+    ),
+    "crs-missing": Code("error", "no reference system", "set data.crs", acceptable=True),
+    "crs-replaced": Code(
+        "warning",
+        "unidentified reference system replaced by the configured one",
+        "check that data.crs (or crs in dataset.yaml) is right",
+    ),
+    "crs-matched": Code(
+        "repaired",
+        "reference system without a code, matched to a coded one",
+        "nothing; gdal_edit -a_srs writes the code into the file",
+    ),
+    "crs-assumed": Code(
+        "warning", "reference system of the image assumed", "check that the layer lies where the image does"
+    ),
+    "crs-differs": Code(
+        "warning",
+        "other reference system than the data set's",
+        "correct data.crs or crs in dataset.yaml if it is wrong",
+    ),
+    "no-georeference": Code("warning", "position unknown", "add world files, or predicted maps have no position"),
+    "grid-mismatch": Code(
+        "error", "layer does not fit its image", "check that both files are of this tile, or correct their position"
+    ),
+    "low-coverage": Code(
+        "error",
+        "layer covers a small part of its image",
+        "check that both files are of this tile and that data.crs is right",
+        acceptable=True,
+    ),
+    "padded": Code("repaired", "layer is smaller than its image; padded at the edge", "nothing"),
+    "partly-covered": Code(
+        "warning", "layer covers a part of its image", "cut the tile to the layer, or leave the rest ignored"
+    ),
+    "grid-shift": Code(
+        "warning", "layer lies a fraction of a pixel off its image", "resample it with gdalwarp if the shift is real"
+    ),
+    "warped": Code("repaired", "heights on another grid; warped to the image's", "nothing"),
+    "label-warped": Code(
+        "warning",
+        "label on another grid; warped to the image's",
+        "look at the label over the image, for example in QGIS",
+    ),
+    "gsd-differs": Code(
+        "error",
+        "pixels of another size than the data set's",
+        "correct gsd_m in dataset.yaml, or resample the tile with gdalwarp -tr",
+        acceptable=True,
+    ),
+    "off-place": Code("warning", "tile lies elsewhere than its id says", "check its georeference and its name"),
+    "size-odd": Code("warning", "size far from the other tiles'", "check that it is the file of this tile"),
     # images
-    "image-constant": Code("error", "image of one value"),
-    "image-missing": Code("mended", "image has pixels marked as missing; their labels are ignored"),
-    "image-black": Code("warning", "image has black regions"),
-    "image-range": Code("warning", "pixel values beyond the data set's range"),
-    "image-is-label": Code("error", "image looks like a label picture"),
-    "bands-swapped": Code("warning", "bands seem to be in another order"),
+    "image-constant": Code("error", "image of one value", COPY, acceptable=True),
+    "image-missing": Code("repaired", "pixels without an image; their labels are ignored", "nothing"),
+    "image-black": Code(
+        "warning", "image has black regions", "if nothing was recorded there, set image.nodata: [0] in dataset.yaml"
+    ),
+    "image-range": Code("warning", "pixel values do not fit image.range", "correct image.range in dataset.yaml"),
+    "image-is-label": Code("error", "image looks like a label picture", "put the image in its place", acceptable=True),
+    "bands-swapped": Code("warning", "bands seem to be in another order", "correct image.bands in dataset.yaml"),
     # heights
-    "dsm-blank": Code("error", "no height at all"),
-    "dsm-constant": Code("error", "one height everywhere"),
-    "dsm-holes": Code("mended", "heights missing; masked"),
-    "dsm-missing": Code("error", "too many heights missing"),
-    "dsm-outliers": Code("mended", "heights far beyond all others; limited by the robust scaling"),
-    "dsm-saturated": Code("warning", "heights at the largest value that the file can hold"),
-    "dsm-units": Code("warning", "heights seem to be in another unit"),
-    "dsm-normalised": Code("warning", "heights above ground where absolute ones are expected"),
-    "dsm-absolute": Code("warning", "absolute heights where heights above ground are expected"),
+    "dsm-blank": Code("error", "no height at all", "set dsm.nodata or dsm.unit_m in dataset.yaml", acceptable=True),
+    "dsm-constant": Code("error", "one height everywhere", COPY, acceptable=True),
+    "dsm-holes": Code("repaired", "heights missing; masked", "nothing"),
+    "dsm-missing": Code(
+        "error",
+        "too many heights missing",
+        "raise check.max_dsm_missing_share, or remove the tile from the split",
+        acceptable=True,
+    ),
+    "dsm-nodata-found": Code(
+        "warning", "value that repeats far from all other heights; masked", "set dsm.nodata in dataset.yaml"
+    ),
+    "dsm-outliers": Code("repaired", "heights far beyond all others; limited by the robust scaling", "nothing"),
+    "dsm-saturated": Code(
+        "warning", "heights at the largest value that the file can hold", "use a file with more bits per pixel"
+    ),
+    "dsm-units": Code("warning", "heights seem to be in another unit", "correct dsm.unit_m in dataset.yaml"),
+    "dsm-units-differ": Code(
+        "error", "the file and dataset.yaml state different units", "remove dsm.unit_m from dataset.yaml"
+    ),
+    "unit-converted": Code("repaired", "heights converted to metres", "nothing"),
+    "unit-replaced": Code(
+        "warning",
+        "unit stated by the file replaced by unit_m",
+        "remove dsm.unit_m from dataset.yaml if the file is right",
+    ),
+    "scale-applied": Code(
+        "repaired",
+        "scale and offset applied",
+        "nothing; `scale` and `offset` in dataset.yaml replace those of the file",
+    ),
+    "dsm-normalised": Code(
+        "warning",
+        "heights above ground where absolute ones are expected",
+        "set dsm.relative_to: ground in dataset.yaml if they are",
+    ),
+    "dsm-absolute": Code(
+        "warning",
+        "absolute heights where heights above ground are expected",
+        "set dsm.relative_to: datum in dataset.yaml if they are",
+    ),
     # labels
-    "colours-snapped": Code("mended", "colours next to a class's; given to the class"),
-    "colours-unknown": Code("warning", "pixels of no class; ignored"),
-    "label-foreign": Code("error", "label does not follow the data set's legend"),
-    "label-blank": Code("error", "label without any class"),
-    "label-constant": Code("warning", "label of one class"),
-    "label-eroded": Code("warning", "full label without object boundaries"),
-    "eroded-full": Code("warning", "eroded label with object boundaries"),
-    "eroded-differs": Code("error", "eroded label contradicts the full one"),
-    "wrongly-annotated": Code("warning", "reported as wrongly annotated"),
+    "colours-snapped": Code("repaired", "colours close to a class's; given to the class", "nothing"),
+    "colours-unknown": Code(
+        "warning",
+        "few pixels of no class; ignored",
+        "add the class, or list what means not labelled under label.ignore in dataset.yaml",
+    ),
+    "label-unknown": Code(
+        "error",
+        "many pixels of no class",
+        "add the class, list what means not labelled under label.ignore in dataset.yaml, or raise "
+        "preprocess.max_unknown_share",
+        acceptable=True,
+    ),
+    "label-nodata": Code(
+        "error", "nodata value of a label is also a class", "set label.nodata: [] in dataset.yaml, or remove the class"
+    ),
+    "label-foreign": Code(
+        "error",
+        "label does not look like one",
+        "put the label in its place, or correct the classes in dataset.yaml",
+        acceptable=True,
+    ),
+    "label-blank": Code("error", "label without any class", "remove the tile from the split", acceptable=True),
+    "label-constant": Code("warning", "label of one class", "check that it is the label of this tile"),
+    "label-eroded": Code("warning", "full label without object boundaries", "put the full label in its place"),
+    "eroded-full": Code("warning", "eroded label with object boundaries", "put the eroded label in its place"),
+    "eroded-differs": Code(
+        "error",
+        "eroded label contradicts the full one",
+        "check that both are of this tile, or raise check.max_disagreement_share",
+        acceptable=True,
+    ),
+    "wrongly-annotated": Code(
+        "warning", "reported as wrongly annotated", "look at it, or use the split official-minus-7_10"
+    ),
     # the set as a whole
-    "duplicate": Code("error", "same pixels under two names"),
-    "same-file": Code("error", "two tile ids for one file"),
-    "overlap": Code("warning", "tiles of two subsets touch the same ground"),
-    "overlap-large": Code("error", "tiles of two subsets share ground"),
-    "class-shares": Code("warning", "class shares far from the known ones"),
+    "duplicate": Code("error", "same pixels in two tiles", "remove one of the two from the split", acceptable=True),
+    "same-file": Code("error", "two tile ids for one file", "remove one of the two from the split", acceptable=True),
+    "overlap": Code(
+        "warning", "tiles of two subsets share a little ground", "move one of them to the other's subset if it matters"
+    ),
+    "overlap-large": Code(
+        "error", "tiles of two subsets share ground", "move one of them to the other's subset", acceptable=True
+    ),
+    "class-shares": Code(
+        "warning", "class shares far from the known ones", "check that the labels are those of the data set"
+    ),
 }
 
 
@@ -89,7 +225,7 @@ class Finding:
     severity: Severity
     tile: str | None  # None: of the set as a whole
     file: str | None  # below the folder; None: of no single file
-    sentence: str  # what is seen, and what it means or what to do; names neither tile nor file
+    sentence: str  # what is wrong and what to do; names neither tile nor file
 
     @property
     def line(self) -> str:
@@ -98,6 +234,14 @@ class Finding:
         return f"{where}: {self.sentence}" if where else self.sentence
 
 
-def finding(code: str, sentence: str, tile: str | None = None, file: str | None = None) -> Finding:
-    """A finding with the severity that its code has."""
-    return Finding(code, CODES[code].severity, tile, file, sentence)
+def finding(code: str, observation: str, tile: str | None = None, file: str | None = None) -> Finding:
+    """A finding with the severity and the remedy of its code."""
+    accept = how_to_accept(code, tile) if CODES[code].acceptable else ""
+    return Finding(code, CODES[code].severity, tile, file, f"{observation}; {CODES[code].remedy}{accept}")
+
+
+def accepted(one: Finding, accept: Accepted) -> Finding:
+    """The finding with the severity `accepted`, if it is an error that you have accepted; else as it is."""
+    if one.severity != "error" or not CODES[one.code].acceptable or not accept.covers(one.code, one.tile):
+        return one
+    return replace(one, severity="accepted", sentence=one.sentence.removesuffix(how_to_accept(one.code, one.tile)))

@@ -1,4 +1,4 @@
-"""Checkers of the images: is something in them, is it an image, and are its bands in order?"""
+"""Checkers of the images: do they show something, is it an image, and are the bands in order?"""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ BLACK_SHARE = 0.01
 """Less black than this is shadow or a thin edge."""
 
 OUTSIDE_SHARE = 0.01
+DARK_SHARE = 0.05
+"""An image that uses a smaller part of `image.range` is almost black."""
+
 CORNER_SHARE = 0.95
-"""Of an image, hardly a pixel has all bands at their ends; of a label picture, all have."""
+"""In an image, hardly a pixel has all bands at their ends; in a label picture, all have."""
 
 INFRARED = ("infrared", "nir")
 VEGETATION = ("vegetation", "tree", "grass", "forest", "shrub", "crop")
@@ -24,38 +27,34 @@ BRIGHTER = 0.1
 """Vegetation is brighter in infrared than in the other bands by more than this share of the range of values."""
 
 LEAST_DIFFERENCE = 0.03
-"""Tiles whose classes look alike to this share of the range of values are not compared."""
+"""Tiles whose classes differ by less than this share of the range of values are not compared."""
 
 MAX_BANDS = 5
-"""Of more bands, not all orders are tried."""
+"""With more bands, not all orders are tried."""
 
 PHOTO = ("red", "green", "blue")
 
 
 def contents(subject: Subject) -> Iterator[Finding]:
-    """Images of one value, with black regions, or with values out of range."""
+    """Images of one value, with black regions, or with values that do not fit the range."""
     low, high = subject.dataset.image.range
     for tile, facts in subject.tiles.items():
         image, pixels = facts.image, facts.pixels.get("image")
         if image is None or pixels is None:
             continue
         place = facts.places["image"]
-        if pixels.lowest is None or pixels.constant:
-            what = "nothing but pixels marked as missing" if pixels.lowest is None else f"{pixels.lowest:g} everywhere"
-            yield finding("image-constant", f"holds {what}; copy or download it again", tile, place)
+        if image.lowest is None or image.highest is None or pixels.constant:
+            what = "no pixel that is not missing" if pixels.lowest is None else f"{pixels.lowest:g} everywhere"
+            yield finding("image-constant", f"holds {what}", tile, place)
             continue
-        if pixels.missing_share:
-            sentence = f"{_percent(pixels.missing_share)} are marked as missing; their labels are ignored"
-            yield finding("image-missing", sentence, tile, place)
         if image.black_share > BLACK_SHARE:
             sentence = f"{_percent(image.black_share)} are black and not marked as missing; they are learned as ground"
             yield finding("image-black", sentence, tile, place)
+        values = f"the values are {image.lowest:g} to {image.highest:g}, image.range is {low:g} to {high:g}"
         if image.outside_share > OUTSIDE_SHARE:
-            sentence = (
-                f"{_percent(image.outside_share)} lie beyond the data set's range of {low:g} to {high:g} (values are "
-                f"{pixels.lowest:g} to {pixels.highest:g}) and are cut off; mend image.range in dataset.yaml"
-            )
-            yield finding("image-range", sentence, tile, place)
+            yield finding("image-range", f"{values}: {_percent(image.outside_share)} are cut off", tile, place)
+        elif (image.highest - low) < DARK_SHARE * (high - low):
+            yield finding("image-range", f"{values}: the whole image is almost black", tile, place)
 
 
 def labels_in_their_place(subject: Subject) -> Iterator[Finding]:
@@ -63,28 +62,25 @@ def labels_in_their_place(subject: Subject) -> Iterator[Finding]:
     for tile, facts in subject.tiles.items():
         pixels = facts.pixels.get("image")
         if facts.image and pixels and not pixels.constant and facts.image.corner_share > CORNER_SHARE:
-            sentence = (
-                f"{_percent(facts.image.corner_share)} have pure colours: a label picture under the image's name?"
-            )
+            sentence = f"{_percent(facts.image.corner_share)} have pure colours: a label under the image's name?"
             yield finding("image-is-label", sentence, tile, facts.places["image"])
 
 
 def colour_tags(subject: Subject) -> Iterator[Finding]:
-    """Bands that the file itself names in another order; red, green, blue is what writers say of any three bands."""
+    """Bands that the file itself names in another order; many writers call any three bands red, green, blue."""
     names = subject.dataset.image.bands
     for tile, facts in subject.tiles.items():
-        header = facts.files.get("image")
-        said = header.colours[: len(names)] if header else ()
+        said = facts.files["image"].colours if "image" in facts.files else ()
         if set(PHOTO) <= set(said) and set(PHOTO) <= set(names) and said[:3] != PHOTO:
             odd = [(i, said[i], name) for i, name in enumerate(names) if said[i] in PHOTO and said[i] != name]
             if odd:
                 i, tag, name = odd[0]
-                sentence = f"the file calls band {i + 1} {tag}, the data set {name}"
+                sentence = f"the file calls band {i + 1} {tag}, dataset.yaml calls it {name}"
                 yield finding("bands-swapped", sentence, tile, facts.places["image"])
 
 
 def infrared(subject: Subject) -> Iterator[Finding]:
-    """Vegetation is bright in infrared alone: where that is another band than the data set says, bands are swapped."""
+    """Vegetation is bright in infrared alone: if that is another band than dataset.yaml states, bands are swapped."""
     names = subject.dataset.image.bands
     expected = next((i for i, name in enumerate(names) if any(word in name.lower() for word in INFRARED)), None)
     low, high = subject.dataset.image.range
@@ -98,15 +94,16 @@ def infrared(subject: Subject) -> Iterator[Finding]:
         lead = float(gains_C[brightest] - np.delete(gains_C, brightest).max()) / (high - low)
         usual = expected == brightest or (expected is None and "green" in names[brightest])
         if not usual and lead > BRIGHTER:
-            said = f"the data set says {names[brightest]}" + (
-                f", and infrared is band {expected + 1}" if expected is not None else " and knows no infrared"
+            other = "no band is infrared" if expected is None else f"infrared is band {expected + 1}"
+            sentence = (
+                f"vegetation is much brighter in band {brightest + 1} than in the others, as in infrared, but in "
+                f"dataset.yaml that band is {names[brightest]} and {other}"
             )
-            sentence = f"vegetation is much brighter in band {brightest + 1} than in the others, as in infrared; {said}"
             yield finding("bands-swapped", sentence, tile, subject.tiles[tile].places["image"])
 
 
 def odd_order(subject: Subject) -> Iterator[Finding]:
-    """A tile whose classes have the colours that they have in the other tiles, in another order of the bands."""
+    """A tile whose classes look as in the other tiles if its bands are reordered."""
     names = subject.dataset.image.bands
     low, high = subject.dataset.image.range
     means = _class_means(subject)
@@ -134,7 +131,7 @@ def _class_means(subject: Subject) -> Mapping[str, npt.NDArray[np.float64]]:
 
 
 def _vegetation_gains(subject: Subject, means_KC: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
-    """How much brighter vegetation is than the rest, per band; None where a tile has not both."""
+    """How much brighter vegetation is than the rest, per band; None if a tile lacks one of the two."""
     green_K = np.array([any(word in c.name.lower() for word in VEGETATION) for c in subject.dataset.classes])
     there_K = np.isfinite(means_KC).all(1)
     if not (green_K & there_K).any() or not (~green_K & there_K).any():
@@ -143,7 +140,7 @@ def _vegetation_gains(subject: Subject, means_KC: npt.NDArray[np.float64]) -> np
 
 
 def _median(means_NKC: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Median over tiles; NaN for a class that no tile has."""
+    """Median over the tiles; NaN for a class that no tile has."""
     there = np.isfinite(means_NKC).any(0)
     return np.where(there, np.nanmedian(np.where(there, means_NKC, 0), axis=0), np.nan)
 

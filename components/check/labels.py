@@ -1,4 +1,4 @@
-"""Checkers of the labels: do they follow the data set's legend, and do the full and the eroded one agree?"""
+"""Checkers of the labels: are they labels, and do the full and the eroded one agree?"""
 
 from __future__ import annotations
 
@@ -10,61 +10,50 @@ from components.check.findings import Finding, finding
 from components.common.data.datasets import FileKind
 
 FOREIGN_SHARE = 0.5
-"""Of a label picture, however lossy, most pixels are near a colour of the legend; of an image, few are."""
+"""Most pixels of a label picture are near a colour of the legend, however lossy its format; few of an image are."""
 
 ERODED_BOUNDARIES = 0.1
 """An eroded label has hardly any pixel next to another class; one with this share of the full label's is full."""
 
 
 def legend(subject: Subject) -> Iterator[Finding]:
-    """Colours or values that are not exactly those of the classes."""
+    """Pictures that are no labels."""
     for tile, kind, facts, label in _labels(subject):
-        place = facts.places[kind]
-        if label.foreign_px > FOREIGN_SHARE * label.all_px:
+        if _foreign(label):
             sentence = (
-                f"{_share(label.foreign_px, label)} are nowhere near a class of the data set: an image under the "
-                "label's name, or another legend? Put the label in its place or mend classes in dataset.yaml"
+                f"{label.foreign_px:,} px ({100 * label.foreign_px / label.all_px:.3g} %) are nowhere near a colour of "
+                "a class: an image under the label's name, or another legend?"
             )
-            yield finding("label-foreign", sentence, tile, place)
-            continue
-        if label.snapped_px:
-            sentence = f"{_share(label.snapped_px, label)} are not exactly of a class's colour; given to the nearest"
-            yield finding("colours-snapped", sentence, tile, place)
-        if label.unknown_px:
-            sentence = (
-                f"{_share(label.unknown_px, label)} are of no class, for example {label.unknown}; they are ignored, "
-                "and preprocess stops if they are more than preprocess.max_unknown_share"
-            )
-            yield finding("colours-unknown", sentence, tile, place)
+            yield finding("label-foreign", sentence, tile, facts.places[kind])
 
 
 def classes_there(subject: Subject) -> Iterator[Finding]:
     """Labels without a class, or with a single one."""
     for tile, kind, facts, label in _labels(subject):
         there = [c.name for c, px in zip(subject.dataset.classes, label.class_px, strict=True) if px]
-        if label.foreign_px > FOREIGN_SHARE * label.all_px:
+        if _foreign(label) or facts.rejected(kind):
             continue
         if not there:
-            yield finding("label-blank", "holds no class at all; copy or download it again", tile, facts.places[kind])
+            yield finding("label-blank", "holds no class at all", tile, facts.places[kind])
         elif len(there) == 1 and kind == "label":
             yield finding("label-constant", f"holds nothing but {there[0]}", tile, facts.places[kind])
 
 
 def boundaries(subject: Subject) -> Iterator[Finding]:
-    """A full label where the eroded one should be, and the other way round."""
+    """A full label where the eroded one should be, or the reverse."""
     for tile, facts in subject.tiles.items():
         full, eroded = facts.label, facts.eroded
         if full is not None and not full.boundary_px and full.ignored_px and _classes(full) > 1:
-            sentence = "nowhere do two classes meet: is it the eroded label (noBoundary)? Scores would be too good"
+            sentence = "no two classes touch: is it the eroded label (noBoundary)? Scores would be too good"
             yield finding("label-eroded", sentence, tile, facts.places["label"])
         elif full is not None and eroded is not None and full.boundary_px:
             if eroded.boundary_px > ERODED_BOUNDARIES * full.boundary_px:
-                sentence = "classes meet as in the full label: is it the full label? Scores on it would be too low"
+                sentence = "classes touch as in the full label: is it the full label? Scores would be too low"
                 yield finding("eroded-full", sentence, tile, facts.places["eroded"])
 
 
 def agreement(subject: Subject) -> Iterator[Finding]:
-    """Pixels that have one class in the full label and another in the eroded one."""
+    """Pixels with different classes in the full and the eroded label."""
     limit = subject.limits.max_disagreement_share
     for tile, facts in subject.tiles.items():
         eroded = facts.eroded
@@ -72,7 +61,7 @@ def agreement(subject: Subject) -> Iterator[Finding]:
             continue
         sentence = (
             f"{100 * eroded.differing_px / eroded.compared_px:.3g} % of its pixels have another class than in the full "
-            f"label, more than {100 * limit:g} % (check.max_disagreement_share): are both of this tile?"
+            f"label, more than {100 * limit:g} %"
         )
         yield finding("eroded-differs", sentence, tile, facts.places["eroded"])
 
@@ -89,5 +78,5 @@ def _classes(label: LabelFacts) -> int:
     return sum(px > 0 for px in label.class_px)
 
 
-def _share(px: int, label: LabelFacts) -> str:
-    return f"{px:,} px ({100 * px / label.all_px:.3g} %)"
+def _foreign(label: LabelFacts) -> bool:
+    return label.foreign_px > FOREIGN_SHARE * label.all_px

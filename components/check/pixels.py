@@ -1,27 +1,33 @@
-"""Sums over the pixels of one file, row block by row block, so that no file is ever whole in memory.
+"""Sums over the pixels of one layer, in bands of rows, so that no layer is ever completely in memory.
 
-In: blocks of whole rows `[B, H, W]`, top to bottom, each with its missing pixels. Out: the records of `facts.py`.
+In: rows as the reader gives them, top to bottom. Out: the records of `facts.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from components.check.facts import DsmFacts, ImageFacts, LabelFacts, Pixels
-from components.common.data.datasets import IGNORE, ImageInfo
-from components.common.data.heights import BIN_M, Histogram, histogram, measured, merged
-from components.common.data.labels import Legend, Unknown, decode
+from components.common.data.datasets import IGNORE
+from components.common.data.heights import BIN_M, Histogram, histogram, merged
+from components.common.data.labels import Labels
+from components.common.readers.heights import HeightLayer
+from components.common.readers.images import ImageLayer
+from components.common.readers.labels import LabelLayer, LabelRows
+from components.common.readers.layers import Heights
+from components.common.readers.rasters import Mask
 
 Block = npt.NDArray[Any]
-Mask = npt.NDArray[np.bool_]
-Labels = npt.NDArray[np.uint8]
+Limits = Sequence[tuple[float, float] | None]
+"""Lowest and highest value per band; None: every pixel is missing."""
 
 ROBUST_PERCENT = (0.1, 99.9)
-"""Heights between these are the range of a tile; what lies further out than the range is wide is an outlier."""
+"""Heights between these are the range of a tile; heights further outside than the range is wide are outliers."""
 
 LEAST_RANGE_M = 1.0
 """A narrower range counts as this wide when outliers are looked for."""
@@ -33,30 +39,32 @@ BETWEEN = (64, 191)
 class PixelSums:
     """Checksum, missing pixels, lowest and highest value."""
 
-    def __init__(self, bands: int, dtype: str) -> None:
+    def __init__(self) -> None:
         """Start with nothing; type and number of bands are part of the checksum."""
-        self._bands = [hashlib.sha256(dtype.encode()) for _ in range(bands)]
+        self._bands: list[Any] = []
         self._size = self._missing = 0
         self._lowest: float | None = None
         self._highest: float | None = None
 
-    def add(self, pixels_BHW: Block, missing_HW: Mask) -> None:
-        """Take in a block."""
-        for band_HW, checksum in zip(pixels_BHW, self._bands, strict=True):
-            if not self._size:
-                checksum.update(str(band_HW.shape[1]).encode())
-            checksum.update(np.ascontiguousarray(band_HW).data)
-        self._size += missing_HW.size
-        missing_px = int(np.count_nonzero(missing_HW))
-        self._missing += missing_px
-        kept = pixels_BHW[:, ~missing_HW] if missing_px else pixels_BHW
-        if kept.size:
-            low, high = float(kept.min()), float(kept.max())
+    def add(self, pixels_BhW: Block, missing_hW: Mask | None) -> Limits:
+        """Take in rows; returns the lowest and highest value of each band that are not missing."""
+        pixels_BhW = np.ascontiguousarray(pixels_BhW)
+        if not self._bands:
+            start = f"{pixels_BhW.dtype}{pixels_BhW.shape[-1]}".encode()
+            self._bands = [hashlib.sha256(start) for _ in pixels_BhW]
+        for band_hW, checksum in zip(pixels_BhW, self._bands, strict=True):
+            checksum.update(band_hW.data)
+        self._size += pixels_BhW[0].size
+        if missing_hW is not None:
+            self._missing += int(np.count_nonzero(missing_hW))
+        limits = [_limits(band_hW if missing_hW is None else band_hW[~missing_hW]) for band_hW in pixels_BhW]
+        for low, high in filter(None, limits):
             self._lowest = low if self._lowest is None else min(low, self._lowest)
             self._highest = high if self._highest is None else max(high, self._highest)
+        return limits
 
     def facts(self) -> Pixels:
-        """What has come together."""
+        """The sums so far."""
         checksum = hashlib.sha256(b"".join(band.digest() for band in self._bands)).hexdigest()
         return Pixels(checksum, self._missing / max(1, self._size), self._lowest, self._highest)
 
@@ -64,69 +72,84 @@ class PixelSums:
 class ImageSums:
     """Black, out of range, coloured like a label; mean of each band per class."""
 
-    def __init__(self, info: ImageInfo, classes: int, dtype: str) -> None:
+    def __init__(self, image: ImageLayer, classes: int) -> None:
         """Start with nothing."""
-        self._range = info.range if dtype != "uint8" else (0.0, 255.0)  # 8 bits are taken as they are
-        self._bands = len(info.bands)
-        self._full = np.iinfo(dtype).max if np.issubdtype(np.dtype(dtype), np.integer) else info.range[1]
+        self._image, self._range = image, image.info.range
         self._size = self._black = self._outside = self._corner = 0
-        self._sums, self._counts = np.zeros((classes, self._bands)), np.zeros(classes, np.int64)
+        self._lowest: float | None = None
+        self._highest: float | None = None
+        bands = len(image.info.bands)
+        self._sums, self._counts = np.zeros((classes, bands)), np.zeros(classes, np.int64)
 
-    def add(self, pixels_BHW: Block, missing_HW: Mask) -> None:
-        """Take in a block."""
-        low, high = self._range
-        self._size += missing_HW.size
-        zero_BHW = pixels_BHW == 0
-        self._black += int(np.count_nonzero(zero_BHW.all(0) & ~missing_HW))
-        self._corner += int(np.count_nonzero((zero_BHW | (pixels_BHW == self._full)).all(0)))
-        if pixels_BHW.min() < low or pixels_BHW.max() > high:
-            self._outside += int(np.count_nonzero(((pixels_BHW < low) | (pixels_BHW > high)).any(0)))
+    def add(self, pixels_BhW: Block, missing_hW: Mask | None, limits: Limits) -> None:
+        """Take in rows and what `PixelSums.add` returned for them."""
+        there_hW = None if missing_hW is None else ~missing_hW
+        self._size += pixels_BhW[0].size if there_hW is None else int(np.count_nonzero(there_hW))
+        full = np.iinfo(pixels_BhW.dtype).max if pixels_BhW.dtype.kind in "ui" else self._range[1]
+        self._corner += _count([(band_hW == 0) | (band_hW == full) for band_hW in pixels_BhW], there_hW)
+        if all(limit is not None and limit[0] <= 0 for limit in limits):
+            self._black += _count([band_hW == 0 for band_hW in pixels_BhW], there_hW)
+        inside = True
+        for band, limit in enumerate(limits):
+            if limit is not None:
+                low, high = sorted(self._image.values(np.array(limit), band).tolist())
+                self._lowest = low if self._lowest is None else min(low, self._lowest)
+                self._highest = high if self._highest is None else max(high, self._highest)
+                inside &= self._range[0] <= low and high <= self._range[1]
+        if not inside:
+            self._outside += self._beyond(pixels_BhW, there_hW)
 
-    def add_classes(self, pixels_BHW: Block, y_HW: Labels) -> None:
+    def add_classes(self, pixels_BhW: Block, y_hW: Labels) -> None:
         """Take in pixels with their classes."""
-        y_n, classes = y_HW.ravel(), len(self._counts)
+        y_n, classes = y_hW.ravel(), len(self._counts)
         self._counts += np.bincount(y_n, minlength=IGNORE + 1)[:classes]
-        for band in range(self._bands):
-            self._sums[:, band] += np.bincount(y_n, pixels_BHW[band].ravel(), IGNORE + 1)[:classes]
+        for band, pixels_hW in enumerate(pixels_BhW):
+            values_n = self._image.values(pixels_hW.ravel(), band)
+            self._sums[:, band] += np.bincount(y_n, values_n, IGNORE + 1)[:classes]
 
     def facts(self) -> ImageFacts:
-        """What has come together."""
+        """The sums so far."""
         pairs = zip(self._sums, self._counts, strict=True)
         means = tuple(tuple(np.round(sums / count, 4).tolist()) if count else None for sums, count in pairs)
         black, outside, corner = (px / max(1, self._size) for px in (self._black, self._outside, self._corner))
-        return ImageFacts(black, outside, corner, means)
+        return ImageFacts(black, self._lowest, self._highest, outside, corner, means)
+
+    def _beyond(self, pixels_BhW: Block, there_hW: Mask | None) -> int:
+        low, high = self._range
+        values = (self._image.values(band_hW, band) for band, band_hW in enumerate(pixels_BhW))
+        beyond_hW = np.logical_or.reduce([(values_hW < low) | (values_hW > high) for values_hW in values])
+        return _count([beyond_hW], there_hW)
 
 
 class HeightSums:
     """A histogram of the heights; median height per class, of a sample."""
 
-    def __init__(self, unit_m: float, classes: int, dtype: str) -> None:
+    def __init__(self, dsm: HeightLayer, classes: int) -> None:
         """Start with nothing."""
-        self._unit_m = unit_m
-        self._top = np.iinfo(dtype).max if np.issubdtype(np.dtype(dtype), np.integer) else None
+        self._top_m = None
+        if dsm.dtype.kind in "ui":  # computed as the reader does it
+            scaled = np.float32(np.iinfo(dsm.dtype).max) * np.float32(dsm.scaling.factor)
+            self._top_m = scaled + np.float32(dsm.scaling.shift_m)
         self._histogram: Histogram | None = None
-        self._size = self._implausible = self._saturated = 0
+        self._size = self._saturated = 0
         self._classes = classes
-        self._sample: list[tuple[npt.NDArray[np.float32], Labels]] = []
+        self._sample: list[tuple[Heights, Labels]] = []
 
-    def add(self, heights_HW: Block, missing_HW: Mask) -> npt.NDArray[np.float32]:
-        """Take in a block; returns its heights, metres, NaN = not measured."""
-        if self._top is not None:
-            self._saturated += int(np.count_nonzero(heights_HW == self._top))
-        metres_HW = measured(heights_HW, missing_HW, self._unit_m)
-        counted = histogram(metres_HW)
+    def add(self, metres_hW: Heights) -> None:
+        """Take in rows, NaN = not measured."""
+        if self._top_m is not None:
+            self._saturated += int(np.count_nonzero(metres_hW == self._top_m))
+        counted = histogram(metres_hW)
         self._histogram = counted if self._histogram is None else merged((self._histogram, counted))
-        self._size += metres_HW.size
-        self._implausible += int(np.count_nonzero(np.isnan(metres_HW) & ~missing_HW))
-        return metres_HW
+        self._size += metres_hW.size
 
-    def add_classes(self, metres_HW: npt.NDArray[np.float32], y_HW: Labels) -> None:
+    def add_classes(self, metres_hW: Heights, y_hW: Labels) -> None:
         """Take in heights with their classes."""
-        there_HW = np.isfinite(metres_HW)
-        self._sample.append((metres_HW[there_HW], y_HW[there_HW]))
+        there_hW = np.isfinite(metres_hW)
+        self._sample.append((metres_hW[there_hW], y_hW[there_hW]))
 
     def facts(self) -> DsmFacts:
-        """What has come together."""
+        """The sums so far."""
         counted = self._histogram
         low = high = quarter = median = None
         if counted is not None and counted.counts.sum():
@@ -137,8 +160,8 @@ class HeightSums:
             high_m=high,
             quarter_m=quarter,
             median_m=median,
-            implausible_share=self._implausible / max(1, self._size),
             outlier_px=0 if low is None or high is None else self._outliers(low, high),
+            top_m=None if self._top_m is None else float(self._top_m),
             saturated_share=self._saturated / max(1, self._size),
             class_medians_m=self._class_medians(),
         )
@@ -160,48 +183,40 @@ class HeightSums:
 
 
 class LabelSums:
-    """Classes, inexact colours, boundaries; of an eroded label, how it compares with the full one."""
+    """Classes, foreign colours, boundaries; of an eroded label, how it compares with the full one."""
 
-    def __init__(self, classes: int, legend: Legend) -> None:
+    def __init__(self, label: LabelLayer, classes: int) -> None:
         """Start with nothing."""
+        self._label, self._classes = label, classes
         self._counts = np.zeros(IGNORE + 1, np.int64)
-        self._classes, self._legend = classes, legend
-        self._corners = all(channel in (0, 255) for colour in legend.colours for channel in colour)
-        self._rows = self._snapped = self._unknown = self._foreign = 0
-        self._compared = self._differing = self._boundary = 0
-        self._example: str | None = None
+        self._corners = bool(label.legend.colours) and all(
+            channel in (0, 255) for colour in (*label.legend.colours, *label.legend.ignored) for channel in colour
+        )
+        self._foreign = self._compared = self._differing = self._boundary = 0
 
-    def add(self, picture_BHW: Block) -> Labels:
-        """Take in a block; returns its classes."""
-        block = decode(picture_BHW, self._legend)
-        y_HW = block.y_HW
-        self._counts += np.bincount(y_HW.ravel(), minlength=IGNORE + 1)
-        self._snapped += block.snapped_px
-        self._unknown += block.unknown_px
-        between_px = self._between(picture_BHW) if block.snapped_px and self._corners else 0
-        self._foreign += max(block.unknown_px, between_px)
-        if self._example is None and block.unknown is not None:
-            self._example = _in_words(block.unknown, self._rows)
-        left_HW, right_HW = y_HW[:, :-1], y_HW[:, 1:]
-        next_HW = (left_HW != right_HW) & (left_HW != IGNORE) & (right_HW != IGNORE)
-        self._boundary += int(np.count_nonzero(next_HW))
-        self._rows += len(y_HW)
-        return y_HW
+    def add(self, rows: LabelRows) -> None:
+        """Take in rows."""
+        y_hW = rows.y_hW
+        self._counts += np.bincount(y_hW.ravel(), minlength=IGNORE + 1)
+        if self._corners and rows.snapped_px:
+            self._foreign += self._between(rows.pixels_BhW)
+        left_hW, right_hW = y_hW[:, :-1], y_hW[:, 1:]
+        next_hW = (left_hW != right_hW) & (left_hW != IGNORE) & (right_hW != IGNORE)
+        self._boundary += int(np.count_nonzero(next_hW))
 
-    def compare(self, y_HW: Labels, full_HW: Labels) -> None:
-        """Take in a block of this label with the same block of the full one."""
-        both_HW = (y_HW != IGNORE) & (full_HW != IGNORE)
-        self._compared += int(np.count_nonzero(both_HW))
-        self._differing += int(np.count_nonzero(both_HW & (y_HW != full_HW)))
+    def compare(self, y_hW: Labels, full_hW: Labels) -> None:
+        """Take in rows of this label with the same rows of the full one."""
+        both_hW = (y_hW != IGNORE) & (full_hW != IGNORE)
+        self._compared += int(np.count_nonzero(both_hW))
+        self._differing += int(np.count_nonzero(both_hW & (y_hW != full_hW)))
 
     def facts(self) -> LabelFacts:
-        """What has come together."""
+        """The sums so far."""
         return LabelFacts(
             class_px=tuple(self._counts[: self._classes].tolist()),
             ignored_px=int(self._counts[IGNORE]),
-            snapped_px=self._snapped,
-            unknown_px=self._unknown,
-            unknown=self._example,
+            snapped_px=self._label.snapped_px,
+            unknown_px=self._label.unknown_px,
             foreign_px=self._foreign,
             compared_px=self._compared,
             differing_px=self._differing,
@@ -209,13 +224,19 @@ class LabelSums:
         )
 
     @staticmethod
-    def _between(picture_BHW: Block) -> int:
+    def _between(picture_BhW: Block) -> int:
         """Pixels with a channel far from both its ends, where neither a colour nor its distortion lies."""
         low, high = BETWEEN
-        return int(np.count_nonzero(((picture_BHW > low) & (picture_BHW < high)).any(0)))
+        return int(np.count_nonzero(((picture_BhW > low) & (picture_BhW < high)).any(0)))
 
 
-def _in_words(unknown: Unknown, above: int) -> str:
-    shown = ", ".join(str(value) for value in unknown.pixel)
-    what = f"RGB {shown}" if len(unknown.pixel) == 3 else f"the value {shown}"
-    return f"{what} at row {above + unknown.row}, column {unknown.column}"
+def _limits(pixels: Block) -> tuple[float, float] | None:
+    """Lowest and highest value that is a number; None: there is none."""
+    if pixels.dtype.kind == "f" and pixels.size and np.isnan(pixels.min()):
+        pixels = pixels[~np.isnan(pixels)]
+    return (float(pixels.min()), float(pixels.max())) if pixels.size else None
+
+
+def _count(masks: Sequence[Mask], there_hW: Mask | None) -> int:
+    """Pixels that all masks have, of those that are not missing."""
+    return int(np.count_nonzero(np.logical_and.reduce([*masks, *(() if there_hW is None else (there_hW,))])))

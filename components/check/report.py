@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.check.config import Subject
-from components.check.facts import TileFacts
+from components.check.facts import FileFacts, TileFacts
 from components.check.findings import SEVERITIES, Finding, Severity
 from components.common.data.datasets import KINDS, FileKind
+from components.common.readers.footprints import pixel_size_m
 from components.common.scoring.metrics import as_json
 
-FORMAT = 1
-"""Raised whenever a reader of this version could misread a file of an earlier one."""
+FORMAT = 2
+"""Raised whenever a program for an earlier version could misread a file of this one."""
 
 DIGITS = 6
 """Decimals of figures: a micrometre on the map, a pixel in a million."""
@@ -25,7 +26,7 @@ DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that one check has told."""
+    """The result of one check."""
 
     folder: str
     source: str  # sample | isprs | folder
@@ -76,7 +77,7 @@ def _tile(subject: Subject, facts: TileFacts) -> dict[str, Any]:
 
 
 def _file(facts: TileFacts, kind: FileKind) -> dict[str, Any]:
-    """What is known of one file: its path, its header if it could be opened, its pixels if they could be read."""
+    """What is known of one file: its header if the reader accepts it, its pixels if they were read to the end."""
     header, pixels = facts.files.get(kind), facts.pixels.get(kind)
     contents: Mapping[FileKind, Any] = {
         "image": facts.image,
@@ -86,7 +87,22 @@ def _file(facts: TileFacts, kind: FileKind) -> dict[str, Any]:
     }
     return {
         "path": facts.places[kind],
-        "header": None if header is None else {**asdict(header), "resolution": header.resolution},
+        "header": None if header is None else _header(header),
         "pixels": None if pixels is None else asdict(pixels),
         "contents": None if contents[kind] is None else asdict(contents[kind]),
+    }
+
+
+def _header(facts: FileFacts) -> dict[str, Any]:
+    grid = facts.grid
+    return {
+        "width_px": grid.width_px,
+        "height_px": grid.height_px,
+        "bands": facts.bands,
+        "dtype": facts.dtype,
+        "nodata": facts.nodata,
+        "crs": None if grid.crs is None else grid.crs.to_string(),
+        "transform": None if grid.transform is None else grid.transform[:6],
+        "pixel_m": pixel_size_m(grid),
+        "colours": facts.colours,
     }

@@ -1,217 +1,196 @@
-"""One tile: all its files read together, row block by row block, once; run in a worker process.
+"""One tile: all its layers read with the common reader, on the grid of the image; run in a worker process.
 
-In: which files a tile has. Out: `TileFacts`. A file that cannot be read ends in a trouble, never in an exception, and
-the others are read on. What compares two layers (heights per class, full against eroded label) uses the blocks that lie
-over each other, so it needs layers on the image's grid.
+In: which files a tile has. Out: `TileFacts`. What the reader rejects or notes becomes part of the facts, never an
+exception, and the other layers are still read. Without an image there is no grid, so nothing else is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from os.path import relpath
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from components.check.facts import FileFacts, Pixels, TileFacts, Trouble
-from components.check.headers import read_header
-from components.check.layout import bands_of, odd_layout
+from components.check.facts import FileFacts, Reported, TileFacts
 from components.check.pixels import HeightSums, ImageSums, LabelSums, PixelSums
-from components.common.data.datasets import KINDS, Dataset, FileKind
-from components.common.data.labels import legend_of
-from components.common.errors import DataError
-from components.common.readers.grids import GridError, padding
-from components.common.readers.rasters import RasterFile, open_raster
-
-BLOCK_PX = 1 << 21
-"""About so many pixels are in memory at a time, per layer."""
+from components.common.data.datasets import KINDS, FileKind
+from components.common.data.labels import Labels
+from components.common.readers.heights import HeightLayer
+from components.common.readers.images import ImageLayer, ImageRows
+from components.common.readers.labels import LabelLayer, LabelRows
+from components.common.readers.rasters import Rejected
+from components.common.readers.tiles import AnyLayer, ReaderSettings, TileFiles, TileReader
 
 SAMPLE_SIDE = 512
 """About so many rows and columns are enough for what classes look like."""
 
-NEAR_PX = 64
-"""A layer whose corner is at most so far from the image's is compared with it pixel by pixel."""
-
 
 @dataclass(frozen=True, slots=True)
 class TileJob:
-    """All that a process must know to read one tile."""
+    """What a process must know to read one tile."""
 
-    folder: Path
-    dataset: Dataset
-    own: bool  # a user's own data, in which more types of pixels are taken
-    tile: str
-    places: Mapping[FileKind, str]  # below the folder
-    skim: frozenset[FileKind]  # files of which the header is enough: another tile has them too
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Some rows of a layer, in the image's rows and columns."""
-
-    row: int
-    column: int
-    values: npt.NDArray[Any]  # image [B, h, w] as in the file; heights [h, w] metres; labels [h, w] classes
+    files: TileFiles
+    settings: ReaderSettings
 
 
 def scan_tile(job: TileJob) -> TileFacts:
     """Read all files of a tile."""
-    troubles: dict[FileKind, tuple[Trouble, ...]] = {}
-    headers: dict[FileKind, FileFacts] = {}
-    for kind, place in job.places.items():
-        try:
-            headers[kind] = read_header(job.folder, place)
-            troubles[kind] = tuple(odd_layout(job.dataset, kind, headers[kind], job.own))
-        except DataError as error:
-            troubles[kind] = (Trouble("unreadable", str(error)),)
     with ExitStack() as stack:
-        layers: dict[FileKind, Layer] = {}
-        for kind in [kind for kind in headers if not troubles[kind] and kind not in job.skim]:
-            try:
-                layers[kind] = Layer(job, kind, headers, stack)
-            except DataError as error:
-                troubles[kind] = (_unreadable(job, kind, error),)
-        _read(job, layers, troubles)
-        return _facts(job, headers, layers, troubles)
+        scan = TileScan(job, stack)
+        scan.open()
+        if scan.reader.grid is not None:
+            labels = scan.read_pictures()
+            scan.read_heights(labels)
+            scan.finish()
+        return scan.facts()
 
 
-class Layer:
-    """One open file and the sums over it."""
+class TileScan:
+    """The open layers of a tile and the sums over them."""
 
-    def __init__(self, job: TileJob, kind: FileKind, headers: Mapping[FileKind, FileFacts], stack: ExitStack) -> None:
-        """Open the file; the stack closes it."""
-        facts, dataset, classes = headers[kind], job.dataset, len(job.dataset.classes)
-        path = job.folder / facts.path
-        bands = bands_of(dataset, kind)
-        self.file: RasterFile = stack.enter_context(
-            open_raster(path, bands=bands, dtypes=facts.dtype.split(), alpha=facts.bands > bands)
+    def __init__(self, job: TileJob, stack: ExitStack) -> None:
+        """Prepare; the stack closes the files."""
+        self.files = job.files
+        self.reader = TileReader(job.files, job.settings, stack)
+        self._classes = len(job.files.dataset.classes)
+        self._rejected: dict[FileKind, Rejected] = {}
+        self._pixels: dict[FileKind, PixelSums] = {}
+        self._sums: dict[FileKind, ImageSums | HeightSums | LabelSums] = {}
+        self._complete: list[FileKind] = []
+        self._step = 1
+
+    def open(self) -> None:
+        """Open the image, then the layers that lie on its grid."""
+        for kind in (kind for kind in KINDS if kind in self.files.paths):
+            if kind != "image" and self.reader.grid is None:
+                return
+            with self._rejecting(kind):
+                layer = self._open(kind)
+                self._pixels[kind] = PixelSums()
+                self._sums[kind] = _sums_over(layer, self._classes)
+        if self.reader.grid is not None:
+            self._step = max(1, min(self.reader.grid.height_px, self.reader.grid.width_px) // SAMPLE_SIDE)
+
+    def read_pictures(self) -> list[Labels | None]:
+        """Read image and labels; returns a sample of the full label for each band of rows."""
+        return [self._read_pictures(rows) for rows in self.reader.bands()]
+
+    def read_heights(self, labels: list[Labels | None]) -> None:
+        """Read the heights; again, if they turn out to hold a nodata value that the file does not name.
+
+        Args:
+            labels: from `read_pictures`.
+        """
+        dsm = self.reader.layers.get("dsm")
+        while isinstance(dsm, HeightLayer):
+            pixels, sums = PixelSums(), HeightSums(dsm, self._classes)
+            with self._rejecting("dsm"):
+                for rows, y_hW in zip(self.reader.bands(), labels, strict=True):
+                    metres_hW = dsm.metres(rows)
+                    pixels.add(metres_hW[None], np.isnan(metres_hW))
+                    sums.add(metres_hW)
+                    if y_hW is not None:
+                        sums.add_classes(self._thin(metres_hW, rows), y_hW)
+            self._pixels["dsm"], self._sums["dsm"] = pixels, sums
+            if "dsm" in self._rejected or not dsm.learned():
+                return
+
+    def finish(self) -> None:
+        """After everything was read: let the reader judge what needs all pixels."""
+        self._complete = [kind for kind in self.reader.layers if kind not in self._rejected]
+        for kind in self._complete:
+            with self._rejecting(kind):
+                self.reader.finish(kind)
+
+    def facts(self) -> TileFacts:
+        """Everything that was learnt."""
+        contents: dict[FileKind, Any] = {kind: self._sums[kind].facts() for kind in self._complete}
+        return TileFacts(
+            tile=self.files.tile,
+            places=self.files.paths,
+            files={kind: _header(self.files.paths[kind], layer) for kind, layer in self.reader.layers.items()},
+            pixels={kind: self._pixels[kind].facts() for kind in self._complete},
+            reported={kind: tuple(self._reported(kind)) for kind in self.files.paths},
+            **contents,
         )
-        self.pixels = PixelSums(bands, facts.dtype)
-        self.image = ImageSums(dataset.image, classes, facts.dtype) if kind == "image" else None
-        self.heights = HeightSums(dataset.dsm.unit_m, classes, facts.dtype) if kind == "dsm" else None
-        self.label = LabelSums(classes, legend_of(dataset)) if kind in ("label", "eroded") else None
-        self.row = self.column = 0
-        self.on_grid = True
-        self.step = max(1, min(facts.height_px, facts.width_px) // SAMPLE_SIDE)
 
-    def lie_on(self, image: RasterFile) -> None:
-        """Find where the layer lies on the image's grid."""
+    def _open(self, kind: FileKind) -> AnyLayer:
+        if kind == "image":
+            return self.reader.image()
+        return self.reader.dsm() if kind == "dsm" else self.reader.label(kind)
+
+    @contextmanager
+    def _rejecting(self, kind: FileKind) -> Iterator[None]:
+        """Note that the reader rejects a layer."""
         try:
-            lacks = padding(self.file.path, self.file.grid, image.grid, NEAR_PX)
-            self.row, self.column = lacks.top, lacks.left
-        except GridError:
-            self.on_grid = False
+            yield
+        except Rejected as error:
+            self._rejected[kind] = error
 
-    def block(self, top: int, bottom: int) -> Block | None:
-        """Read some of the image's rows and add them up; None where the layer has none of them."""
-        first, end = (min(max(0, row - self.row), self.file.grid.height_px) for row in (top, bottom))
-        if first >= end:
+    def _read_pictures(self, rows: slice) -> Labels | None:
+        """Read rows of image and labels; returns a sample of the full label."""
+        image = self._read_image(rows)
+        full = self._read_label("label", rows, image)
+        eroded = self._read_label("eroded", rows, image)
+        if full is None:
             return None
-        rows = slice(first, end)
-        pixels_BHW, marked_HW = self.file.read(rows), self.file.missing(rows)
-        missing_HW = np.zeros(pixels_BHW.shape[1:], bool) if marked_HW is None else marked_HW
-        if np.issubdtype(pixels_BHW.dtype, np.floating):
-            missing_HW = missing_HW | np.isnan(pixels_BHW).any(0)
-        self.pixels.add(pixels_BHW, missing_HW)
-        return Block(first + self.row, self.column, self._add(pixels_BHW, missing_HW))
+        thin_hW = self._thin(full.y_hW, rows)
+        if image is not None and isinstance(sums := self._sums["image"], ImageSums):
+            sums.add_classes(self._thin(image.pixels_BhW, rows), thin_hW)
+        if eroded is not None and isinstance(sums := self._sums["eroded"], LabelSums):
+            sums.compare(eroded.y_hW, full.y_hW)
+        return thin_hW
 
-    def _add(self, pixels_BHW: npt.NDArray[Any], missing_HW: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
-        if self.label is not None:
-            return self.label.add(pixels_BHW)
-        if self.heights is not None:
-            return self.heights.add(pixels_BHW[0], missing_HW)
-        if self.image is not None:
-            self.image.add(pixels_BHW, missing_HW)
-        return pixels_BHW
+    def _read_image(self, rows: slice) -> ImageRows | None:
+        layer, sums = self.reader.layers.get("image"), self._sums.get("image")
+        if "image" in self._rejected or not (isinstance(layer, ImageLayer) and isinstance(sums, ImageSums)):
+            return None
+        with self._rejecting("image"):
+            image = layer.rows(rows)
+            limits = self._pixels["image"].add(image.pixels_BhW, image.missing_hW)
+            sums.add(image.pixels_BhW, image.missing_hW, limits)
+            return image
+        return None
 
+    def _read_label(self, kind: FileKind, rows: slice, image: ImageRows | None) -> LabelRows | None:
+        layer, sums = self.reader.layers.get(kind), self._sums.get(kind)
+        if kind in self._rejected or not (isinstance(layer, LabelLayer) and isinstance(sums, LabelSums)):
+            return None
+        with self._rejecting(kind):
+            label = layer.rows(rows, None if image is None else image.missing_hW)
+            self._pixels[kind].add(label.pixels_BhW, label.missing_hW)
+            sums.add(label)
+            return label
+        return None
 
-def _read(job: TileJob, layers: dict[FileKind, Layer], troubles: dict[FileKind, tuple[Trouble, ...]]) -> None:
-    """Go through all layers side by side; one that fails is taken out."""
-    if "image" in layers:
-        for kind, layer in layers.items():
-            if kind != "image":
-                layer.lie_on(layers["image"].file)
-    if not layers:
-        return
-    end = max(layer.row + layer.file.grid.height_px for layer in layers.values())
-    rows = _rows_at_once(max(layer.file.grid.width_px for layer in layers.values()))
-    for top in range(0, end, rows):
-        blocks: dict[FileKind, Block] = {}
-        for kind, layer in list(layers.items()):
-            try:
-                block = layer.block(top, top + rows)
-                if block is not None and layer.on_grid:
-                    blocks[kind] = block
-            except DataError as error:
-                troubles[kind] = (_unreadable(job, kind, error),)
-                del layers[kind]
-        _compare(layers, blocks)
+    def _thin(self, values: Any, rows: slice) -> Any:
+        """Every so many rows and columns, the same pixels of the tile however its rows are read."""
+        return values[..., -rows.start % self._step :: self._step, :: self._step]
 
-
-def _compare(layers: Mapping[FileKind, Layer], blocks: Mapping[FileKind, Block]) -> None:
-    """What needs two layers."""
-    if "label" not in blocks:
-        return
-    full = blocks["label"]
-    for kind in ("image", "dsm", "eroded"):
-        if kind not in blocks:
-            continue
-        layer = layers[kind]
-        values, y_HW = _over_each_other(blocks[kind], full)
-        if not y_HW.size:
-            continue
-        if layer.label is not None:
-            layer.label.compare(values, y_HW)
-            continue
-        skip = -max(blocks[kind].row, full.row) % layer.step
-        thin = np.s_[..., skip :: layer.step, :: layer.step]
-        if layer.image is not None:
-            layer.image.add_classes(values[thin], y_HW[thin])
-        elif layer.heights is not None:
-            layer.heights.add_classes(values[thin], y_HW[thin])
+    def _reported(self, kind: FileKind) -> Iterator[Reported]:
+        if kind in self.reader.layers:
+            for note in self.reader.layers[kind].notes:
+                yield Reported(note.code, note.sentence, self.files.paths[kind], False)
+        if error := self._rejected.get(kind):
+            yield Reported(error.code, error.sentence, relpath(error.path, self.files.folder), True)
 
 
-def _over_each_other(one: Block, other: Block) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The parts of two blocks that cover the same pixels of the image."""
-    (height, width), (other_height, other_width) = one.values.shape[-2:], other.values.shape[-2:]
-    top, left = max(one.row, other.row), max(one.column, other.column)
-    bottom = max(top, min(one.row + height, other.row + other_height))
-    right = max(left, min(one.column + width, other.column + other_width))
-    return tuple(  # type: ignore[return-value]
-        block.values[..., top - block.row : bottom - block.row, left - block.column : right - block.column]
-        for block in (one, other)
+def _sums_over(layer: AnyLayer, classes: int) -> ImageSums | HeightSums | LabelSums:
+    if isinstance(layer, ImageLayer):
+        return ImageSums(layer, classes)
+    return HeightSums(layer, classes) if isinstance(layer, HeightLayer) else LabelSums(layer, classes)
+
+
+def _header(place: str, layer: AnyLayer) -> FileFacts:
+    header, numbers = layer.layer.file.header, layer.layer.bands.numbers
+    return FileFacts(
+        path=place,
+        grid=layer.layer.fit.layer,
+        bands=header.bands,
+        dtype=" ".join(dict.fromkeys(header.dtypes[number - 1] for number in numbers)),
+        nodata=header.nodata[numbers[0] - 1],
+        colours=tuple(header.colours[number - 1] for number in numbers),
     )
-
-
-def _facts(
-    job: TileJob,
-    headers: Mapping[FileKind, FileFacts],
-    layers: Mapping[FileKind, Layer],
-    troubles: Mapping[FileKind, tuple[Trouble, ...]],
-) -> TileFacts:
-    image, dsm, label, eroded = (layers.get(kind) for kind in KINDS)
-    pixels: dict[FileKind, Pixels] = {kind: layer.pixels.facts() for kind, layer in layers.items()}
-    return TileFacts(
-        tile=job.tile,
-        files=headers,
-        pixels=pixels,
-        places=job.places,
-        image=image.image.facts() if image and image.image else None,
-        dsm=dsm.heights.facts() if dsm and dsm.heights else None,
-        label=label.label.facts() if label and label.label else None,
-        eroded=eroded.label.facts() if eroded and eroded.label else None,
-        troubles={kind: found for kind, found in troubles.items() if found},
-    )
-
-
-def _unreadable(job: TileJob, kind: FileKind, error: DataError) -> Trouble:
-    return Trouble("unreadable", str(error).removeprefix(f"{job.folder / job.places[kind]}: "))
-
-
-def _rows_at_once(width_px: int) -> int:
-    """Whole rows of blocks, as most files are cut into blocks of 256 or rows."""
-    rows = BLOCK_PX // width_px
-    return max(16, rows - rows % 256 if rows > 256 else rows - rows % 2)

@@ -1,4 +1,4 @@
-"""A folder -> the tiles in it: as imported, with its `dataset.json`, or as unpacked, told by the names of the files."""
+"""A folder -> the tiles in it: as imported, with its `dataset.json`, or as unpacked, recognised by file names."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from components.common.data.names import Names
 from components.common.data.rawtree import RECORD, RawTree, read_raw_tree
 from components.common.errors import DataError
 from components.common.params import read_yaml
-from components.common.readers.rasters import DRIVERS
+from components.common.readers.formats import FORMATS
 
 GENERATED = "sample"
-"""Named as Potsdam, but never without its `dataset.json`: a folder without one is not of this data set."""
+"""Its files have the names of Potsdam's, but never come without a `dataset.json`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What lies in a folder."""
+    """The tiles of a folder."""
 
     tree: RawTree
-    findings: tuple[Finding, ...]  # made while the files were told apart
+    findings: tuple[Finding, ...]  # about file names
 
 
 def open_source(folder: Path, dataset_name: str | None) -> Source:
-    """Find out what lies in a folder.
+    """Find the tiles of a folder.
 
     Args:
         folder: as imported, or files in any folders below it.
-        dataset_name: which data set it is; None: the one whose files it has.
+        dataset_name: which data set it is; None: the one with the most files in the folder.
 
     Raises:
-        DataError: there is no such folder, no file of a data set is in it, or it could be of several.
-        ParamsError: no data set is called so.
+        DataError: the folder does not exist, it has no file of a data set, or several data sets are equally likely.
+        ParamsError: there is no data set of this name.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; name the one that holds the tiles")
@@ -47,25 +47,25 @@ def open_source(folder: Path, dataset_name: str | None) -> Source:
         return Source(tree, ())
     found = sorted(_pictures(folder))
     candidates = (dataset_name,) if dataset_name else tuple(n for n in datasets.names() if n != GENERATED)
-    sources = [_told_by_names(folder, _likely_variants(name, found), found) for name in candidates]
+    sources = [_by_names(folder, _likely_variants(name, found), found) for name in candidates]
     counts = [sum(len(files) for files in source.tree.tiles.values()) for source in sources]
     if not any(counts):
         raise DataError(_nothing(folder, candidates))
     best = [source for source, count in zip(sources, counts, strict=True) if count == max(counts)]
     if len(best) > 1:
         names = " or ".join(source.tree.dataset.name for source in best)
-        raise DataError(f"{folder}: could be {names}; say which with --dataset")
+        raise DataError(f"{folder}: could be {names}; choose one with --dataset")
     return best[0]
 
 
 def _pictures(folder: Path) -> Iterator[str]:
     for path in folder.rglob("*"):
-        if path.suffix.lower() in DRIVERS and path.is_file():
+        if path.suffix.lower() in FORMATS and path.is_file():
             yield path.relative_to(folder).as_posix()
 
 
 def _likely_variants(name: str, found: list[str]) -> Dataset:
-    """The data set in the variants of which most files are there; the first listed where two have as many."""
+    """The data set in the variants that have the most files; the first listed if two have as many."""
     facts = read_yaml(FOLDER / name / FACTS) if name in datasets.names() else {}
     chosen: dict[str, str | None] = {"image": None, "dsm": None}
     for key in chosen:
@@ -80,8 +80,8 @@ def _count(dataset: Dataset, kind: str, found: list[str]) -> int:
     return sum(any(place.kind == kind for place in names.places(path)) for path in found)
 
 
-def _told_by_names(folder: Path, dataset: Dataset, found: list[str]) -> Source:
-    """Every file goes to the tile and kind that its path or, failing that, its name says."""
+def _by_names(folder: Path, dataset: Dataset, found: list[str]) -> Source:
+    """Assign every file to a tile and kind, by its path, else by its name."""
     tiles: dict[str, dict[FileKind, str]] = {}
     findings = []
     for tile in datasets.tiles(dataset.name):
@@ -96,13 +96,11 @@ def _told_by_names(folder: Path, dataset: Dataset, found: list[str]) -> Source:
         place = names.place(path)
         if place is None:
             if names.places(path):
-                findings.append(
-                    finding("unplaced", "its name fits an image and a label; name its folder so", None, path)
-                )
+                findings.append(finding("unplaced", "its name fits an image and a label", None, path))
             continue
         first = tiles.setdefault(place.tile, {}).setdefault(place.kind, path)
         if first != path:
-            findings.append(finding("found-twice", f"{first} is looked at for the same place", place.tile, path))
+            findings.append(finding("found-twice", f"{first} is used for the same layer", place.tile, path))
     ordered = {tile: tiles[tile] for tile in datasets.tiles(dataset.name) if tile in tiles}
     own = "{tile}" in dataset.image.files
     return Source(RawTree(folder, "folder" if own else "isprs", dataset, ordered), tuple(findings))

@@ -1,4 +1,4 @@
-"""The step `check`: every raw tile opened, every known trap looked for -> one report; errors stop the pipeline."""
+"""The step `check`: raw tiles -> one report of everything that is wrong with them; errors stop the pipeline."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pathlib import Path
 
 from components.check import files, heights, images, labels, places, whole
 from components.check.config import CheckConfig, Subject
-from components.check.findings import CODES, SEVERITIES, Finding
+from components.check.findings import CODES, SEVERITIES, Finding, accepted
 from components.check.report import Report, as_document
 from components.check.scan import TileJob, scan_tile
 from components.common.data import datasets
 from components.common.data.config import DataConfig
-from components.common.data.datasets import FileKind, Split
+from components.common.data.datasets import Split
 from components.common.data.rawtree import RawTree, read_raw_tree
 from components.common.errors import DataError
 from components.common.files import write_json
 from components.common.pool import pooled
 from components.common.progress import track
+from components.common.readers.tiles import ReaderSettings, TileFiles
 
 log = logging.getLogger(__name__)
 
 CHECKERS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    files.troubles,
+    files.reported,
     files.missing_files,
     files.missing_tiles,
     files.known_trouble,
-    places.layers,
     places.reference_systems,
     places.georeferences,
     places.ground_sizes,
@@ -63,68 +63,68 @@ class CheckResult:
     path: Path
 
 
-def run(data: DataConfig, config: CheckConfig, raw: Path, report: Path) -> CheckResult:
-    """Check the tiles of the split, write the report, stop on errors.
+def run(data: DataConfig, config: CheckConfig, settings: ReaderSettings, raw: Path, report: Path) -> CheckResult:
+    """Check the tiles of the split, write the report, stop at errors.
 
     Args:
         data: which split of which data set.
         config: the limits.
+        settings: of the reader, those of preprocess.
         raw: folder of the acquire step.
         report: file to write, also when there are errors.
 
     Raises:
-        DataError: there are findings that preprocess would refuse or that would make the figures wrong.
+        DataError: there are errors: preprocess would reject a tile, or scores would be wrong.
         ParamsError: the data set has no split of this name.
     """
     tree = read_raw_tree(raw)
     if tree.dataset.name != data.dataset:
         raise DataError(f"{raw}: holds {tree.dataset.name}, but data.dataset is {data.dataset}; run the acquire step")
-    found = examine(tree, (datasets.split(data.dataset, data.split),), True, config)
+    found = examine(tree, (datasets.split(data.dataset, data.split),), True, config, settings)
     write_json(report, as_document(found))
     counts = found.counts
     log.info("%s: %s", report, ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES))
     errors = [one for one in found.findings if one.severity == "error"]
     if errors:
         raise DataError(
-            f"{raw}: {len(errors)} error{'s' * (len(errors) > 1)}, the first in {errors[0].line}; all are in {report}, "
-            f"and `mobanet data check {raw} --split {data.split}` shows them"
+            f"{raw}: {len(errors)} error{'s' * (len(errors) > 1)}, the first in {errors[0].line} (all are in {report}; "
+            f"`mobanet data check {raw} --split {data.split}` prints them)"
         )
     return CheckResult(found, report)
 
 
 def examine(
-    tree: RawTree, splits: tuple[Split, ...], chosen: bool, config: CheckConfig, findings: tuple[Finding, ...] = ()
+    tree: RawTree,
+    splits: tuple[Split, ...],
+    chosen: bool,
+    config: CheckConfig,
+    settings: ReaderSettings,
+    findings: tuple[Finding, ...] = (),
 ) -> Report:
     """Read every tile and run every checker.
 
     Args:
         tree: the tiles.
         splits: those to judge by.
-        chosen: whether only the tiles of the one split given are looked at.
+        chosen: True: check only the tiles of the one split given; False: check all tiles.
         config: the limits.
-        findings: what is known already.
+        settings: of the reader.
+        findings: those that are known already.
     """
     tiles = [tile for tile in (splits[0].tiles if chosen else tree.tiles) if tree.tiles.get(tile)]
-    read = pooled(scan_tile, list(_jobs(tree, tiles)), config.workers)
+    own = tree.source == "folder"
+    jobs = [TileJob(TileFiles(tree.folder, tree.dataset, own, tile, tree.tiles[tile]), settings) for tile in tiles]
+    read = pooled(scan_tile, jobs, config.workers)
     facts = {found.tile: found for found in track(read, "checking tiles", len(tiles))}
-    subject = Subject(tree.dataset, facts, splits, chosen, tree.source == "folder", config)
-    everything = {*findings, *(one for checker in CHECKERS for one in checker(subject))}
+    subject = Subject(tree.dataset, facts, splits, chosen, own, config)
+    found = {*findings, *(one for checker in CHECKERS for one in checker(subject))}
     order = {tile: number for number, tile in enumerate(facts)}
-    return Report(str(tree.folder), tree.source, subject, tuple(sorted(everything, key=lambda one: _rank(one, order))))
-
-
-def _jobs(tree: RawTree, tiles: list[str]) -> Iterator[TileJob]:
-    """A job per tile; a file that several tiles share is read with the first of them."""
-    seen: set[str] = set()
-    for tile in tiles:
-        places = dict(tree.tiles[tile])
-        skim: frozenset[FileKind] = frozenset(kind for kind, place in places.items() if place in seen)
-        seen.update(places.values())
-        yield TileJob(tree.folder, tree.dataset, tree.source == "folder", tile, places, skim)
+    judged = sorted((accepted(one, config.accepted) for one in found), key=lambda one: _rank(one, order))
+    return Report(str(tree.folder), tree.source, subject, tuple(judged))
 
 
 def _rank(one: Finding, order: dict[str, int]) -> tuple[int, int, int, str, str, str]:
-    """Worst first, then in the order of the codes and of the tiles."""
+    """Sort key: worst first, then in the order of the codes and of the tiles."""
     place = order.get(one.tile or "", -1 if one.tile is None else len(order))
     code = list(CODES).index(one.code)
     return SEVERITIES.index(one.severity), code, place, one.tile or "", one.file or "", one.sentence

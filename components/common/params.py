@@ -41,6 +41,23 @@ def section(params: Path, name: str, cls: type[C]) -> C:
         raise ParamsError(f"{params}: {error}") from None
 
 
+def subset(document: Mapping[str, Any], name: str, cls: type[C]) -> C:
+    """Some keys of a section: those of `cls`; other keys of the section are left to the class of the full section.
+
+    Args:
+        document: a params file as a mapping.
+        name: the section.
+        cls: a frozen dataclass with the keys to read.
+
+    Raises:
+        ParamsError: the section is missing, or a key or a value does not match `cls`.
+    """
+    given = document.get(name)
+    if not isinstance(given, Mapping):
+        raise ParamsError(f"the section {name} is missing; compare the file with the project's params.yaml")
+    return from_mapping(cls, {f.name: given[f.name] for f in fields(cls) if f.name in given}, name)  # type: ignore[arg-type]
+
+
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader] = yaml.SafeLoader) -> Mapping[str, Any]:
     """The content of a YAML file whose top level is a mapping.
 

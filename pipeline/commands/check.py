@@ -1,4 +1,4 @@
-"""`mobanet data check`: look at raw tiles before anything is built on them."""
+"""`mobanet data check`: check raw tiles before they are used."""
 
 from __future__ import annotations
 
@@ -23,33 +23,37 @@ from components.check.sources import open_source
 from components.check.step import examine
 from components.common.data import datasets
 from components.common.data.datasets import KINDS, FileKind, Split
-from components.common.params import section
+from components.common.params import read_yaml, section
+from components.common.readers.footprints import pixel_size_m
+from components.common.readers.tiles import reader_settings
 
 PLAIN_WIDTH = 120
-"""Columns where stdout is no terminal."""
+"""Width of the output if stdout is not a terminal, columns."""
 
-COLOURS = {"error": "red", "warning": "yellow", "mended": "green"}
+COLOURS = {"error": "red", "warning": "yellow", "accepted": "cyan", "repaired": "green"}
 
 
 def check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="As imported, or as unpacked from ISPRS.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Imported tree, or a folder as unpacked from ISPRS.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which data set it is, if names do not tell.")
+        str | None, typer.Option(metavar="NAME", help="Data set, if file names do not identify it.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Look at the tiles of this split alone; else at all there are.")
+        str | None, typer.Option(metavar="NAME", help="Check only the tiles of this split; default: all tiles.")
     ] = None,
-    params: Annotated[Path, typer.Option(metavar="FILE", help="Its section `check` has the limits.")] = Path(
+    params: Annotated[Path, typer.Option(metavar="FILE", help="Limits and settings of the reader.")] = Path(
         "params.yaml"
     ),
 ) -> None:
-    """Open every tile and look for everything that is known to go wrong.
+    """Read every tile and report all known problems.
 
-    Exit 0: nothing found. Exit 1: something found; `mended` is repaired by preprocess, `warning` wants a look, `error`
-    stops the pipeline. Exit 2: it cannot work.
+    Severities: `error` stops the pipeline, `warning` needs your attention, `accepted` is an error that check.accept
+    lists, `repaired` is repaired by preprocess.
+
+    Exit 0: no findings. Exit 1: findings. Exit 2: the check cannot run.
     """
-    config = section(params, "check", CheckConfig)
+    config, settings = section(params, "check", CheckConfig), reader_settings(read_yaml(params))
     source = open_source(folder, dataset)
     name = source.tree.dataset.name
     splits: tuple[Split, ...] = ()
@@ -57,7 +61,7 @@ def check(
         splits = (datasets.split(name, split),)
     elif name in datasets.names():
         splits = datasets.splits(name)
-    report = examine(source.tree, splits, split is not None, config, source.findings)
+    report = examine(source.tree, splits, split is not None, config, settings, source.findings)
     if as_json:
         typer.echo(json.dumps(as_document(report), indent=2))
     else:
@@ -66,13 +70,12 @@ def check(
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Show a report: a line per file, class shares, then the findings, the worst first."""
+    """Print a report: a line per file, class shares, then the findings, most severe first."""
     console.print(_files(report))
     if report.class_shares is not None:
         console.print(_shares(report))
-    for code, group in groupby(report.findings, key=lambda one: one.code):
+    for (severity, code), group in groupby(report.findings, key=lambda one: (one.severity, one.code)):
         found = list(group)
-        severity = CODES[code].severity
         title = Text.assemble((severity, f"bold {COLOURS[severity]}"), f"  {code}: {CODES[code].about} ({len(found)})")
         console.print(title)
         for one in found:
@@ -83,7 +86,7 @@ def print_report(report: Report, console: Console) -> None:
 
 def _files(report: Report) -> Table:
     table = Table("tile", "file", title=report.folder, title_justify="left", box=SIMPLE_HEAD)
-    for column in ("px", "type", "bands", "pixel, m", "EPSG", "no value", "values", "snapped", "unknown"):
+    for column in ("px", "type", "bands", "pixel, m", "EPSG", "missing", "values", "snapped", "unknown"):
         table.add_column(column, justify="right", no_wrap=column != "values")
     for facts in report.subject.tiles.values():
         kinds = [kind for kind in KINDS if kind in facts.places]
@@ -96,13 +99,14 @@ def _files(report: Report) -> Table:
 def _cells(facts: TileFacts, kind: FileKind) -> Iterator[str]:
     header, pixels = facts.files.get(kind), facts.pixels.get(kind)
     if header is None:
-        yield "unreadable"
+        yield "rejected" if facts.rejected(kind) else "not read"
         return
-    yield f"{header.width_px} x {header.height_px}"
+    size, crs = pixel_size_m(header.grid), header.grid.crs
+    yield f"{header.grid.width_px} x {header.grid.height_px}"
     yield header.dtype
     yield str(header.bands)
-    yield f"{header.resolution[0]:.4g}" if header.resolution else "-"
-    yield (header.crs.removeprefix("EPSG:") if header.crs.startswith("EPSG:") else "other") if header.crs else "-"
+    yield f"{size[0]:.4g}" if size else "-"
+    yield str(crs.to_epsg() or "other") if crs else "-"
     label = {"label": facts.label, "eroded": facts.eroded}.get(kind)
     if pixels is None:
         yield "not read"
@@ -113,8 +117,7 @@ def _cells(facts: TileFacts, kind: FileKind) -> Iterator[str]:
         yield f"{100 * label.snapped_px / max(1, label.all_px):.3g} %"
         yield f"{100 * label.unknown_px / max(1, label.all_px):.3g} %"
         return
-    implausible = facts.dsm.implausible_share if kind == "dsm" and facts.dsm else 0.0
-    yield f"{100 * (pixels.missing_share + implausible):.1f} %"
+    yield f"{100 * pixels.missing_share:.1f} %"
     if kind == "dsm" and facts.dsm and facts.dsm.low_m is not None:
         yield f"{facts.dsm.low_m:.2f}..{facts.dsm.high_m:.2f} m"
     elif pixels.lowest is not None:
@@ -123,7 +126,7 @@ def _cells(facts: TileFacts, kind: FileKind) -> Iterator[str]:
 
 def _shares(report: Report) -> Table:
     table = Table("class", title="share of the labelled pixels", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("found", "known", "apart"):
+    for column in ("found", "known", "difference"):
         table.add_column(column, justify="right")
     known = report.subject.dataset.class_shares
     for number, c in enumerate(report.subject.dataset.classes):

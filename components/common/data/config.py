@@ -73,3 +73,8 @@ def accepted_from(given: Mapping[str, Any]) -> Accepted:
 
 def _tile_id(tile: Any) -> Any:
     return str(tile) if isinstance(tile, int) else tile
+
+
+def how_to_accept(code: str, tile: str | None) -> str:
+    """The end of a sentence about a finding that `check.accept` can accept."""
+    return f"; to accept it, set check.accept: {{{code}: {ALL if tile is None else f'[{tile}]'}}}"

@@ -21,11 +21,19 @@ from components.check.report import Report
 from components.check.sources import open_source
 from components.check.step import examine
 from components.common.data import datasets
+from components.common.readers.tiles import ReaderSettings
 from tests.isprs_package import write_package
 from tests.repo.import_graph import ROOT
 
 TILES = ("2_10", "2_11", "2_12", "3_10", "3_11")
-LIMITS = {"max_dsm_missing_share": 0.5, "max_disagreement_share": 0.01, "max_class_share_deviation": 1.0, "workers": 1}
+LIMITS = {
+    "max_dsm_missing_share": 0.5,
+    "max_disagreement_share": 0.01,
+    "max_class_share_deviation": 1.0,
+    "accept": {},
+    "workers": 1,
+}
+READER = {"max_pad_px": 8, "max_unknown_share": 0.001}
 
 
 @pytest.fixture
@@ -55,7 +63,10 @@ def checked(config) -> Callable[..., Report]:
         tree = replace(source.tree, source="folder") if own else source.tree
         name = source.tree.dataset.name
         splits = (datasets.split(name, split),) if split else datasets.splits(name)
-        return examine(tree, splits, split is not None, config(**limits), source.findings)
+        reader = {key: limits.pop(key, value) for key, value in READER.items()}
+        limits = config(**limits)
+        settings = ReaderSettings(**reader, accept=limits.accepted)
+        return examine(tree, splits, split is not None, limits, settings, source.findings)
 
     return checked
 

@@ -74,7 +74,7 @@ def test_saturated_8_bit_heights_are_named(package, checked):
     path = next(folder.rglob("*02_11_normalized_lastools.jpg"))
     Image.fromarray(np.where(np.array(Image.open(path)) > 60, 255, 0).astype(np.uint8)).save(path, quality=100)
     (one,) = [one for one in checked(folder).findings if one.code == "dsm-saturated"]
-    assert one.tile == "2_11" and "25.5 m, which means that or more" in one.sentence
+    assert one.tile == "2_11" and "25.5 m, the largest value" in one.sentence
 
 
 def test_percentiles_and_outliers_are_those_of_the_pixels(package, rewritten, checked):

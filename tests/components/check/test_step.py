@@ -14,9 +14,11 @@ from components.common.data import datasets
 from components.common.data.config import DataConfig
 from components.common.data.rawtree import RawTree, write_raw_tree
 from components.common.errors import DataError
+from components.common.readers.tiles import ReaderSettings
 from tests.isprs_package import REAL_POTSDAM_TRAPS
 from tests.repo.import_graph import ROOT
 
+SETTINGS = ReaderSettings(8, 0.001)
 SPLIT = "official-minus-7_10"
 SCHEMA = json.loads((ROOT / "components/check/check.schema.json").read_text())
 
@@ -72,8 +74,8 @@ def test_a_clean_split_has_no_finding(package, checked):
 
 def test_every_trap_of_the_real_package_is_mended(package, checked):
     report = checked(package(tiles=datasets.split("potsdam", "official").tiles, **REAL_POTSDAM_TRAPS), split="official")
-    assert {one.code for one in report.findings if one.severity != "mended"} == {"wrongly-annotated"}
-    assert {one.code for one in report.findings if one.severity == "mended"} == {
+    assert {one.code for one in report.findings if one.severity != "repaired"} == {"wrongly-annotated"}
+    assert {one.code for one in report.findings if one.severity == "repaired"} == {
         *("padded", "colours-snapped", "dsm-holes", "dsm-outliers"),
     }
 
@@ -111,16 +113,16 @@ DATA = DataConfig(
 
 def test_the_stage_writes_the_same_report_with_any_number_of_workers(raw, config, tmp_path):
     folder = raw(lossy=("2_11",))
-    result = run(DATA, config(), folder, tmp_path / "one.json")
-    assert result.report.counts == {"error": 0, "warning": 0, "mended": 2}
-    run(DATA, config(workers=2), folder, tmp_path / "two.json")
+    result = run(DATA, config(), SETTINGS, folder, tmp_path / "one.json")
+    assert result.report.counts == {"error": 0, "warning": 0, "accepted": 0, "repaired": 2}
+    run(DATA, config(workers=2), SETTINGS, folder, tmp_path / "two.json")
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
 
 
 def test_the_stage_stops_on_errors_and_leaves_the_report(raw, config, tmp_path):
     folder = raw(missing=[("2_10", "dsm"), ("2_11", "label")])
     with pytest.raises(DataError) as caught:
-        run(DATA, config(), folder, tmp_path / "report.json")
+        run(DATA, config(), SETTINGS, folder, tmp_path / "report.json")
     sentence = str(caught.value)
     assert "\n" not in sentence
     for words in ("2 errors", "tile 2_10", f"mobanet data check {folder} --split {SPLIT}", "report.json"):
@@ -133,7 +135,7 @@ def test_the_stage_refuses_another_data_set(raw, config, tmp_path):
         source="isprs", dataset="vaihingen", split="ssrs", image=None, dsm=None, path="x", repo=None, rev=None, crs=None
     )
     with pytest.raises(DataError, match="holds potsdam, but data.dataset is vaihingen"):
-        run(vaihingen, config(), raw(), tmp_path / "report.json")
+        run(vaihingen, config(), SETTINGS, raw(), tmp_path / "report.json")
 
 
 def test_a_tile_that_is_wholly_missing_is_an_error_of_a_chosen_split_only(package, checked):
