@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import re
 import string
+import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -195,6 +196,7 @@ def split(dataset_name: str, name: str) -> Split:
         found = from_mapping(Split, {"name": name, **given}, "split")
     except ParamsError as error:
         raise ParamsError(f"{path}: {error}") from None
+    found = replace(found, train=_nfc(found.train), val=_nfc(found.val), test=_nfc(found.test))
     twice = sorted(tile for tile in set(found.tiles) if found.tiles.count(tile) > 1)
     if twice:
         raise ParamsError(f"{path}: tile {twice[0]} is listed twice; train, val and test must be disjoint")
@@ -259,6 +261,11 @@ def _values(pattern: str, tile: str) -> dict[str, str | int]:
 
 def _shown(mark: float | Colour) -> str:
     return f"RGB {', '.join(map(str, mark))}" if isinstance(mark, tuple) else f"the value {mark:g}"
+
+
+def _nfc(tiles: tuple[str, ...]) -> tuple[str, ...]:
+    """Tile ids in the Unicode form of data/raw; `ü` may be written as `u` and two dots."""
+    return tuple(unicodedata.normalize("NFC", tile) for tile in tiles)
 
 
 def _natural(tile: str) -> list[tuple[int, str]]:

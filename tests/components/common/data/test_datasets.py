@@ -180,6 +180,7 @@ def test_a_mistake_in_a_data_set_is_one_sentence_that_names_the_file_and_the_key
     ("split", "sentence"),
     [
         ("train: [a]\nval: [a]\ntest: []\n", "tile a is listed twice"),
+        ("train: [K\u00f6ln]\nval: [Ko\u0308ln]\ntest: []\n", "tile K\u00f6ln is listed twice"),
         ("train: []\nval: []\ntest: [a]\n", "train is empty"),
         ("train: [a]\nval: [b]\n", "split.test is missing"),
         ("train: a\nval: [b]\ntest: [c]\n", "split.train is 'a'"),
@@ -196,3 +197,8 @@ def test_a_mistake_in_a_split_is_one_sentence_that_names_the_file(own, split, se
 def test_ids_of_a_split_are_texts_even_where_they_look_like_numbers(own):
     own(split="train: [2_10, 007]\nval: [1e3]\ntest: [yes]\n")
     assert datasets.split("own", "ours").tiles == ("2_10", "007", "1e3", "yes")
+
+
+def test_ids_of_a_split_are_in_the_unicode_form_of_raw_files(own):
+    own(split="train: [Ko\u0308ln]\nval: [F\u00fcrth]\ntest: []\n")
+    assert datasets.split("own", "ours").tiles == ("K\u00f6ln", "F\u00fcrth")
