@@ -30,6 +30,9 @@ SMALLEST_RANGE_M = 0.1
 CELL_M = 0.5
 """Side of the cells in which ground is looked for, metres."""
 
+NEAR_GROUND_M = 1.0
+"""A cell less than this above the first estimate of the ground is ground, metres."""
+
 LOW_QUANTILE = 0.2
 """Height of a cell: above a few pits of the matching, below what sticks out of the ground in it."""
 
@@ -191,16 +194,27 @@ def ground_of(cells: Array, width_px: int, gsd_m: float, radius_m: float) -> Gro
 
 
 def _opened(cells: Array, holes: npt.NDArray[np.bool_], radius: int) -> Array:
-    """Height of the ground in each cell, looking `radius` cells far; `holes` are cells without a measurement."""
+    """Height of the ground in each cell, looking `radius` cells far; `holes` are cells without a measurement.
+
+    Holes count as low ground first, so that no roof extends into them. Then they get the height of the nearest cell
+    that turned out to be ground, so that they do not lower the ground of a slope around them.
+    """
     reach = 4 * radius + 1
     slope = _plane(ndimage.minimum_filter(cells, size=reach, mode="nearest"))
     flat = cells - slope
     low = ndimage.minimum_filter(np.where(holes, np.inf, flat), size=reach, mode="nearest")
     low = np.where(np.isfinite(low), low, flat).astype(np.float32, copy=False)
-    framed = np.pad(low, radius, mode="edge")
-    framed[radius:-radius, radius:-radius] = np.where(holes, low, flat)
-    opened = ndimage.grey_opening(framed, size=(2 * radius + 1,) * 2, mode="nearest")
-    smooth = ndimage.gaussian_filter(opened, sigma=radius / 4, mode="nearest")[radius:-radius, radius:-radius] + slope
+
+    def opened(filled: Array) -> Array:
+        framed = np.pad(low, radius, mode="edge")
+        framed[radius:-radius, radius:-radius] = filled
+        return np.asarray(ndimage.grey_opening(framed, size=(2 * radius + 1,) * 2, mode="nearest"))
+
+    ground = opened(np.where(holes, low, flat))
+    near = ~holes & (flat - ground[radius:-radius, radius:-radius] < NEAR_GROUND_M)
+    if holes.any() and near.any():
+        ground = opened(np.where(holes, _filled(np.where(near, flat, np.nan)), flat))
+    smooth = ndimage.gaussian_filter(ground, sigma=radius / 4, mode="nearest")[radius:-radius, radius:-radius] + slope
     return smooth.astype(np.float32, copy=False)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pyproj
+from affine import TransformNotInvertibleError
 from pyproj.exceptions import CRSError as UnknownCRS
 from pyproj.exceptions import ProjError
 from rasterio import Affine
@@ -204,7 +205,7 @@ def _from_points(path: Path, header: Header) -> tuple[Affine, float]:
         points = np.array([(point.x, point.y) for point in header.gcps]).T
         found = np.array(~transform @ (points[0], points[1]))
         residual_px = float(np.abs(found - [[p.col for p in header.gcps], [p.row for p in header.gcps]]).max())
-    except (ValueError, TypeError, ZeroDivisionError):
+    except (ValueError, TypeError, TransformNotInvertibleError):
         residual_px = float("inf")
     if not residual_px <= MAX_GCP_RESIDUAL_PX:
         off = f"lie up to {residual_px:.1f} px off" if np.isfinite(residual_px) else "define no grid"
