@@ -1,1 +1,1 @@
-"""A data source (generated city, folder or archive) -> data/raw, raw tiles in the ISPRS layout."""
+"""Step acquire: a data source (generated city, folder or archive) -> raw tiles in data/raw."""

@@ -1,4 +1,4 @@
-"""`python -m components.acquire`: the door for DVC."""
+"""Command line entry point of acquire: `python -m components.acquire`, which dvc.yaml calls."""
 
 from __future__ import annotations
 
@@ -16,6 +16,5 @@ def main(params: Path, raw: Path) -> None:
 
 
 if __name__ == "__main__":
-    open_door(
-        "acquire", "Generate the sample city, or bring ISPRS or own files, to data/raw.", {"raw": "data/raw"}, main
-    )
+    about = "Generate the sample city, or import ISPRS files or your own, into data/raw."
+    open_door("acquire", about, {"raw": "data/raw"}, main)

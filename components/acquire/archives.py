@@ -1,8 +1,8 @@
-"""Files of folders and .zips, zips inside either included: first listed, then read one at a time and safely.
+"""Lists the files of folders and .zips, including zips inside either, and reads them one at a time and safely.
 
-An archive is somebody else's: members whose path leaves its folder, links, encrypted members, those that grow absurdly
-or lie on each other, and deeper nesting than anybody needs are refused before anything is read. An archive that is
-damaged is no crime: it is listed as a problem, and the others are read.
+Archives are untrusted input. Members whose path leaves the folder, links, encrypted members, decompression bombs,
+overlapping members and deep nesting are refused before anything is read. A damaged archive is listed as a problem, and
+the others are read.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from components.common.errors import DataError
 log = logging.getLogger(__name__)
 
 MAX_RATIO = 1000
-"""Unpacked over packed size. Deflate reaches 1032 on zeros alone; a label picture stays far below."""
+"""Limit of unpacked to packed size. Deflate reaches 1032 on zeros; a label image stays far below."""
 
 MAX_ZIP_RATIO = 100
-"""The same for a zip inside a zip, which is packed already."""
+"""The same limit for a zip inside a zip, which is compressed already."""
 
 MAX_DEPTH = 3
-"""Zips inside zips; the benchmark has two."""
+"""Levels of zips inside zips; the benchmark has two."""
 
 MAX_DIRECTORY = 1 << 25
-"""Bytes of an archive's list of members: some 300,000 of them."""
+"""Bytes of an archive's central directory: about 300,000 members."""
 
 UNREADABLE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, ValueError, OverflowError, OSError,
     NotImplementedError,
 )  # fmt: skip
-"""What damaged content of an archive raises, by way of packing."""
+"""What damaged content of an archive raises, depending on the compression."""
 
 
 class Damaged(DataError):
@@ -55,29 +55,29 @@ class Found:
 
     name: str  # with the source and the folders and archives above it, joined by /
     size: int  # bytes
-    stamp: str  # another one: other content
+    stamp: str  # changes with the content
     path: Path | None  # None: inside an archive
     open: Callable[[], IO[bytes]]
 
 
 @dataclass(slots=True)
 class Listing:
-    """What the sources hold, in an order in which reading goes forward."""
+    """Content of the sources, in the order in which archives are read forward."""
 
     files: list[Found] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)  # sentences: what could not be listed
+    problems: list[str] = field(default_factory=list)  # sentences about what could not be listed
 
 
 @contextmanager
 def listed(sources: Sequence[Path], skip: Path) -> Iterator[Listing]:
-    """List all files of folders and .zips; archives stay open until the end of the block.
+    """List all files of folders and .zips; archives stay open until the context ends.
 
     Args:
         sources: folders and .zips. Links in a folder are followed, each folder once.
-        skip: a folder that is no source, though it may lie in one: where the files will be written.
+        skip: the target folder, which is left out if it lies inside a source.
 
     Raises:
-        DataError: there is nothing at a source, or an archive is not to be trusted.
+        DataError: a source does not exist, or an archive is unsafe.
     """
     listing = Listing()
     with ExitStack() as archives:
@@ -89,21 +89,21 @@ def listed(sources: Sequence[Path], skip: Path) -> Iterator[Listing]:
             elif source.suffix.lower() == ".zip" and source.is_file():
                 _list_file(source, source.name, listing, archives)
             else:
-                raise DataError(f"{source}: no such folder or .zip; name the place where the downloaded files are")
+                raise DataError(f"{source}: no such folder or .zip; set it to the place of the downloaded files")
         yield listing
 
 
 def on_disk(path: Path, name: str) -> Found:
-    """A file in a folder, under the name that messages and the journal give it."""
+    """A file in a folder; `name` is for messages and the journal."""
     status = path.stat()
     return Found(_printable(name), status.st_size, f"changed {status.st_mtime_ns}", path, partial(_opened, path))
 
 
 def content(found: Found) -> Iterator[bytes]:
-    """Content of a file in pieces, as many bytes as the listing says.
+    """Content of a file in chunks.
 
     Raises:
-        Damaged: it cannot be read, or has another size.
+        Damaged: the file cannot be read, or its size differs from the listed one.
     """
     size = 0
     with one_sentence(found.name), found.open() as source:
@@ -111,12 +111,12 @@ def content(found: Found) -> Iterator[bytes]:
             size += len(piece)
             yield piece
         if size != found.size:
-            raise ValueError(f"{size} bytes, not {found.size}")
+            raise ValueError(f"{size} bytes instead of {found.size}")
 
 
 @contextmanager
 def one_sentence(name: str) -> Iterator[None]:
-    """Turn what damaged content raises into `Damaged`."""
+    """Turn the errors of damaged content into `Damaged`."""
     try:
         yield
     except UNREADABLE as error:
@@ -124,18 +124,20 @@ def one_sentence(name: str) -> Iterator[None]:
 
 
 def files_below(folder: Path, skip: Path) -> Iterator[Path]:
-    """All files of a folder by name, through links too, each folder once; one that may not be read is passed over.
+    """All files below a folder, sorted by name; links are followed, each folder is visited once.
+
+    Unreadable folders are skipped with a warning.
 
     Args:
-        folder: where to look.
-        skip: a folder that is left out.
+        folder: where to search.
+        skip: a folder to leave out.
 
     Raises:
-        DataError: it is the folder itself.
+        DataError: both are the same folder.
     """
     seen = {_identity(skip)} if skip.is_dir() else set()
     if _identity(folder) in seen:
-        raise DataError(f"{folder}: is where the files are to be written; name another source or target")
+        raise DataError(f"{folder}: is the folder to write to; choose another source or target")
     for above, folders, names in os.walk(folder, followlinks=True, onerror=_say_unreadable):
         fresh = []
         for name in sorted(folders):
@@ -192,22 +194,22 @@ def _list_zip(opened: Callable[[], IO[bytes]], name: str, listing: Listing, arch
 
 
 def _check_directory(name: str, file: IO[bytes]) -> None:
-    """Refuse a list of members that would fill the memory: it is read whole, whatever its size."""
+    """Refuse a central directory that would fill the memory: zipfile reads all of it."""
     file.seek(max(0, file.seek(0, os.SEEK_END) - (1 << 16) - 100))
     end = file.read()
     at = end.rfind(b"PK\x05\x06")
     if at < 0:
-        raise zipfile.BadZipFile("it has no end, or is no zip")
+        raise zipfile.BadZipFile("it is not a zip, or its end is missing")
     size = struct.unpack_from("<L", end, at + 12)[0]
-    if (large := end.rfind(b"PK\x06\x06", 0, at)) >= 0:  # the record of an archive above 4 GB, which counts instead
+    if (large := end.rfind(b"PK\x06\x06", 0, at)) >= 0:  # the record of an archive above 4 GB takes precedence
         size = struct.unpack_from("<Q", end, large + 40)[0]
     if size > MAX_DIRECTORY:
-        raise DataError(f"{name}: its list of members takes {size} bytes; do not use this archive")
+        raise DataError(f"{name}: its list of members has {size} bytes, which is unsafe; do not use this archive")
     file.seek(0)
 
 
 def _check_members(archive: str, members: Sequence[zipfile.ZipInfo], end: int) -> None:
-    """Refuse an archive with a member that is not to be trusted; members in the order of their offsets."""
+    """Refuse an archive with an unsafe member; members are sorted by offset."""
     starts = [*(member.header_offset for member in members), end]
     for member, next_start in zip(members, starts[1:], strict=True):
         if fault := _fault(member) or _overlap(member, next_start):
@@ -218,11 +220,11 @@ def _fault(member: zipfile.ZipInfo) -> str | None:
     name = member.filename.replace("\\", "/")
     parts = PurePosixPath(name).parts
     if ".." in parts or name.startswith("/") or ":" in (parts[0] if parts else ""):
-        return "would be written outside; do not use this archive"
+        return "would be written outside the folder; do not use this archive"
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device; do not use this archive"
     if member.flag_bits & 1:
-        return "is encrypted; unpack it yourself and name the folder"
+        return "is encrypted; unpack it yourself and import the folder"
     limit = MAX_ZIP_RATIO if name.lower().endswith(".zip") else MAX_RATIO
     if member.file_size > limit * max(member.compress_size, 1):
         grows = f"grows from {member.compress_size} to {member.file_size} bytes"
@@ -231,9 +233,9 @@ def _fault(member: zipfile.ZipInfo) -> str | None:
 
 
 def _overlap(member: zipfile.ZipInfo, next_start: int) -> str | None:
-    header = 30 + len(member.orig_filename)  # at least so long
+    header = 30 + len(member.orig_filename)  # its minimum length
     if member.header_offset + header + member.compress_size > next_start:
-        return "lies on another one; do not use this archive"
+        return "overlaps another one; do not use this archive"
     return None
 
 

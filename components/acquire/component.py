@@ -1,4 +1,4 @@
-"""The door for Kubeflow: brings the raw tiles to the workspace; the artifact is what `dataset.json` says of them."""
+"""Kubeflow entry point: brings the raw tiles to the workspace; the artifact is their `dataset.json`."""
 
 from kfp import dsl
 

@@ -1,8 +1,8 @@
-"""A member of a zip as a file that can be read anywhere: what opens a zip inside a zip without a copy on disk.
+"""A zip member as a seekable file, so that a zip inside a zip is read without a copy on disk.
 
-A member that is only stored is read straight from the archive's file. One that is packed must be unpacked from its
-beginning, so what lies between two reads is unpacked too; its end, where a zip has its directory, is kept in memory.
-So opening an inner zip and reading its members in the order of their offsets unpacks it twice, however many there are.
+A stored member is read directly from the archive's file. A compressed member can only be decompressed from its start,
+including everything between two reads. Its end, where a zip has its directory, is held in memory. Opening an inner zip
+and reading its members in the order of their offsets therefore decompresses it twice, for any number of members.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import zipfile
 from typing import IO
 
 TAIL = 1 << 20
-"""Bytes kept of a packed member's end."""
+"""Bytes held of a compressed member's end."""
 
 
 def seekable(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> io.BufferedReader:
-    """Open a member for reading at any offset."""
+    """Open a member for random access."""
     stored = member.compress_type == zipfile.ZIP_STORED
     return io.BufferedReader(_Stored(archive, member) if stored else _Packed(archive, member), 1 << 16)
 
 
 class _Member(io.RawIOBase):
-    """Keeps the position; `_at` reads."""
+    """Tracks the position; subclasses read in `_at`."""
 
     def __init__(self, size: int) -> None:
         self._size, self._position = size, 0
@@ -56,11 +56,11 @@ class _Member(io.RawIOBase):
 
 
 class _Stored(_Member):
-    """A window on the archive's own file."""
+    """A window into the archive's file."""
 
     def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         super().__init__(member.file_size)
-        with archive.open(member):  # compares the header in front of the member with the directory
+        with archive.open(member):  # compares the member's header with the directory
             pass
         self._file: IO[bytes] = archive.fp  # type: ignore[assignment]
         self._file.seek(member.header_offset)
@@ -73,7 +73,7 @@ class _Stored(_Member):
 
 
 class _Packed(_Member):
-    """Unpacks forward, and from the beginning again when it must go back."""
+    """Decompresses forward; going back starts again from the beginning."""
 
     def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         super().__init__(member.file_size)

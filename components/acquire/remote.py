@@ -1,7 +1,7 @@
-"""Files that lie elsewhere -> a folder beside the raw tiles: an S3 prefix, or a path of a DVC repository at a revision.
+"""Downloads remote files to a folder next to the raw tiles: an S3 prefix, or a path in a DVC repository at a revision.
 
-The folder is named after what is listed there (paths, checksums), so that an interrupted download is gone on with and
-a source that has changed meanwhile is begun anew. It is removed once the raw tiles are whole.
+The folder's name is a hash of the remote listing (paths, checksums). An interrupted download therefore resumes, and a
+source that has changed is downloaded again. The folder is deleted when the raw tiles are complete.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class RemoteFile:
     """A file of the source."""
 
-    path: str  # as its file system names it
+    path: str  # on its file system
     place: str  # below the folder
     version: str  # changes with the content: md5 in a DVC repository, ETag in S3
     md5: str | None  # known in a DVC repository
@@ -39,14 +39,14 @@ class RemoteFile:
 
 @contextmanager
 def on_this_machine(data: DataConfig, folder: Path) -> Iterator[Path]:
-    """Path of the source; for a remote one, of a copy that is kept for the next try when the block fails.
+    """Path of the source, or of a copy if the source is remote; if the block fails, the copy stays for the next try.
 
     Args:
-        data: section `data`, of any source but the sample.
-        folder: gets the copy.
+        data: section `data`; the source is not the sample.
+        folder: receives the copy.
 
     Raises:
-        DataError: it cannot be read, or holds no file.
+        DataError: the source cannot be read, or holds no file.
     """
     path = str(data.path)
     if data.repo is None and not path.startswith(S3):
@@ -80,7 +80,7 @@ def _opened(data: DataConfig) -> tuple[AbstractFileSystem, str]:
 
 
 def _download(system: AbstractFileSystem, root: str, folder: Path, name: str) -> Path:
-    """Bring every file that is missing; returns the folder, or the file if the source is a single one."""
+    """Download the missing files; returns the folder, or the file if the source is a single file."""
     files = _listed(system, root)
     if not files:
         raise DataError(f"{name}: no such folder or file; check data.path, data.repo and data.rev")
@@ -94,8 +94,8 @@ def _download(system: AbstractFileSystem, root: str, folder: Path, name: str) ->
         with replacing(copy / file.place) as draft:
             system.get_file(file.path, str(draft))
             if file.md5 is not None and digest(draft, "md5") != file.md5:
-                raise DataError(f"{name}: {file.place} arrived damaged; run the step again")
-    log.info("%s: %d files, %d of them brought now", name, len(files), len(missing))
+                raise DataError(f"{name}: {file.place} was damaged in transfer; run the step again")
+    log.info("%s: %d files, %d of them downloaded now", name, len(files), len(missing))
     return copy / files[0].place if [file.path for file in files] == [root] else copy
 
 
@@ -110,5 +110,5 @@ def _listed(system: AbstractFileSystem, root: str) -> list[RemoteFile]:
             md5=info.get("md5"),
         )
         for path, info in sorted(found.items())
-        if not path.endswith("/")  # S3 consoles make an empty object for a folder
+        if not path.endswith("/")  # S3 consoles create an empty object for a folder
     ]

@@ -1,6 +1,6 @@
-"""Raw tiles as acquire leaves them: files below one folder, and `dataset.json`, which says what they are.
+"""The raw tiles in data/raw: files below one folder, and `dataset.json`, which describes them.
 
-The contract between acquire, which writes it, and check and preprocess, which read nothing else of the data set.
+Acquire writes `dataset.json`. Check and preprocess know the data set only from it. Paths and tile ids are in Unicode NFC.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ RECORD = "dataset.json"
 
 @dataclass(frozen=True, slots=True)
 class RawTree:
-    """Which tiles there are, and where."""
+    """The tiles and their files."""
 
     folder: Path
     source: str  # sample | isprs | folder
     dataset: Dataset
-    tiles: Mapping[str, Mapping[FileKind, str]]  # tile id -> kind -> path below the folder; absent: was not found
+    tiles: Mapping[str, Mapping[FileKind, str]]  # tile id -> kind -> path below the folder; absent: not found
 
     def file(self, tile: str, kind: FileKind) -> Path | None:
-        """A raw file; None where there is none."""
+        """A raw file; None if the tile has none of this kind."""
         place = self.tiles.get(tile, {}).get(kind)
         return None if place is None else self.folder / place
 
 
 def write_raw_tree(tree: RawTree) -> None:
-    """Write `dataset.json`, atomically; it comes last, so a folder without one is incomplete."""
+    """Write `dataset.json` atomically and last, so that a folder without it is incomplete."""
     tiles = {tile: dict(files) for tile, files in tree.tiles.items()}
     write_json(tree.folder / RECORD, {"source": tree.source, "dataset": asdict(tree.dataset), "tiles": tiles})
 
 
 def read_raw_tree(folder: Path) -> RawTree:
-    """What acquire wrote.
+    """Read what acquire wrote.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: `dataset.json` is missing or damaged.
     """
     path = folder / RECORD
     try:
@@ -58,5 +58,5 @@ def read_raw_tree(folder: Path) -> RawTree:
 def _checked(files: Mapping[FileKind, str]) -> dict[FileKind, str]:
     for kind, place in files.items():
         if kind not in KINDS or PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
-            raise ValueError(f"{kind}: {place!r} is no path below the folder")
+            raise ValueError(f"{kind}: {place!r} is not a path below the folder")
     return dict(files)

@@ -70,7 +70,7 @@ def test_the_target_inside_a_source_is_no_source(tmp_path) -> None:
     with listed([tmp_path / "sub"], tmp_path / "sub" / "out") as listing:
         assert listing.files == []
     with (
-        pytest.raises(DataError, match="where the files are to be written"),
+        pytest.raises(DataError, match="is the folder to write to"),
         listed([tmp_path / "sub"], tmp_path / "sub"),
     ):
         pass
@@ -114,7 +114,7 @@ def test_members_that_share_their_bytes_are_refused(tmp_path) -> None:
     archive = bytearray(zipped({"a.tif": b"1" * 500, "b.tif": b"2" * 500}, zipfile.ZIP_STORED))
     second = archive.rindex(b"PK\x01\x02")
     archive[second + 42 : second + 46] = struct.pack("<L", 0)  # where its content begins
-    assert "lies on another one" in refused(tmp_path, bytes(archive))
+    assert "overlaps another one" in refused(tmp_path, bytes(archive))
 
 
 def test_a_list_of_members_that_would_fill_the_memory_is_refused(tmp_path) -> None:

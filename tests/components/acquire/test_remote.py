@@ -78,7 +78,7 @@ def test_after_a_failure_only_what_is_missing_is_brought_and_another_version_sta
     with pytest.raises(RuntimeError), on_this_machine(one, tmp_path / "download") as path:
         assert contents(path) == {"top/a.tif": "image 1", "b.tif": "heights"}
         raise RuntimeError
-    assert "2 files, 1 of them brought now" in caplog.text
+    assert "2 files, 1 of them downloaded now" in caplog.text
     with on_this_machine(data("raw", repository, "v2"), tmp_path / "download") as path:
         assert contents(path)["top/a.tif"] == "image 2" and len(list(path.parent.iterdir())) == 1
 

@@ -20,7 +20,7 @@ def test_tiles_are_counted_by_kind_and_what_is_missing_is_named() -> None:
         "label   2 of 10 tiles",
         "eroded  1 of 10 tiles",
         "incomplete: 2_11 (no dsm, no eroded)",
-        "not there: 9_0, 9_1, 9_2, 9_3, 9_4, 9_5 and 2 more",
+        "missing: 9_0, 9_1, 9_2, 9_3, 9_4, 9_5 and 2 more",
     ]
 
 
