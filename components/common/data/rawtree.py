@@ -1,6 +1,7 @@
 """The raw tiles in data/raw: files below one folder, and `dataset.json`, which describes them.
 
-Acquire writes `dataset.json`. Check and preprocess know the data set only from it. Paths and tile ids are in Unicode NFC.
+Acquire writes `dataset.json`. Check and preprocess know the data set only from it. Paths and tile ids have the Unicode
+form NFC.
 """
 
 from __future__ import annotations
