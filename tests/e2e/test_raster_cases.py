@@ -198,7 +198,7 @@ def test_a_hole_changes_no_height_around_it(made):
     for tile in "abc":
         ours, theirs = (metres_of(store, tile) for store in stores)
         assert np.isnan(ours).sum() == 64 * 60
-        np.testing.assert_allclose(ours[np.isfinite(ours)], theirs[np.isfinite(ours)], atol=0.02)
+        np.testing.assert_allclose(ours[np.isfinite(ours)], theirs[np.isfinite(ours)], atol=0.03)  # 15 m of slope
 
 
 def test_a_range_ends_at_the_heights_of_the_training_tiles(made):
