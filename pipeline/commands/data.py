@@ -1,4 +1,4 @@
-"""`mobanet data import`: what ISPRS hands out, archives or folders -> one tree that check and the pipeline read."""
+"""`mobanet data import`: archives or folders from ISPRS -> one tree of raw tiles that check and the pipeline read."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ import typer
 from components.acquire.isprs_files import collect
 from components.acquire.summary import summary
 from components.common.data import datasets
-from components.common.readers.rasters import parse_crs
+from components.common.readers.position import parse_crs
 
 
 def import_(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE...", help="The .zip files as downloaded, or folders, or both.")
+        list[Path], typer.Argument(metavar="SOURCE...", help="Downloaded .zip files, folders, or both.")
     ],
     dataset: Annotated[str, typer.Option(metavar="NAME", help="potsdam or vaihingen.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets the files; made if it does not exist.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder; created if it does not exist.")],
     image: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Which images: rgb, rgbir or irrg; default: the data set's first."),
+        typer.Option(metavar="NAME", help="Image variant: rgb, rgbir or irrg; default: the data set's first."),
     ] = None,
     dsm: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Which heights: absolute, lastools or ownapproach; default: the data set's first."
+            metavar="NAME", help="DSM variant: absolute, lastools or ownapproach; default: the data set's first."
         ),
     ] = None,
     crs: Annotated[
-        str | None, typer.Option(metavar="EPSG:CODE", help="Where the files carry none; default: as the data set says.")
+        str | None, typer.Option(metavar="EPSG:CODE", help="CRS of files without one; default: the data set's CRS.")
     ] = None,
 ) -> None:
-    """Find the files of a data set by their names, wherever they lie, and put them into one tree.
+    """Find the files of a data set by name in archives and folders, and copy them into one tree.
 
-    Nothing is unpacked twice, and no file of yours is changed. Every picture is read to its last pixel, and gets the
-    georeference of its world file and the reference system if it has none. Run the same command again after an
-    interruption, or with further sources: what is there stays, unless something better comes.
+    Your files are never changed, and nothing is unpacked twice. Every raster is read completely. A raster without a
+    georeference gets that of its world file, and the CRS. Run the same command again after an interruption or with more
+    sources: existing files stay, unless a source has a better one.
 
-    Exit 0: done, see the table. Exit 2: nothing of the data set was found, or a source is not to be trusted.
+    Exit 0: done, see the table. Exit 2: no files of the data set were found, or a source is unsafe.
     """
     known, out = datasets.dataset(dataset, image, dsm), out.expanduser()
     if crs is not None:
