@@ -42,8 +42,9 @@ def files_of(data: OwnData, kind: str) -> list[Path]:
 
 
 def one_file(rng: Generator, data: OwnData, *kinds: str) -> Path:
-    """A file that GDAL can write again."""
+    """A file; one that can hold anything if there is one."""
     every = [path for kind in kinds or KINDS for path in files_of(data, kind)]
+    every = [path for path in every if path.suffix.lower() == ".tif"] or every
     return every[int(rng.integers(len(every)))]
 
 
@@ -57,8 +58,9 @@ def keys_of(data: OwnData, kind: str) -> dict[str, Any]:
 
 
 def rewritten(path: Path, change: Callable[[np.ndarray], np.ndarray] = lambda pixels: pixels, **profile: Any) -> None:
-    """Write a raster again as TIFF, with other pixels or another profile; None leaves a key out."""
+    """Write a raster again with other pixels or another profile; None leaves a key out."""
     with rasterio.open(path) as file:
+        driver = file.driver
         pixels_BHW = np.ascontiguousarray(change(file.read()))
         kept = {"crs": file.crs, "transform": file.transform, "nodata": file.nodata, "photometric": "MINISBLACK"}
         tags = (file.scales[0], file.offsets[0], file.units[0])
@@ -71,12 +73,16 @@ def rewritten(path: Path, change: Callable[[np.ndarray], np.ndarray] = lambda pi
     if nodata is not None and not fits(nodata, pixels_BHW.dtype):
         del known["nodata"]
     path.unlink()
-    with rasterio.open(path, "w", **known) as file:
+    draft = path if driver == "GTiff" else path.with_suffix(".draft.tif")
+    with rasterio.open(draft, "w", **known) as file:
         file.write(pixels_BHW)
         if tags[:2] != (1.0, 0.0):
             file.scales, file.offsets = (tags[0],) * bands, (tags[1],) * bands
         if tags[2]:
             file.units = (tags[2],) * bands
+    if draft != path:
+        rasterio.shutil.copy(draft, path, driver=driver)
+        draft.unlink()
 
 
 def fits(value: float, dtype: Any) -> bool:
@@ -155,7 +161,7 @@ def world_file(rng: Generator, data: OwnData) -> None:
     lines = "".join(f"{number!r}\n" for number in numbers[: 6 if rng.random() < 0.9 else 4])
     path.with_suffix(str(rng.choice([".tfw", ".TFW", ".tifw", ".wld"]))).write_text(lines)
     if crs is not None and rng.random() < 0.5:
-        path.with_suffix(".prj").write_text(crs.to_wkt(morph_to_esri_dialect=True))
+        path.with_suffix(".prj").write_text(crs.to_wkt(version="WKT1_ESRI"))
     elif rng.random() < 0.7:
         data.facts["crs"] = "EPSG:25832"
 
@@ -186,7 +192,7 @@ def alpha_band(rng: Generator, data: OwnData) -> None:
 def palette(rng: Generator, data: OwnData) -> None:
     path = one_file(rng, data, "label")
     with rasterio.open(path) as file:
-        if file.count > 1 or file.dtypes[0] not in ("uint8", "uint16"):
+        if file.count > 1 or file.dtypes[0] not in ("uint8", "uint16") or file.driver != "GTiff":
             return
     rewritten(path, photometric="palette")
     colours = {value: (*known["rgb"], 255) for value, known in enumerate(data.facts["classes"])}
