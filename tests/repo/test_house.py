@@ -32,7 +32,8 @@ SECTIONS = {
 }
 OUTPUTS = {out if isinstance(out, str) else next(iter(out)) for s in DVC["stages"].values() for out in s["outs"]}
 OPTIONAL = {
-    *("errors", "files", "params", "pool", "progress", "data/config", "data/datasets", "entrypoints/dvc"),
+    *("errors", "files", "params", "pool", "progress", "data/config", "data/datasets", "data/layerinfo"),
+    "entrypoints/dvc",
     *("scoring/panels", "tracking/outbox", "tracking/provenance", "tracking/run", "tracking/store"),
 }
 """Modules of components/common that move, name and show results, but do not shape them in every step that has them."""
