@@ -55,6 +55,8 @@ class PixelSums:
         for band_hW, checksum in zip(pixels_BhW, self._bands, strict=True):
             checksum.update(band_hW.data)
         self._size += pixels_BhW[0].size
+        if missing_hW is not None and not missing_hW.any():
+            missing_hW = None
         if missing_hW is not None:
             self._missing += int(np.count_nonzero(missing_hW))
         limits = [_limits(band_hW if missing_hW is None else band_hW[~missing_hW]) for band_hW in pixels_BhW]
@@ -75,7 +77,8 @@ class ImageSums:
     def __init__(self, image: ImageLayer, classes: int) -> None:
         """Start with nothing."""
         self._image, self._range = image, image.info.range
-        self._size = self._black = self._outside = self._corner = 0
+        self._size = self._black = self._outside = 0
+        self._sampled = self._corner = 0
         self._lowest: float | None = None
         self._highest: float | None = None
         bands = len(image.info.bands)
@@ -85,8 +88,6 @@ class ImageSums:
         """Take in rows and what `PixelSums.add` returned for them."""
         there_hW = None if missing_hW is None else ~missing_hW
         self._size += pixels_BhW[0].size if there_hW is None else int(np.count_nonzero(there_hW))
-        full = np.iinfo(pixels_BhW.dtype).max if pixels_BhW.dtype.kind in "ui" else self._range[1]
-        self._corner += _count([(band_hW == 0) | (band_hW == full) for band_hW in pixels_BhW], there_hW)
         if all(limit is not None and limit[0] <= 0 for limit in limits):
             self._black += _count([band_hW == 0 for band_hW in pixels_BhW], there_hW)
         inside = True
@@ -99,8 +100,15 @@ class ImageSums:
         if not inside:
             self._outside += self._beyond(pixels_BhW, there_hW)
 
+    def add_sample(self, pixels_BhW: Block, missing_hW: Mask | None) -> None:
+        """Take in a part of the pixels that were added."""
+        there_hW = None if missing_hW is None else ~missing_hW
+        full = np.iinfo(pixels_BhW.dtype).max if pixels_BhW.dtype.kind in "ui" else self._range[1]
+        self._sampled += pixels_BhW[0].size if there_hW is None else int(np.count_nonzero(there_hW))
+        self._corner += _count([(band_hW == 0) | (band_hW == full) for band_hW in pixels_BhW], there_hW)
+
     def add_classes(self, pixels_BhW: Block, y_hW: Labels) -> None:
-        """Take in pixels with their classes."""
+        """Take in a sample with its classes."""
         y_n, classes = y_hW.ravel(), len(self._counts)
         self._counts += np.bincount(y_n, minlength=IGNORE + 1)[:classes]
         for band, pixels_hW in enumerate(pixels_BhW):
@@ -111,7 +119,8 @@ class ImageSums:
         """The sums so far."""
         pairs = zip(self._sums, self._counts, strict=True)
         means = tuple(tuple(np.round(sums / count, 4).tolist()) if count else None for sums, count in pairs)
-        black, outside, corner = (px / max(1, self._size) for px in (self._black, self._outside, self._corner))
+        black, outside = (px / max(1, self._size) for px in (self._black, self._outside))
+        corner = self._corner / max(1, self._sampled)
         return ImageFacts(black, self._lowest, self._highest, outside, corner, means)
 
     def _beyond(self, pixels_BhW: Block, there_hW: Mask | None) -> int:
@@ -144,7 +153,7 @@ class HeightSums:
         self._size += metres_hW.size
 
     def add_classes(self, metres_hW: Heights, y_hW: Labels) -> None:
-        """Take in heights with their classes."""
+        """Take in a sample of the heights with their classes."""
         there_hW = np.isfinite(metres_hW)
         self._sample.append((metres_hW[there_hW], y_hW[there_hW]))
 

@@ -152,6 +152,8 @@ class TileScan:
             image = layer.rows(rows)
             limits = self._pixels["image"].add(image.pixels_BhW, image.missing_hW)
             sums.add(image.pixels_BhW, image.missing_hW, limits)
+            missing_hW = None if image.missing_hW is None else self._thin(image.missing_hW, rows)
+            sums.add_sample(self._thin(image.pixels_BhW, rows), missing_hW)
             return image
         return None
 

@@ -16,11 +16,14 @@ import pyproj
 import shapely
 from pyproj.exceptions import CRSError, ProjError
 
-from components.common.readers.grids import Grid, rim
+from components.common.readers.grids import Grid
 from components.common.readers.position import same_crs
 
 SPAN_PX = 256
 """The size of a pixel is measured over so many pixels around the centre of a tile."""
+
+EDGE_POINTS = 32
+"""Points along an edge: in another reference system, edges are bent."""
 
 TOUCH_PX = 1.0
 """Tiles may overlap by this much at an edge: they share a line of pixels, or their corners are rounded."""
@@ -54,8 +57,9 @@ def pixel_size_m(grid: Grid) -> tuple[float, float] | None:
 def footprint(grid: Grid) -> shapely.Polygon:
     """The outline of a tile in its own reference system, with points along the edges; its position is known."""
     assert grid.transform is not None
-    x, y = rim(slice(0, grid.height_px), grid.width_px)
-    return _polygon(*(grid.transform @ (x, y)))
+    sides = shapely.box(0, 0, grid.width_px, grid.height_px)
+    ring = shapely.segmentize(sides, max(grid.width_px, grid.height_px) / EDGE_POINTS).exterior
+    return _polygon(*(grid.transform @ np.array(ring.coords.xy)))
 
 
 def neighbours(grids: Sequence[Grid]) -> Iterator[tuple[int, int]]:
@@ -124,9 +128,10 @@ def _middle(lon: npt.NDArray[np.float64]) -> float:
 
 
 def _polygon(x: npt.ArrayLike, y: npt.ArrayLike) -> shapely.Polygon:
-    """The outline around points on the rim of a tile; empty if a point has no place."""
+    """The outline through points along the edges of a tile; empty if there is no transformation to one of them."""
     points = np.stack([np.asarray(x), np.asarray(y)], axis=1)
-    return shapely.MultiPoint(points).convex_hull if np.isfinite(points).all() else shapely.Polygon()
+    outline = shapely.Polygon(points) if np.isfinite(points).all() else shapely.Polygon()
+    return outline if outline.is_valid else outline.convex_hull
 
 
 def _pixel_side(grid: Grid, outline: shapely.Polygon) -> float:

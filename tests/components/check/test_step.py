@@ -45,7 +45,11 @@ TRAPS = [
     ({"twice": ("2_11",)}, {("found-twice", "2_11")}),
     ({"copies": {"2_12": "2_11"}}, {("duplicate", "2_12")}),
     ({"same_place": {"2_12": "2_11"}}, {("off-place", "2_12"), ("overlap-large", "2_11")}),
-    ({"swapped": ("2_11",)}, {("image-is-label", "2_11"), ("label-foreign", "2_11"), ("eroded-differs", "2_11")}),
+    (
+        {"swapped": ("2_11",)},
+        {(code, "2_11") for code in ("image-is-label", "label-foreign", "label-unknown", "eroded-differs")}
+        | {("colours-snapped", "2_11")},
+    ),
     ({"band_swap": ("2_11",)}, {("bands-swapped", "2_11")}),
     ({"missing": [("2_11", "dsm")]}, {("file-missing", "2_11")}),
     ({"truncated": [("2_11", "image")]}, {("unreadable", "2_11")}),
