@@ -1,1 +1,1 @@
-"""Store -> the best balanced-fusion checkpoint and its history."""
+"""Train on the store: writes the selected checkpoint and the histories of loss and validation."""

@@ -1,4 +1,4 @@
-"""`python -m components.train`: the door for DVC."""
+"""`python -m components.train`: the command that DVC runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from components.train.step import run
 
 
 def main(params: Path, store: Path, models: Path, checkpoints: Path) -> None:
-    """Read the parameters and call the step."""
+    """Read the parameters and run the step."""
     run(
         section(params, "train", TrainConfig),
         section(params, "model", ModelParams),
@@ -25,7 +25,7 @@ def main(params: Path, store: Path, models: Path, checkpoints: Path) -> None:
 if __name__ == "__main__":
     open_door(
         "train",
-        "Train on the store and select the best balanced-fusion checkpoint.",
+        "Train on the store and select the checkpoint with the best expected mIoU.",
         {"store": "data/store", "models": "models", "checkpoints": "checkpoints"},
         main,
     )

@@ -1,4 +1,4 @@
-"""Pretrained weights into the frozen backbone: from the hub, a file or S3. Never one instead of another in silence."""
+"""Load pretrained backbone weights from the hub, a file or S3. A failure is an error; there is no fallback source."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ log = logging.getLogger(__name__)
 
 
 def load_backbone_weights(network: MoBaNet, source: str) -> str:
-    """Fill the backbone, and the trainable patch embeddings that start from its own, from `source`.
+    """Load backbone weights from `source` and initialise the trainable patch embeddings from them.
 
     Args:
-        network: freshly built; its own random weights stay when `source` is `none`.
+        network: newly built network; with `none` it keeps its random weights.
         source: `none`, `hub`, a path, or `s3://bucket/key`.
 
     Returns:
-        What identifies these weights: `none`, or the sha256 of the tensors that were loaded.
+        Identity of the weights: `none`, or the sha256 of the loaded tensors.
 
     Raises:
-        WeightsError: they cannot be had, or do not fit the backbone; the message names the first weight that does not.
+        WeightsError: the weights cannot be downloaded or read, or do not fit the backbone. If names differ, the message
+            contains the first one.
     """
     if source == "none":
         log.info("backbone weights: random (model.weights: none)")
@@ -49,7 +50,7 @@ def load_backbone_weights(network: MoBaNet, source: str) -> str:
     else:
         state = _from_file(Path(source), source)
     try:
-        with redirect_stdout(None):  # timm prints a line for every bias that DINOv3 can do without
+        with redirect_stdout(None):  # timm prints a line for every optional bias of DINOv3
             fitted = backbone.rename_released(dict(state), backbone.vit)
         left_over = backbone.vit.load_state_dict(fitted, strict=False)
     except (RuntimeError, KeyError, AttributeError) as error:
@@ -57,7 +58,7 @@ def load_backbone_weights(network: MoBaNet, source: str) -> str:
     unexpected = [key for key in left_over.unexpected_keys if not key.startswith(backbone.beside)]
     for kind, keys in (("lacks", left_over.missing_keys), ("also holds", unexpected)):
         if keys:
-            raise WeightsError(f"{source}: {kind} {keys[0]} and {len(keys) - 1} more; it is not a file for {name}")
+            raise WeightsError(f"{source}: {kind} {keys[0]} and {len(keys) - 1} more; use weights for {name}")
     network.encoder.reset_patch_embeddings()
     identity = fingerprint(backbone.vit.state_dict())
     log.info("backbone weights: %s, sha256 %s", source, identity[:12])
@@ -67,10 +68,11 @@ def load_backbone_weights(network: MoBaNet, source: str) -> str:
 def _from_hub(name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:
     try:
         return dict(timm.create_model(name, pretrained=True, num_classes=0, **arguments).state_dict())
-    except Exception as error:  # huggingface_hub, requests and timm raise many kinds: no network, no such weights, ...
+    except Exception as error:  # huggingface_hub, requests and timm raise many types
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(
-            f"hub weights of {name} cannot be had ({reason}); set model.weights to a local file, an s3:// URI or none"
+            f"hub weights of {name}: download failed ({reason}); "
+            "set model.weights to a local file, an s3:// URI or none"
         ) from None
 
 
@@ -80,12 +82,16 @@ def _from_file(path: Path, source: str) -> dict[str, Tensor]:
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError):
-        raise WeightsError(f"{source}: no such file; correct model.weights") from None
+        raise WeightsError(f"{source}: file not found; correct model.weights") from None
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise WeightsError(f"{source}: damaged or not a plain weight file ({reason}); it was not loaded") from None
+        raise WeightsError(
+            f"{source}: damaged or not a plain weight file ({reason}); set model.weights to another file"
+        ) from None
     if not isinstance(loaded, dict):
-        raise WeightsError(f"{source}: holds a {type(loaded).__name__}, expected weights by name")
+        raise WeightsError(
+            f"{source}: contains a {type(loaded).__name__}, expected a dict; set model.weights to another file"
+        )
     return loaded
 
 
@@ -99,6 +105,6 @@ def _download(uri: str, folder: Path) -> Path:
     try:
         boto3.client("s3").download_file(bucket, key, str(target))
     except (Boto3Error, BotoCoreError, ClientError) as error:
-        raise WeightsError(f"{uri}: cannot be downloaded ({error}); check the address and the AWS_* settings") from None
+        raise WeightsError(f"{uri}: download failed ({error}); check the URI and the AWS_* variables") from None
     log.info("%s: downloaded, sha256 %s", uri, digest(target)[:12])
     return target

@@ -1,11 +1,11 @@
-"""Checkpoints of a run: one safetensors file each, tensors and JSON, no pickle; written whole or not at all.
+"""Checkpoints of a run: safetensors files with tensors and JSON, without pickle, written atomically.
 
-A folder holds one run, and its files say which: parameters, network, weights and data version. Going on with it as
-another run is refused.
-    step-00000200.safetensors        weights that train, buffers, optimiser state, history; the latest few are kept
+A folder contains the checkpoints of one run. Each file records the identity of the run: parameters, network, backbone
+weights and data version. Resuming with a different identity is an error.
+    step-00000200.safetensors        trained weights, buffers, optimiser state, histories; the latest few are kept
     candidate-00000200.safetensors   weights of a validated step that selection may still choose
-    finished                         the run is over; the folder is emptied when another one begins
-Learning rate, crops, masks and dropout are functions of the step, so the step is all of their state.
+    finished                         the run is complete; the next run empties the folder
+Learning rate, crops, masks and dropout are functions of the step, so no random state is stored.
 """
 
 from __future__ import annotations
@@ -36,42 +36,42 @@ from components.train.identity import difference
 log = logging.getLogger(__name__)
 
 LOCK_S = 20.0
-"""How long to wait for the processes of a killed run to end."""
+"""How long to wait until the processes of a killed run have ended, seconds."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is: its state beside weights and optimiser. Random numbers have none: they follow from the step."""
+    """State of a run in addition to weights and optimiser."""
 
     step: int = 0
     losses: list[dict[str, float]] = field(default_factory=list)  # rows: step, loss, learning_rate
-    since_row: list[float] = field(default_factory=list)  # losses of the steps that the next row will average
-    validations: list[dict[str, float]] = field(default_factory=list)  # rows: step and every figure
+    since_row: list[float] = field(default_factory=list)  # losses of the steps since the last row
+    validations: list[dict[str, float]] = field(default_factory=list)  # rows: step and all figures
     mlflow_run_id: str | None = None
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds."""
+    """Content of a checkpoint file."""
 
     tensors: dict[str, Tensor]
     progress: Progress
 
 
 class Checkpoints:
-    """The folder of one run. One process at a time may write to it: see `locked`."""
+    """The checkpoint folder of one run. Only one process at a time may write to it, see `locked`."""
 
     def __init__(self, folder: Path, keep: int, identity: Mapping[str, Any]) -> None:
-        """Use `folder` for the run of this identity, and keep its latest `keep` checkpoints."""
+        """Use `folder` for the run with this identity and keep its latest `keep` checkpoints."""
         self.folder, self._keep, self._identity = folder, keep, identity
-        self._unwritten: dict[str, Mapping[str, Tensor]] = {}  # candidates that wait for room on the disk
+        self._unwritten: dict[str, Mapping[str, Tensor]] = {}  # candidates that wait for free disk space
 
     def latest(self) -> Checkpoint | None:
-        """The latest readable checkpoint, None for a run that has not begun; the folder is put in order.
+        """Read the latest checkpoint; None if the run has not begun. Leftovers of earlier runs are removed.
 
-        A damaged file is passed over with a warning.
+        If a file is damaged, a warning is logged and the previous checkpoint is read.
 
         Raises:
-            ParamsError: the folder holds a run with other parameters, weights or data that is not finished.
+            ParamsError: the folder contains an unfinished run with other parameters, weights or data.
             WeightsError: a file is a pickle.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -82,37 +82,42 @@ class Checkpoints:
             try:
                 tensors, header = _read(path)
             except DamagedError as error:
-                log.warning("%s; the one before is used", error)
+                log.warning("%s; using the previous checkpoint", error)
                 continue
             self._require_same(path, header["identity"], header["progress"]["step"])
             return Checkpoint(tensors, Progress(**header["progress"]))
         return None
 
     def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> bool:
-        """Write a checkpoint, then drop the oldest ones; on a full disk, say so, keep those and answer False."""
+        """Write a checkpoint and remove the oldest ones.
+
+        Returns:
+            False if the file cannot be written, for example because the disk is full. A warning is logged and the older
+            checkpoints are kept.
+        """
         tensors = {f"network/{name}": tensor for name, tensor in trained_state(network).items()}
         for name, parameter in network.named_parameters():
             for kind, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{kind}/{name}"] = value
         header = {"identity": self._identity, "progress": asdict(progress)}
         try:
-            self._write_candidates()  # first: a checkpoint never speaks of candidates that are not there
+            self._write_candidates()  # first, so that a checkpoint never refers to candidates that do not exist
             self._write(f"step-{progress.step:08}", tensors, header)
         except OSError as error:
-            log.warning("checkpoint of step %d not written (%s); training goes on", progress.step, error.strerror)
+            log.warning("checkpoint of step %d not written (%s); training continues", progress.step, error.strerror)
             return False
         for old in self._steps()[self._keep :]:
             old.unlink()
         return True
 
     def save_candidate(self, network: nn.Module, step: int) -> None:
-        """Keep the weights of a validated step, on the disk as soon as that has room."""
+        """Store the weights of a validated step; if the disk is full, keep them in memory until there is space."""
         weights = {name: tensor.detach().cpu().clone() for name, tensor in trained_state(network).items()}
         self._unwritten[f"candidate-{step:08}"] = weights
         try:
             self._write_candidates()
         except OSError as error:
-            log.warning("weights of step %d not written (%s); they are kept in memory", step, error.strerror)
+            log.warning("weights of step %d not written (%s); they stay in memory", step, error.strerror)
 
     def load_candidate(self, network: nn.Module, step: int) -> None:
         """Load the weights of a validated step.
@@ -125,7 +130,7 @@ class Checkpoints:
         network.load_state_dict(weights, strict=False)
 
     def drop_candidates_except(self, steps: Collection[int]) -> None:
-        """Drop the weights of steps that selection can no longer choose."""
+        """Remove the weights of all validated steps except `steps`."""
         keep = {f"candidate-{step:08}" for step in steps}
         self._unwritten = {name: weights for name, weights in self._unwritten.items() if name in keep}
         for path in self.folder.glob("candidate-*.safetensors"):
@@ -133,7 +138,7 @@ class Checkpoints:
                 path.unlink()
 
     def finish(self) -> None:
-        """Mark the run as over."""
+        """Mark the run as complete."""
         (self.folder / "finished").touch()
 
     def _steps(self) -> list[Path]:
@@ -142,8 +147,8 @@ class Checkpoints:
     def _require_same(self, path: Path, identity: Mapping[str, Any], step: int) -> None:
         if found := difference(self._identity, identity):
             raise ParamsError(
-                f"{path}: a run that was interrupted at step {step} had {found.name} = {found.there!r}, now it is "
-                f"{found.here!r}; set it back to go on with that run, or remove {self.folder} to begin another one"
+                f"{path}: the run interrupted at step {step} had {found.name} = {found.there!r}, now it is "
+                f"{found.here!r}; set it back to resume that run, or remove {self.folder} to start a new one"
             )
 
     def _write_candidates(self) -> None:
@@ -160,17 +165,17 @@ class Checkpoints:
 
 
 class DamagedError(WeightsError):
-    """A checkpoint cannot be read, or is not what was written."""
+    """A checkpoint cannot be read, or its content does not match its checksum."""
 
 
 def load(checkpoint: Checkpoint, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put weights and optimiser state back; returns how far the run was."""
+    """Load weights and optimiser state from a checkpoint; returns the progress of its run."""
     weights = {
         name.removeprefix("network/"): t for name, t in checkpoint.tensors.items() if name.startswith("network/")
     }
     network.load_state_dict(weights, strict=False)
     parameters = dict(network.named_parameters())
-    fused = optimizer.defaults.get("fused", False)  # its step counts are beside the weights, not on the CPU
+    fused = optimizer.defaults.get("fused", False)  # its step counts are on the device of the weights
     for key, value in checkpoint.tensors.items():
         if key.startswith("optimizer/"):
             _, kind, name = key.split("/", 2)
@@ -178,19 +183,19 @@ def load(checkpoint: Checkpoint, network: nn.Module, optimizer: torch.optim.Opti
             if kind == "step":
                 value = value.to(parameter.device) if fused else value
             else:
-                value = torch.empty_like(parameter).copy_(value)  # in the weight's own memory format
+                value = torch.empty_like(parameter).copy_(value)  # in the memory format of the weight
             optimizer.state[parameter][kind] = value
     return checkpoint.progress
 
 
 def trained_state(network: nn.Module) -> dict[str, Tensor]:
-    """Every weight that trains and every buffer; frozen weights are where they came from."""
+    """All trainable weights and all buffers; frozen weights are loaded from `model.weights` instead."""
     frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
     return {name: tensor for name, tensor in network.state_dict().items() if name not in frozen}
 
 
 def fingerprint(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    """The sha256 of names, bytes and a text, hexadecimal."""
+    """Hexadecimal sha256 of the names and bytes of tensors, and of a text."""
     total = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         total.update(name.encode())
@@ -200,10 +205,12 @@ def fingerprint(tensors: Mapping[str, Tensor], text: str = "") -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make the folder, and keep every other process from training in it while the block runs.
+    """Create the folder and lock it, so that no other process trains in it inside the block.
+
+    The processes of a killed run end after a short time, so the lock waits up to `LOCK_S`.
 
     Raises:
-        ParamsError: another process does so, also after a while: what a killed one has started ends by itself.
+        ParamsError: another process still holds the lock after that time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + LOCK_S
@@ -214,7 +221,9 @@ def locked(folder: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise ParamsError(f"{folder}: another process trains in it; wait for its end, or stop it") from None
+                    raise ParamsError(
+                        f"{folder}: another process is training in this folder; wait until it ends, or stop it"
+                    ) from None
                 time.sleep(0.2)
         yield
 
@@ -225,18 +234,18 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             metadata = file.metadata() or {}
         if metadata["sha256"] != fingerprint(tensors, metadata["header"]):
-            raise DamagedError(f"{path}: its content does not fit its checksum")
+            raise DamagedError(f"{path}: the content does not match the checksum")
         return tensors, json.loads(metadata["header"])
     except (SafetensorError, OSError, KeyError) as error:
         if _is_pickle(path):
             raise WeightsError(
-                f"{path}: a pickle, which can run any code; it was not loaded. Find out who put it there, and remove it"
+                f"{path}: a pickle, which can run arbitrary code, so it was not loaded; find its origin and remove it"
             ) from None
         raise DamagedError(f"{path}: not a readable checkpoint ({error})") from None
 
 
 def _is_pickle(path: Path) -> bool:
-    """Whether a file is a pickle, bare or in the zip that `torch.save` makes; nothing of it is run."""
+    """Whether a file is a pickle, plain or in the zip that `torch.save` writes. No code of the pickle is run."""
     try:
         if zipfile.is_zipfile(path):
             return True

@@ -1,6 +1,7 @@
-"""The door for Kubeflow: trains on all GPUs of its pod, or of several; gives the checkpoint, its sha256 and its run on.
+"""Kubeflow component: train on all GPUs of a pod or of several nodes.
 
-It ends with 75 when it was asked to stop; the retry finds the checkpoints on the workspace and goes on.
+Returns the sha256 of the selected checkpoint. After SIGTERM the exit code is 75, and the retry resumes from the
+checkpoints in the workspace.
 """
 
 from kfp import dsl
@@ -24,7 +25,7 @@ def train(
     training: dsl.Output[dsl.Artifact],
     validation: dsl.Output[dsl.Metrics],
 ) -> str:
-    """Train on the store and select the best balanced-fusion checkpoint, on all GPUs of the pod or of several nodes."""
+    """Train on the store, on all GPUs of the pod or of several nodes, and select the checkpoint."""
     from components.common.entrypoints.kubeflow import finite, hand_over, task
     from components.common.files import digest
     from components.common.inference.modelfile import load_model

@@ -1,4 +1,7 @@
-"""The sections `model`, `train` and `runtime` of params.yaml, checked."""
+"""The sections `model`, `train` and `runtime` of params.yaml as validated dataclasses.
+
+Every class raises ValueError if a value is out of range; the message starts with the name of the field.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,26 @@ from model.speed import Precision, SpeedConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelParams(MoBaNetConfig):
-    """Section `model`: the network, and where the backbone's weights come from."""
+    """Section `model`: the network and the source of the backbone weights."""
 
     weights: str  # none | hub | path of a .safetensors or .pth file | s3://bucket/key
 
     def network(self, num_classes: int, image_bands: int) -> MoBaNetConfig:
-        """The network for data of so many classes and image bands."""
+        """Configuration of the network for data with `num_classes` classes and `image_bands` image bands."""
         given = {f.name: getattr(self, f.name) for f in fields(MoBaNetConfig)}
         return MoBaNetConfig(**given | {"num_classes": num_classes, "image_bands": image_bands})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationConfig:
-    """When and how validation tiles are scored, and which checkpoint is kept."""
+    """When and how validation tiles are scored, and how the checkpoint is selected."""
 
     every_steps: int  # steps between validations, >= 1; the last step is always validated
     stride_px: int  # step between windows, pixels, 1..crop_px
-    batch_size: int  # windows at once, >= 1
-    failure_probability: float  # p of E(p), 0 <= p < 1
-    guard: float  # how far v(RD) may lie under the best one, percent points, >= 0
-    pictures: int  # validation crops shown in MLflow, >= 0
+    batch_size: int  # windows per batch, >= 1
+    failure_probability: float  # p of the expected mIoU E(p): probability that a sensor fails, 0 <= p < 1
+    guard: float  # a selected checkpoint's fused mIoU is at most this far below the best one, percent points, >= 0
+    pictures: int  # number of validation crops logged as pictures in MLflow, >= 0
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "every_steps", "stride_px", "batch_size")
@@ -42,21 +45,21 @@ class ValidationConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """Section `train`: everything that shapes the result."""
+    """Section `train`: all parameters that affect the result."""
 
-    seed: int  # of everything random: weights, crops, flips, masks, dropout; >= 0
+    seed: int  # seed of weights, crops, flips, masks and dropout, >= 0
     steps: int  # optimiser steps, >= 1
-    batch_size: int  # crops per step, >= 2: BatchNorm sees a single value per crop in the coarsest pooling
+    batch_size: int  # crops per step, >= 2, because the coarsest pooling gives BatchNorm one value per crop
     crop_px: int  # side of a crop, pixels; padded to a multiple of the patch size
     flips: bool  # horizontal and vertical, each with probability 0.5
-    labels: Literal["full", "eroded"]  # ground truth to learn from
-    precision: Precision  # float32 | tf32: GPU only | bf16: autocast, trained weights stay float32
+    labels: Literal["full", "eroded"]  # ground truth for training: every labelled pixel, or without object boundaries
+    precision: Precision  # float32; tf32 (GPU only); bf16 (autocast, trained weights stay in float32)
     learning_rate: float  # after the warm-up, > 0
     min_learning_rate: float  # at the end of the cosine, >= 0
-    warmup_steps: int  # of linear warm-up, >= 0
-    weight_decay: float  # of AdamW; one-dimensional weights have none; >= 0
-    betas: tuple[float, float]  # of AdamW, each 0 <= beta < 1
-    aux_weight: float  # of the auxiliary losses, >= 0
+    warmup_steps: int  # steps of linear warm-up, >= 0
+    weight_decay: float  # weight decay of AdamW, >= 0; not applied to one-dimensional weights
+    betas: tuple[float, float]  # betas of AdamW, each 0 <= beta < 1
+    aux_weight: float  # weight of each auxiliary loss, >= 0
     masking: MaskingConfig  # MCRM
     validation: ValidationConfig
 
@@ -74,13 +77,13 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuntimeConfig:
-    """Section `runtime`: where and how training runs; shapes no number beyond its rounding."""
+    """Section `runtime`: where and how training runs. These parameters change results by rounding only."""
 
     device: Literal["auto", "cpu", "cuda"]
-    workers: int  # processes that cut crops; 0: the training process itself
-    checkpoint_every_steps: int  # at most so many steps are lost by an interruption, >= 1
-    checkpoint_every_minutes: float  # nor more than these minutes of them, > 0
-    keep_checkpoints: int  # latest ones kept, >= 1
+    workers: int  # processes that cut crops, >= 0; 0: the training process does it
+    checkpoint_every_steps: int  # steps between checkpoints, >= 1; an interruption loses at most this many steps
+    checkpoint_every_minutes: float  # longest time between checkpoints, minutes, > 0
+    keep_checkpoints: int  # number of latest checkpoints to keep, >= 1
     log_every_steps: int  # steps between log lines, >= 1
     tracking: Backend  # mlflow | none
     experiment: str  # name in MLflow

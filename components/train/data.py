@@ -1,9 +1,10 @@
-"""Store -> batches of random crops. Every random choice is a function of (seed, index), so a run resumes at any step.
+"""Load batches of random crops from the store.
 
-A run is one sequence of crops without epochs: step `s` (from 1) takes the crops `(s - 1) * batch_size` and following.
-Crop `i` is the same whatever the number of ranks and workers and wherever the run was interrupted.
-Workers cut whole batches into shared memory that is made once: a crop costs a copy of its own bytes out of the mapped
-tiles, and one more when the batch is handed over.
+A run is one sequence of crops without epochs. Step `s`, counted from 1, uses the `batch_size` crops from index
+`(s - 1) * batch_size`. Every random choice is a function of (seed, index). Thus crop `i` does not depend on the number
+of ranks and workers, and a run can resume at any step.
+Workers cut complete batches into shared memory that is allocated once. A crop is copied twice: from the mapped tile to
+shared memory, and from there to the caller's batch.
 """
 
 from __future__ import annotations
@@ -25,57 +26,57 @@ from components.common.errors import DataError, ParamsError
 from components.train.config import TrainConfig
 
 PREFETCH = 2
-"""Batches that a worker may be ahead."""
+"""Number of batches that a worker prepares in advance."""
 
 SHARED_MEMORY = Path("/dev/shm")
-"""Where Linux keeps the memory that processes share; containers limit it, to 64 MB if nobody says otherwise."""
+"""Where Linux stores memory shared between processes; containers limit it, by default to 64 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Crops as stored: not normalised, not padded."""
+    """A batch of crops with the values of the store, neither normalised nor padded."""
 
-    image_BCHW: Tensor  # uint8, channels last in memory
+    image_BCHW: Tensor  # uint8, channels-last memory format
     dsm_B1HW: Tensor  # float32, NaN = not measured
     label_BHW: Tensor  # uint8, 255 = ignore
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Image, DSM and label."""
+        """Image, DSM and labels."""
         return self.image_BCHW, self.dsm_B1HW, self.label_BHW
 
     def handed_over(self) -> Batch:
-        """A copy that belongs to whoever takes it: in pinned memory where there is a GPU to send it to."""
+        """A copy owned by the caller, in pinned memory if there is a GPU."""
         pinned = torch.cuda.is_available()
         copies = [torch.empty_like(tensor, pin_memory=pinned) for tensor in self.tensors]
         for copy, tensor in zip(copies, self.tensors, strict=True):
-            np.copyto(copy.numpy(), tensor.numpy())  # one thread; torch would take all, from the workers
+            np.copyto(copy.numpy(), tensor.numpy())  # one thread; torch would use all cores, which the workers need
         return Batch(*copies)
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where crops lie and how they are turned; one element per crop."""
+    """Positions and flips of crops; one element per crop."""
 
-    tile: npt.NDArray[np.intp]  # position in the tiles that are cut
+    tile: npt.NDArray[np.intp]  # index of the tile
     top: npt.NDArray[np.intp]  # first row, pixels
     left: npt.NDArray[np.intp]  # first column, pixels
-    down: npt.NDArray[np.bool_]  # turned upside down
-    across: npt.NDArray[np.bool_]  # left and right exchanged
+    down: npt.NDArray[np.bool_]  # whether to flip vertically
+    across: npt.NDArray[np.bool_]  # whether to flip horizontally
 
 
 class Crops:
-    """Random crops, by index: a tile by its area, a place in it, flips."""
+    """Random crops by index. A tile is drawn with a probability proportional to its area, then a position and flips."""
 
     def __init__(self, store: Store, tiles: tuple[TileEntry, ...], config: TrainConfig) -> None:
-        """Cut from `tiles`, all mapped now: workers inherit them, and a damaged one is found before training begins.
+        """Map all `tiles` into memory; workers inherit the maps, and damaged tiles are found before training begins.
 
         Raises:
-            DataError: there is no tile, or one is smaller than a crop.
+            DataError: there is no tile, or a tile is smaller than a crop.
             StoreError: a tile is missing or damaged.
         """
         if not tiles:
-            raise DataError(f"{store.path}: the split {store.manifest.split} has no training tile; set data.split")
+            raise DataError(f"{store.path}: split {store.manifest.split} has no training tile; change data.split")
         for tile in tiles:
             if min(tile.height_px, tile.width_px) < config.crop_px:
                 raise DataError(
@@ -85,14 +86,17 @@ class Crops:
             store[tile]
         self._store, self._tiles, self._config = store, tiles, config
         sizes = np.array([(tile.height_px, tile.width_px) for tile in tiles])
-        self._room = sizes - config.crop_px + 1  # rows and columns at which a crop may begin
-        self._reach = np.cumsum(sizes.prod(1)) / sizes.prod(1).sum()  # tile k: random numbers below reach[k]
+        self._room = sizes - config.crop_px + 1  # number of rows and columns at which a crop can begin
+        self._reach = (
+            np.cumsum(sizes.prod(1)) / sizes.prod(1).sum()
+        )  # tile k: random numbers from reach[k - 1] to reach[k]
         self._key = np.random.SeedSequence(config.seed).generate_state(2, np.uint64)
 
     def places(self, first: int, count: int) -> Places:
-        """Random choices of the crops `first` to `first + count - 1` of the run.
+        """Positions and flips of the crops `first` to `first + count - 1` of the run.
 
-        Philox is a function of a key and a counter. The counter is the crop's index; its four words are the crop's own.
+        The Philox generator is a function of a key and a counter. The key follows from the seed and the counter is the
+        index of the crop; one count gives four random words.
         """
         words = np.random.Philox(key=self._key, counter=first).random_raw(4 * count).reshape(count, 4)
         uniform = (words[:, :3] >> np.uint64(11)) * 2.0**-53  # [0, 1)
@@ -102,7 +106,7 @@ class Crops:
         return Places(tile, start[:, 0], start[:, 1], down, across)
 
     def empty(self, count: int) -> Batch:
-        """Memory for `count` crops, not filled."""
+        """Allocate an uninitialised batch of `count` crops."""
         side = self._config.crop_px
         return Batch(
             torch.empty(count, side, side, len(self._store.manifest.bands), dtype=torch.uint8).movedim(-1, 1),
@@ -111,7 +115,7 @@ class Crops:
         )
 
     def cut(self, first: int, batch: Batch) -> None:
-        """Fill `batch` with the crops from index `first` on."""
+        """Fill `batch` with consecutive crops that start at index `first`."""
         places = self.places(first, len(batch.label_BHW))
         image_BHWC, dsm_BHW, label_BHW = (
             tensor.numpy() for tensor in (batch.image_BCHW.movedim(1, -1), batch.dsm_B1HW[:, 0], batch.label_BHW)
@@ -124,7 +128,7 @@ class Crops:
             image_BHWC[i] = layers.image_HWC[part][turn]
             dsm_BHW[i] = layers.dsm_HW[part][turn]
             label_BHW[i] = (layers.eroded_HW if eroded else layers.label_HW)[part][turn]
-            if places.across[i]:  # torch turns rows in the cache; NumPy's copy with negative strides is 5 times slower
+            if places.across[i]:  # torch.flip is 5 times as fast as NumPy's copy with negative strides
                 for crop in (tensor[i] for tensor in batch.tensors):
                     crop.copy_(crop.flip(-1))
 
@@ -132,19 +136,20 @@ class Crops:
 def batches(
     crops: Crops, config: TrainConfig, workers: int, first_step: int, *, rank: int = 0, world_size: int = 1
 ) -> Generator[Batch, None, None]:
-    """The batches of the steps `first_step` to `config.steps`, counted from 1, cut by `workers` processes.
+    """Yield the batches of the steps `first_step` to `config.steps`, counted from 1.
 
     Args:
-        crops: where they come from.
-        config: section `train`; `batch_size` is that of all ranks together.
-        workers: processes of this rank; 0: cut in this one.
-        first_step: the step to begin or go on with.
-        rank: which equal part of every batch to yield, 0..world_size - 1; put side by side, the parts are the batch
-            of a single rank.
-        world_size: ranks that share a batch.
+        crops: source of the crops.
+        config: section `train`; `batch_size` is the total over all ranks.
+        workers: number of processes that cut crops for this rank; 0: the calling process does it.
+        first_step: first step to yield.
+        rank: which part of every batch to yield, 0..world_size - 1. The concatenated parts of all ranks are the batch
+            that a single rank would get.
+        world_size: number of ranks that share a batch.
 
     Raises:
-        ParamsError: the ranks cannot share a batch equally, or there is too little shared memory for the workers.
+        ParamsError: the batch size is not a multiple of `world_size`, or the workers need more shared memory than is
+            free.
     """
     if config.batch_size % world_size:
         raise ParamsError(f"train.batch_size is {config.batch_size}; expected a multiple of the {world_size} ranks")
@@ -162,7 +167,7 @@ def _cut(crops: Crops, first: int, count: int) -> Batch:
 
 
 def _cut_by_workers(crops: Crops, indices: Iterator[int], count: int, workers: int) -> Generator[Batch, None, None]:
-    slots = _shared(crops, count, PREFETCH * workers + 1)  # what workers hold, and the one that is being handed over
+    slots = _shared(crops, count, PREFETCH * workers + 1)  # the workers' batches, and the one being copied
     free = deque(range(len(slots)))
     loader = DataLoader(
         _Slots(crops, slots),
@@ -181,14 +186,14 @@ def _shared(crops: Crops, count: int, slots: int) -> tuple[Batch, ...]:
     needed = slots * sum(tensor.nbytes for tensor in first.tensors)
     if SHARED_MEMORY.is_dir() and (left := shutil.disk_usage(SHARED_MEMORY).free) < needed:
         raise ParamsError(
-            f"{SHARED_MEMORY}: {left / 2**20:.0f} MB left, and runtime.workers wants {needed / 2**20:.0f} MB for its "
-            "batches; give the container more shared memory or set fewer workers"
+            f"{SHARED_MEMORY}: {left / 2**20:.0f} MB free, but the batches of runtime.workers need "
+            f"{needed / 2**20:.0f} MB; give the container more shared memory, or set fewer workers"
         )
     return tuple(Batch(*(tensor.share_memory_() for tensor in crops.empty(count).tensors)) for _ in range(slots))
 
 
 class _Slots(Dataset[int]):
-    """What a worker does: fill the given slot with the crops from the given index on, and say which slot it was."""
+    """Runs in a worker: fills a slot with the crops from an index on, and returns the number of the slot."""
 
     def __init__(self, crops: Crops, slots: tuple[Batch, ...]) -> None:
         self._crops, self._slots = crops, slots

@@ -1,8 +1,8 @@
 """Ranks: the processes that train one network together, one per GPU, or several on CPUs.
 
-`torchrun` starts them and says in the environment who is who (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT);
-without these a process is alone, and everything here does nothing. Gradients and pixel counts travel by NCCL between
-GPUs and by gloo between CPUs; all else by gloo, so that no GPU is waited for.
+`torchrun` starts the ranks and sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in their environment.
+Without these variables there is one process, and the functions here do nothing. Gradients and pixel counts are sent by
+NCCL between GPUs and by gloo between CPUs. Everything else is sent by gloo, so it does not wait for a GPU.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TORCHRUN = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
-"""What torchrun puts into the environment, and what holds without it."""
+"""Environment variables that torchrun sets, and their values without torchrun."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process among those that train together."""
+    """This process and its connection to the other ranks."""
 
-    rank: int  # 0..size - 1; rank 0 tracks and writes files
-    size: int
+    rank: int  # 0..size - 1; rank 0 logs to MLflow and writes files
+    size: int  # number of ranks
     device: torch.device
     stop: Stop
-    control: dist.ProcessGroup | None = None  # between CPUs; None: alone
+    control: dist.ProcessGroup | None = None  # gloo group of all ranks; None: a single process
 
     @property
     def first(self) -> bool:
-        """Whether this is the rank that tracks and writes."""
+        """Whether this is rank 0, which logs to MLflow and writes files."""
         return self.rank == 0
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over all ranks; every rank must ask for it."""
+        """Sum `values` over all ranks; every rank must call it."""
         if self.control is None:
             return values
         summed = values.clone()
@@ -57,13 +57,13 @@ class Ranks:
         return summed
 
     def agree(self, *flags: bool) -> list[bool]:
-        """Each flag that any rank has set; every rank must ask for it."""
+        """For each flag, whether any rank has set it; every rank must call it."""
         if self.control is None:
             return list(flags)
         return [count > 0 for count in self.total(torch.tensor(flags, dtype=torch.int64)).tolist()]
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What `make` gives on rank 0; an error of the user's that it raises there is raised on every rank."""
+        """Call `make` on rank 0 and return its result on every rank; a MobanetError is raised on every rank."""
         if self.control is None:
             return make()
         made: list[Any] = [None, None]
@@ -79,28 +79,28 @@ class Ranks:
         return value
 
     def require_same(self, facts: Mapping[str, Any]) -> None:
-        """Refuse ranks that would train another network or on other data.
+        """Check that this rank trains the same network on the same data as rank 0.
 
         Raises:
-            ParamsError: some fact of this rank is another one than rank 0's.
+            ParamsError: a fact of this rank differs from that of rank 0.
         """
         firsts = self.from_first(lambda: facts)
         if found := difference(facts, firsts):
             raise ParamsError(
-                f"rank {self.rank}: {found.name} is {found.here!r}, and {found.there!r} at rank 0; "
+                f"rank {self.rank}: {found.name} is {found.here!r}, but {found.there!r} on rank 0; "
                 "give every host the same parameters, weights and store"
             )
 
     def with_shared_norms(self, network: nn.Module) -> None:
-        """Let batch norms see the samples of all ranks; torch can do so on GPUs only."""
+        """Make batch norms use the samples of all ranks; torch supports this on GPUs only."""
         if self.control is not None and self.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
     def with_shared_gradients(self, loss: TrainingLoss) -> Loss:
-        """The same loss, whose backward pass averages the gradients of all ranks.
+        """Wrap a loss so that its backward pass averages the gradients of all ranks.
 
-        Frozen weights are left out: they are neither compared, sent nor given room in a bucket. On CPUs every rank's
-        batch norms see their own samples, and rank 0's running statistics are everybody's before the next step.
+        Frozen weights are neither compared nor sent, and take no space in DDP's buckets. On CPUs the batch norms of
+        each rank use its own samples, and every step starts with the running statistics of rank 0.
         """
         if self.control is None:
             return loss
@@ -113,32 +113,32 @@ class Ranks:
         )
 
     def level(self, network: nn.Module) -> None:
-        """Give every rank the running statistics of rank 0, before all of them score the network."""
+        """Copy the running statistics of rank 0 to every rank, so that all ranks score the same network."""
         if self.control is not None and self.device.type == "cpu":
             for buffer in network.buffers():
                 dist.broadcast(buffer, src=0, group=self.control)
 
 
 def alone(device: torch.device) -> Ranks:
-    """A process that trains by itself."""
+    """The only rank of a single-process training."""
     return Ranks(0, 1, device, Stop())
 
 
 @contextmanager
 def open_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
-    """Join the other ranks, if there are any, and leave them when the block ends.
+    """Connect to the other ranks, if there are any, and disconnect when the block ends.
 
-    A rank that is lost ends the others within a minute with exit code 75: the job can be started again.
+    If a rank is lost, the others exit within a minute with code 75, which means that the job can be restarted.
 
     Args:
-        device: what to train on; auto: a GPU if there is one.
+        device: device to train on; auto: a GPU if there is one, else the CPU.
 
     Raises:
-        ParamsError: there is no GPU, or not one for every rank of this host.
+        ParamsError: there is no GPU, or fewer GPUs than ranks on this host.
     """
     rank, size, local = (int(os.environ.get(name, usual)) for name, usual in TORCHRUN.items())
     if rank > 0:
-        logging.getLogger("components").setLevel(logging.WARNING)  # every rank would say the same
+        logging.getLogger("components").setLevel(logging.WARNING)  # all ranks would log the same lines
     chosen = _device(device, local if size > 1 else None)
     with Stop.on_sigterm() as stop:
         if size == 1:
@@ -146,7 +146,7 @@ def open_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
             return
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
         control = dist.new_group(backend="gloo")
-        assert isinstance(control, dist.ProcessGroup)  # not so for a rank that the group is without
+        assert isinstance(control, dist.ProcessGroup)  # it is not for ranks outside the group
         ranks = Ranks(rank, size, chosen, stop, control)
         log.info("%d ranks train together", size)
         with Watch(ranks.rank, size, stop) as watch:
@@ -156,21 +156,21 @@ def open_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
             except RuntimeError as error:
                 if not _is_of_a_lost_rank(error):
                     raise
-                watch.give_up(f"rank {ranks.rank}: the connection to another rank broke")
-        dist.barrier(ranks.control)  # rank 0 may keep what the watch of others speaks to
+                watch.give_up(f"rank {ranks.rank}: the connection to another rank is broken")
+        dist.barrier(ranks.control)  # rank 0 may host the store that the watches of other ranks use
         dist.destroy_process_group()
 
 
 def _device(wanted: Literal["auto", "cpu", "cuda"], local_rank: int | None) -> torch.device:
     gpus = torch.cuda.device_count()
     if wanted == "cuda" and not gpus:
-        raise ParamsError("runtime.device is cuda, but torch sees no GPU here; set it to auto or cpu")
+        raise ParamsError("runtime.device is cuda, but torch finds no GPU on this host; set it to auto or cpu")
     if wanted == "cpu" or not gpus:
         log.info("training on cpu, %d threads", torch.get_num_threads())
         return torch.device("cpu")
     if local_rank is not None and local_rank >= gpus:
         raise ParamsError(
-            f"LOCAL_RANK is {local_rank}, but torch sees {gpus} GPUs here; start torchrun with "
+            f"LOCAL_RANK is {local_rank}, but torch finds {gpus} GPUs on this host; start torchrun with "
             f"--nproc-per-node {gpus} or less, or set runtime.device: cpu"
         )
     device = torch.device("cuda", local_rank or 0)
@@ -180,5 +180,5 @@ def _device(wanted: Literal["auto", "cpu", "cuda"], local_rank: int | None) -> t
 
 
 def _is_of_a_lost_rank(error: RuntimeError) -> bool:
-    """Whether a collective failed because its partner is gone; gloo says so in words alone."""
+    """Whether a collective failed because another rank is lost; gloo reports this only in the text of the error."""
     return isinstance(error, dist.DistError) or "gloo/" in str(error) or "Connection" in str(error)

@@ -1,4 +1,4 @@
-"""What a run is: everything that shapes its numbers, so that a checkpoint is never gone on with as something else."""
+"""The identity of a run: everything that affects its results. A run resumes only from checkpoints of its identity."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ MISSING = "missing"
 
 
 class Difference(NamedTuple):
-    """A fact in which two runs differ."""
+    """A fact in which two identities differ."""
 
-    name: str  # dotted: train.learning_rate
+    name: str  # dotted, for example train.learning_rate
     here: Any
     there: Any
 
 
 def identity(config: TrainConfig, network: MoBaNet, weights_id: str, data: Store) -> dict[str, Any]:
-    """Parameters, network, backbone weights and data version, as JSON content."""
+    """Parameters, network, identity of the backbone weights and data version, as JSON-compatible values."""
     facts = {"train": asdict(config), "model": asdict(network.config), "weights": weights_id, "data": data.data_md5}
     content: dict[str, Any] = json.loads(json.dumps(facts))
     return content
 
 
 def difference(here: Mapping[str, Any], there: Mapping[str, Any]) -> Difference | None:
-    """The first fact in which two identities differ; None: they are the same."""
+    """The first fact in which two identities differ; None if they are equal."""
     ours, theirs = dict(dotted(here)), dict(dotted(there))
     for name in [*ours, *(theirs.keys() - ours.keys())]:
         if ours.get(name, MISSING) != theirs.get(name, MISSING):

@@ -1,6 +1,7 @@
-"""Crops as stored -> what the network takes: on the device, normalised, masked, padded; on a GPU one batch ahead.
+"""Convert batches of crops to network inputs: copied to the device, normalised, masked and padded.
 
-In: batches of the loader, in pinned memory where there is a GPU. Out: one `Inputs` per optimiser step, in order.
+In: batches of the loader, in pinned memory if there is a GPU. Out: one `Inputs` per optimiser step, in order. On a GPU
+the next batch is prepared during the current step.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from model.losses import IGNORE
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """One batch on the device; sides are multiples of the patch size."""
+    """One batch on the device; height and width are multiples of the patch size."""
 
-    rgb_B3HW: Tensor  # normalised, 0 where hidden
-    dsm_B1HW: Tensor  # scaled, 0 where hidden or not measured
+    rgb_B3HW: Tensor  # normalised image, 0 where masked
+    dsm_B1HW: Tensor  # scaled heights, 0 where masked or not measured
     target_BHW: Tensor  # int64, 255 = ignore
 
 
 def step_seed(config: TrainConfig, step: int) -> int:
-    """Seed of everything random in a step; a function of the step, so that a resumed run repeats nothing else."""
+    """Seed of masks and dropout in a step: a function of (seed, step), so a resumed run draws the same numbers."""
     return config.seed * 1_000_000_007 + step
 
 
@@ -42,9 +43,16 @@ def make_inputs(
     rank: int = 0,
     world_size: int = 1,
 ) -> Inputs:
-    """Prepare part `rank` of `world_size` of the batch of one step, on the device's current stream.
+    """Prepare the inputs of one step on the device's current stream, without blocking the CPU.
 
-    The CPU does not wait for it.
+    Args:
+        batch: this rank's part of the batch.
+        step: optimiser step; it determines the masks.
+        config: section `train`.
+        windows: mean and standard deviation of the image, and the patch size.
+        device: device of the network.
+        rank: index of this rank, 0..world_size - 1.
+        world_size: number of ranks that share the batch.
     """
     image, dsm, label = (x.to(device, non_blocking=True) for x in (batch.image_BCHW, batch.dsm_B1HW, batch.label_BHW))
     rgb, dsm = normalise(image, dsm, windows.image_mean, windows.image_std)
@@ -56,11 +64,11 @@ def make_inputs(
 
 
 def one_ahead(batches: Iterable[Batch], make: Callable[[Batch, int], Inputs], first_step: int) -> Iterator[Inputs]:
-    """Make the inputs of each step while the step before is computed: on a stream of its own of the current GPU.
+    """Prepare the inputs of each step during the step before it, on a separate stream of the current GPU.
 
     Args:
-        batches: of the steps from `first_step` on.
-        make: (batch, step) -> inputs.
+        batches: batches of the steps from `first_step` on.
+        make: function (batch, step) -> inputs.
         first_step: step of the first batch.
     """
     side, waiting = torch.cuda.Stream(), None
@@ -75,7 +83,7 @@ def one_ahead(batches: Iterable[Batch], make: Callable[[Batch, int], Inputs], fi
 
 
 def _taken_over(inputs: Inputs, ready: torch.cuda.Event) -> Inputs:
-    """Let the computing stream wait for the inputs, and the allocator for the computing stream."""
+    """Make the compute stream wait for the inputs, and keep their memory until the compute stream has used it."""
     current = torch.cuda.current_stream()
     current.wait_event(ready)
     for tensor in (inputs.rgb_B3HW, inputs.dsm_B1HW, inputs.target_BHW):

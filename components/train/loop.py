@@ -1,4 +1,4 @@
-"""The training loop: one step, one line of log; checkpoint, validate and select every so often."""
+"""The training loop: optimiser steps, log lines, checkpoints and validations at fixed intervals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a run works with."""
+    """The objects of a run that the loop needs."""
 
     network: MoBaNet
     optimizer: torch.optim.Optimizer
@@ -41,21 +41,21 @@ class Session:
     ranks: Ranks
     loss: Loss
     checkpoints: Checkpoints
-    run: Run  # keeps nothing on other ranks than the first
+    run: Run  # logs nothing on ranks other than 0
 
 
 def fit(session: Session, progress: Progress) -> None:
-    """Train from `progress.step` to the last step; `progress` and the checkpoints are kept up to date.
+    """Train from `progress.step` to the last step, updating `progress` and the checkpoints.
 
     Raises:
-        SystemExit: with code 75, when the run was asked to stop; a checkpoint of the step before is there.
+        SystemExit: with code 75, after a request to stop; the checkpoint of the last step is written.
     """
     config, runtime = session.config, session.runtime
     _send_history(session, progress)
-    if progress.step and _validation_is_due(session, progress):  # the interruption came before its end
+    if progress.step and _validation_is_due(session, progress):  # the run was interrupted during the validation
         _validate(session, progress)
     crops = Crops(session.store, session.store.manifest.subset("train"), config)
-    # Of several ranks each has a share of a loss, and what was saved is whole.
+    # Each rank holds its share of the loss; checkpoints hold the total.
     losses = [torch.tensor(loss * session.ranks.first, device=session.ranks.device) for loss in progress.since_row]
     since = saved = time.monotonic()
     session.network.train()
@@ -105,12 +105,12 @@ def _save(session: Session, progress: Progress, losses: list[torch.Tensor]) -> N
 
 
 def _stop(progress: Progress) -> NoReturn:
-    log.info("stopped after step %d, as asked; run the same command again to go on", progress.step)
+    log.info("stopped after step %d on request; run the same command again to continue", progress.step)
     raise SystemExit(EXIT_CODE)
 
 
 def _send_history(session: Session, progress: Progress) -> None:
-    """What the tracked run has missed of the steps before an interruption."""
+    """Send all earlier rows to the tracked run again; it may have missed some before the interruption."""
     for row in progress.losses:
         _send(session, "train", row)
     for row in progress.validations:

@@ -1,4 +1,4 @@
-"""AdamW over the trainable weights, the learning rate as a function of the step, and one step."""
+"""AdamW for the trainable weights, the learning rate schedule, and one optimiser step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from model.speed import Loss
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig, fused: bool = False) -> torch.optim.AdamW:
-    """AdamW, by one `fused` kernel or by several; one-dimensional weights (norms, biases, scales) are not decayed."""
+    """Create AdamW for the trainable weights.
+
+    One-dimensional weights (norms, biases, scales) have no weight decay. With `fused`, a step is a single kernel.
+    """
     trainable = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -25,7 +28,7 @@ def make_optimizer(network: nn.Module, config: TrainConfig, fused: bool = False)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up to `learning_rate`, then a cosine to `min_learning_rate` at the last one; steps count from 1."""
+    """Learning rate of a step, counted from 1: linear warm-up, then a cosine to the minimum at the last step."""
     if step <= config.warmup_steps:
         return config.learning_rate * step / config.warmup_steps
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -41,18 +44,18 @@ def take_step(
     config: TrainConfig,
     ranks: Ranks,
 ) -> Tensor:
-    """Make optimiser step `step`, counted from 1, on one batch.
+    """Take one optimiser step.
 
     Args:
-        loss: of the network; where ranks share the batch, its backward pass averages their gradients.
-        optimizer: of its trainable weights.
+        loss: loss of the network; with several ranks, its backward pass averages their gradients.
+        optimizer: optimiser of the trainable weights.
         inputs: this rank's part of the batch.
-        step: settles the learning rate and what dropout drops.
+        step: number of the step, counted from 1; it determines the learning rate and the dropout pattern.
         config: section `train`.
-        ranks: that share the batch.
+        ranks: ranks that share the batch.
 
     Returns:
-        The loss of the batch, on the device; of several ranks each has a share, and the shares add up to the loss.
+        This rank's share of the loss, a scalar on the device. The shares of all ranks add up to the loss of the batch.
     """
     torch.manual_seed(step_seed(config, step))  # dropout
     terms = loss(inputs.rgb_B3HW, inputs.dsm_B1HW, inputs.target_BHW)
@@ -60,6 +63,6 @@ def take_step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
     optimizer.zero_grad(set_to_none=True)
-    (total * ranks.size).backward()  # gradients are averaged, and should be added up
+    (total * ranks.size).backward()  # DDP averages the gradients, but the shares must be summed
     optimizer.step()
-    return total.detach().clone()  # clone: a graph's next replay overwrites its result
+    return total.detach().clone()  # clone, because the next replay of a CUDA graph overwrites it

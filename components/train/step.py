@@ -1,7 +1,7 @@
-"""Train the network on the store's training tiles; validation tiles choose the checkpoint, test tiles are never opened.
+"""Train the network on the training tiles of the store and select a checkpoint on the validation tiles.
 
-Alone, or as one of several ranks that `torchrun` started. Needs torch, timm, numpy, pyarrow, pyyaml and safetensors;
-MLflow only with `runtime.tracking: mlflow`.
+Test tiles are never opened. The step runs as a single process or as one of several ranks that `torchrun` starts.
+It needs torch, timm, numpy, pyarrow, pyyaml and safetensors, and MLflow only with `runtime.tracking: mlflow`.
 """
 
 from __future__ import annotations
@@ -46,34 +46,34 @@ PARTS = {
     "encoder.dsm_patch_embedding": "model.modalities",
     "aux": "model.aux_heads",
 }
-"""Beginning of a weight's name -> the parameter that asks for it."""
+"""Prefix of a weight's name -> the parameter that enables the weight."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What training came to."""
+    """Result of a training."""
 
-    step: int  # selected
-    validation: dict[str, float]  # its figures, percent points
+    step: int  # selected step
+    validation: dict[str, float]  # validation figures of that step, percent points
     mlflow_run_id: str | None
 
 
 def run(
     config: TrainConfig, model: ModelParams, runtime: RuntimeConfig, store: Path, models: Path, checkpoints: Path
 ) -> TrainResult:
-    """Train, or go on where an interrupted run of the same parameters and data stopped.
+    """Train the network, or resume an interrupted run with the same parameters and data.
 
     Args:
         config: section `train`.
         model: section `model`.
         runtime: section `runtime`.
-        store: folder that preprocess wrote.
-        models: gets best.safetensors, training.csv, validation.csv and run.json.
-        checkpoints: folder of this run.
+        store: folder that the preprocess step wrote.
+        models: output folder for best.safetensors, training.csv, validation.csv and run.json.
+        checkpoints: folder for the checkpoints of this run.
 
     Raises:
-        MobanetError: the store, the weights or a parameter is unusable.
-        SystemExit: with code 75, after SIGTERM; a checkpoint of the last step is there.
+        MobanetError: the store, the weights or a parameter is invalid.
+        SystemExit: with code 75, after SIGTERM; the checkpoint of the last step is written.
     """
     with open_ranks(runtime.device) as ranks, ExitStack() as held, ExitStack() as tracking:
         data = _open(store)
@@ -106,7 +106,8 @@ def _open(store: Path) -> Store:
     data = Store(store)
     if not data.manifest.subset("val"):
         raise DataError(
-            f"{store}: the split {data.manifest.split} has no validation tile; a checkpoint cannot be selected"
+            f"{store}: split {data.manifest.split} has no validation tile, so no checkpoint can be selected; "
+            "change data.split"
         )
     return data
 
@@ -124,7 +125,7 @@ def _build(config: TrainConfig, model: ModelParams, data: Store) -> tuple[MoBaNe
 
 
 def _prepare(network: MoBaNet, config: TrainConfig, speed: SpeedConfig, ranks: Ranks) -> TrainingLoss:
-    """Set the network up on its device, and make sure that all that should train would."""
+    """Prepare the network on its device and check that every trainable weight gets a gradient."""
     ranks.with_shared_norms(network.to(ranks.device))
     share_batch(network, ranks.rank, ranks.size)
     prepare(network, config.precision, speed)
@@ -132,24 +133,24 @@ def _prepare(network: MoBaNet, config: TrainConfig, speed: SpeedConfig, ranks: R
     if missed := without_gradient(network, trial, config.aux_weight):
         part = next((key for prefix, key in PARTS.items() if missed[0].startswith(prefix)), "model")
         raise ParamsError(
-            f"{part}: {len(missed)} weights that should train would get no gradient, the first is {missed[0]}; switch "
-            "that part off, or correct what it depends on (train.aux_weight is that of the auxiliary heads)"
+            f"{part}: {len(missed)} trainable weights would get no gradient, the first is {missed[0]}; disable this "
+            "part or correct the parameters it depends on (auxiliary heads need train.aux_weight > 0)"
         )
     return TrainingLoss(network, config.precision, speed)
 
 
 def _resume(kept: Checkpoints, network: MoBaNet, optimizer: torch.optim.Optimizer, ranks: Ranks) -> Progress:
-    """State of an interrupted run; rank 0 reads it for all, so that one host alone needs the checkpoints."""
+    """Load the state of an interrupted run. Rank 0 reads it for all ranks, so only one host needs the checkpoints."""
     found = ranks.from_first(kept.latest)
     if found is None:
         return Progress()
     progress = load(found, network, optimizer)
-    log.info("going on from step %d (%s)", progress.step, kept.folder)
+    log.info("resuming from step %d (%s)", progress.step, kept.folder)
     return progress
 
 
 def _track(stack: ExitStack, runtime: RuntimeConfig, ranks: Ranks, progress: Progress) -> Run:
-    """Open the tracked run on rank 0, until the stack closes; `progress` gets its name on every rank."""
+    """Open the tracked run on rank 0 until the stack closes, and store its id in `progress` on every rank."""
     run, patient = Run(), progress.step > 0
 
     def begin() -> str | None:
@@ -165,7 +166,7 @@ def _track(stack: ExitStack, runtime: RuntimeConfig, ranks: Ranks, progress: Pro
 
 
 def _describe(session: Session, model: ModelParams, progress: Progress) -> None:
-    """Tell the tracked run what is trained; the first checkpoint makes the run known to a resumed one."""
+    """Log parameters and tags; the first checkpoint stores the run id, so that a resumed training finds the run."""
     data, ranks = session.store, session.ranks
     session.run.params(
         {"train": asdict(session.config), "model": asdict(model), "parameters": _counts(session.network)}
@@ -178,7 +179,7 @@ def _describe(session: Session, model: ModelParams, progress: Progress) -> None:
 
 
 def _hand_over(session: Session, progress: Progress, chosen: Mapping[str, float], models: Path) -> None:
-    """Write the selected network, its facts and the history."""
+    """Write the selected network, its facts and the histories."""
     network, run = session.network, session.run
     session.checkpoints.load_candidate(network, int(chosen["step"]))
     facts = _facts(session, chosen)

@@ -1,4 +1,4 @@
-"""The wish to stop early: SIGTERM, which schedulers send before they take a machine away."""
+"""Requests to stop early: SIGTERM, which schedulers send before they reclaim a machine."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = os.EX_TEMPFAIL
-"""75, "temporary failure": a run ended before its last step, and the same command goes on with it."""
+"""75, "temporary failure": the run ended before its last step, and the same command resumes it."""
 
 
 class Stop:
-    """Set once, by a signal or by another rank; the loop looks at it between steps."""
+    """A flag that a signal or another rank sets; the loop checks it between steps."""
 
     def __init__(self) -> None:
-        """Nobody wants to stop yet."""
+        """Create the flag, not set."""
         self.requested = False
 
     @classmethod
     @contextmanager
     def on_sigterm(cls) -> Iterator[Stop]:
-        """A wish that SIGTERM sets while the block runs; outside the main thread no signal can be taken."""
+        """A flag that SIGTERM sets inside the block. Outside the main thread, signals cannot be handled."""
         stop = cls()
         if threading.current_thread() is not threading.main_thread():
             yield stop
@@ -34,5 +34,5 @@ class Stop:
             signal.signal(signal.SIGTERM, before)
 
     def request(self) -> None:
-        """Ask for the end of the run after the step under way."""
+        """Request that the run stops after the current step."""
         self.requested = True

@@ -1,4 +1,4 @@
-"""Score the network on validation tiles: the figures that select a checkpoint, and pictures of what it sees."""
+"""Score the network on the validation tiles: figures for the selection of a checkpoint, and pictures."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ FIGURE_NAMES = {"rgb+dsm": "miou_fused", "rgb": "miou_rgb", "dsm": "miou_dsm"}
 def validate(
     network: MoBaNet, store: Store, windows: Windows, config: ValidationConfig, ranks: Ranks
 ) -> dict[str, float] | None:
-    """MIoU under every condition, OA and worst class of the first one, and all balance figures, in percent points.
+    """Score the network under every condition: both sensors, image only, DSM only.
 
-    Ranks share the tiles and conditions; each gets all figures. None: a rank was asked to stop, and nothing was scored.
-    A network of one modality has no balance: its `expected_miou` is its mIoU.
+    Ranks share the tiles and conditions, and every rank returns all figures. A network of one modality has no balance
+    figures; its `expected_miou` is its mIoU.
+
+    Returns:
+        The mIoU of every condition; OA, mF1 and the IoU of the worst class of the first condition; all balance figures.
+        Percent points. None if a rank was asked to stop.
     """
     manifest = store.manifest
     ranks.level(network)
@@ -56,30 +60,33 @@ def validate(
 
 
 def _share(ranks: Ranks) -> Callable[[int], bool]:
-    """Which of the numbered jobs this rank does; none any more once it is asked to stop."""
+    """A function that tells whether this rank does job number `n`; it returns False after a request to stop."""
     return lambda job: job % ranks.size == ranks.rank and not ranks.stop.requested
 
 
 def candidate(row: Mapping[str, float]) -> Candidate:
-    """A validation as selection sees it."""
+    """The figures of a validation that selection compares."""
     fused = next(row[name] for name in FIGURE_NAMES.values() if name in row)
     return Candidate(step=int(row["step"]), fused_miou=fused, expected_miou=row["expected_miou"])
 
 
 def selected_step(validations: list[dict[str, float]], guard: float) -> int:
-    """Step of the best balanced checkpoint so far."""
+    """Step of the best checkpoint so far; `guard` in percent points, see `ValidationConfig`."""
     return select([candidate(row) for row in validations], guard).step
 
 
 def steps_in_play(validations: list[dict[str, float]], guard: float) -> set[int]:
-    """Steps that selection chooses now or may still fall back on."""
+    """The selected step, and the steps that selection may still fall back on."""
     return {c.step for c in contenders([candidate(row) for row in validations], guard)}
 
 
 def pictures(
     network: MoBaNet, store: Store, windows: Windows, count: int, device: torch.device
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-    """(tile id, panels of its central crop: image, DSM, label, then one prediction per condition)."""
+    """Yield (tile id, picture) for the first `count` validation tiles.
+
+    A picture is uint8 RGB, `[H, W, 3]`. It shows the central crop: image, DSM, labels, one prediction per condition.
+    """
     network.eval()
     for entry in store.manifest.subset("val")[:count]:
         crop = _central(store[entry], 2 * windows.window_px)

@@ -54,7 +54,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(outputs):
     first, second = outputs
     assert "failed to reproduce 'train'" in first
     assert second.returncode == 0, second.stderr
-    assert "going on from step" in second.stderr + second.stdout
+    assert "resuming from step" in second.stderr + second.stdout
     assert "Stage 'acquire' didn't change" in second.stderr + second.stdout
 
 

@@ -67,7 +67,7 @@ def test_the_latest_are_kept_and_a_damaged_one_is_passed_over(saved, caplog, dam
     spoilt = {"cut off": content[:1000], "one bit": content, "empty": b"", "another file": b"no checkpoint at all"}
     newest.write_bytes(spoilt[damage])
     assert saved.latest().progress.step == 2
-    assert "step-00000003.safetensors: " in caplog.text and "the one before is used" in caplog.text
+    assert "step-00000003.safetensors: " in caplog.text and "using the previous checkpoint" in caplog.text
 
 
 class Trap:
@@ -88,7 +88,7 @@ def test_a_pickle_is_refused_by_name_and_nothing_of_it_runs(saved, tmp_path_fact
         torch.save({"network": Trap(sprung)}, newest)
     else:
         newest.write_bytes(pickle.dumps(Trap(sprung), protocol=0 if "0" in write else None))
-    with pytest.raises(WeightsError, match=r"step-00000003.safetensors: a pickle, which can run any code"):
+    with pytest.raises(WeightsError, match=r"step-00000003.safetensors: a pickle, which can run arbitrary code"):
         saved.latest()
     assert not sprung.exists()
 
@@ -140,7 +140,7 @@ def test_a_full_disk_costs_checkpoints_and_nothing_else(saved, toy_network, trai
         saved.save_candidate(network, 4)
         assert not saved.save(network, optimizer, Progress(4))
     assert "weights of step 4 not written (No space left on device)" in caplog.text
-    assert "checkpoint of step 4 not written (No space left on device); training goes on" in caplog.text
+    assert "checkpoint of step 4 not written (No space left on device); training continues" in caplog.text
     assert saved.latest().progress.step == 3
     other = toy_network()
     saved.load_candidate(other, 4)

@@ -186,7 +186,7 @@ def image_of_crop(pickled, index):
 def test_too_little_shared_memory_is_said_before_a_worker_dies_of_it(crops, train_config, monkeypatch):
     monkeypatch.setattr(data.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**26, 2**26, 2**10))
     monkeypatch.setattr(data, "SHARED_MEMORY", data.Path("/"))
-    with pytest.raises(ParamsError, match=r"0 MB left, and runtime.workers wants .* set fewer workers"):
+    with pytest.raises(ParamsError, match=r"0 MB free, but the batches of runtime.workers need .* set fewer workers"):
         next(batches(crops(), train_config(), 2, 1))
 
 

@@ -139,7 +139,7 @@ def test_ranks_with_other_data_are_refused_by_name():
 
     none, refused = on_ranks(2, work)
     assert none is None
-    assert refused.startswith("rank 1: data is 'def', and 'abc' at rank 0; give every host the same")
+    assert refused.startswith("rank 1: data is 'def', but 'abc' on rank 0; give every host the same")
 
 
 def test_a_wish_to_stop_is_everybodys(monkeypatch):
@@ -194,11 +194,11 @@ def test_more_ranks_than_gpus_is_a_sentence(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ParamsError, match="LOCAL_RANK is 1, but torch sees 1 GPUs here"), open_ranks("auto"):
+    with pytest.raises(ParamsError, match="LOCAL_RANK is 1, but torch finds 1 GPUs on this host"), open_ranks("auto"):
         pass
 
 
 def test_without_a_gpu_cuda_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ParamsError, match="runtime.device is cuda, but torch sees no GPU"), open_ranks("cuda"):
+    with pytest.raises(ParamsError, match="runtime.device is cuda, but torch finds no GPU"), open_ranks("cuda"):
         pass

@@ -171,7 +171,7 @@ def test_checkpoints_are_written_by_time_too(train, tmp_path, runtime, monkeypat
 
 
 def test_what_gets_no_gradient_is_refused_before_the_first_step(train, tmp_path):
-    with pytest.raises(ParamsError, match=r"model.aux_heads: \d+ weights that should train would get no gradient"):
+    with pytest.raises(ParamsError, match=r"model.aux_heads: \d+ trainable weights would get no gradient"):
         train(aux_weight=0.0)
     assert not (tmp_path / "a/checkpoints").exists()
 
