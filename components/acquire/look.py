@@ -78,7 +78,8 @@ def look(path: Path, suffix: str, name: str, size: int | None = None) -> Look:
     except (*GDAL_ERRORS, ValueError, MemoryError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         reason = reason.replace(str(path), "").replace(path.name, "").strip("',: .").replace("'' ", "")
-        raise Damaged(f"{name}: not a readable {form.name} ({reason}); download or copy it again") from None
+        remedy = f"copy it again together with its {form.sidecars[0]} file" if form.sidecars else "copy it again"
+        raise Damaged(f"{name}: not a readable {form.name} ({reason}); {remedy}") from None
 
 
 def _look(file: rasterio.DatasetReader, size: int) -> Look:

@@ -7,9 +7,9 @@ sources of a VRT come along. Names are compared and written in Unicode NFC: a pa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from components.acquire.archives import Found, files_below, on_disk
 from components.acquire.intake import Candidate, Intake
@@ -72,8 +72,6 @@ def _candidates(source: Path, found: Mapping[str, Found], places: Mapping[str, P
     sources: dict[str, Path] = {}  # of VRTs
     for path, place in sorted(places.items()):
         file = found[path].path or source / path
-        if file.suffix.lower() not in FORMATS:
-            raise DataError(f"{file}: {unsupported(path)}")
         parts = {nfc(below(source, part)): part for part in _parts(file, source)}
         sources |= parts
         candidates.append(
@@ -119,18 +117,25 @@ def matched(paths: Sequence[str], dataset: Dataset, source: Path) -> Matches:
     if "{" not in patterns["image"]:
         raise DataError(f"{dataset.name}: the image pattern {patterns['image']!r} has no field; write {{tile}} in it")
     matches: Matches = {kind: {} for kind in patterns}
-    for path, kind, tile in _fitting(paths, patterns):
+    for path, kind, tile in _fitting(filter(is_raster, paths), patterns):
         if (twice := matches[kind].setdefault(tile, path)) != path:
             whose = f"of tile {tile}" if tile else "for all tiles"
             raise DataError(f"{source}: {twice} and {path} are both the {kind} {whose}; remove one of them")
     for kind, found in matches.items():
         if not found:
+            if others := [path for path, fit, _ in _fitting(paths, patterns) if fit == kind]:
+                raise DataError(f"{source}: {others[0]}: {unsupported(others[0])}")
             there = ", ".join(paths[:3]) + ", ..." * (len(paths) > 3) if paths else "nothing"
             raise DataError(f"{source}: no file fits the {kind} pattern {patterns[kind]!r}; the folder has {there}")
     return matches
 
 
-def _fitting(paths: Sequence[str], patterns: Mapping[FileKind, str]) -> Iterator[tuple[str, FileKind, str]]:
+def is_raster(path: str) -> bool:
+    """Whether a name has the suffix of a supported format."""
+    return PurePosixPath(path).suffix.lower() in FORMATS
+
+
+def _fitting(paths: Iterable[str], patterns: Mapping[FileKind, str]) -> Iterator[tuple[str, FileKind, str]]:
     by_weight = sorted(patterns, key=lambda kind: plain_letters(patterns[kind]), reverse=True)
     expressions: dict[FileKind, re.Pattern[str]] = {kind: compiled(patterns[kind]) for kind in by_weight}
     for path in paths:

@@ -1,5 +1,5 @@
-"""A seed -> a small generated city, written as ISPRS Potsdam is: image, DSM and labels, georeferenced.
+"""A seed -> a small generated city in the layout of ISPRS Potsdam: georeferenced image, DSM and labels.
 
-plan (layout) -> paint (ground, lots: buildings, foliage, cars, clutter; materials and noise) -> photograph (light),
-surface model (dsm), labels -> files (city). Colours and heights are shared between classes on purpose, see `materials`.
+Plan (layout) -> paint (ground, lots: buildings, foliage, cars, clutter; materials and noise) -> photograph (light),
+surface model (dsm), labels -> files (city). Some classes share colours or heights on purpose, see `materials`.
 """

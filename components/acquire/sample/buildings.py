@@ -17,7 +17,7 @@ _GLASS = (0.24, 0.29, 0.34)
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A rectangular building: where, half its length along `u`, half its depth along `v`, height of its eaves."""
+    """A rectangular building: frame, half its length along `u`, half its depth along `v`, height of its eaves."""
 
     frame: Frame
     half_u_m: float
@@ -93,7 +93,7 @@ def _roof_windows(site: Site, body: Body, rise: float) -> None:
 
 
 def flat_building(site: Site, body: Body) -> None:
-    """A flat roof: tar, gravel, slabs, concrete or any other paving, sometimes green; little stands on it."""
+    """A flat roof: tar, gravel, slabs, concrete or any other paving, sometimes green, with few objects on it."""
     rng = site.rng
     patch = site.canvas.patch(body.frame, body.half_u_m + 0.2, body.half_v_m + 0.2)
     if patch is None:
@@ -114,7 +114,7 @@ def flat_building(site: Site, body: Body) -> None:
 
 
 def _on_the_roof(site: Site, body: Body) -> None:
-    """Vents, hatches, at times a row of skylights."""
+    """Vents and hatches, sometimes a row of skylights."""
     rng, area = site.rng, 4 * body.half_u_m * body.half_v_m
     top = body.eaves_m
     if area > 90 and rng.random() < 0.35:

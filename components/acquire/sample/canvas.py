@@ -1,6 +1,6 @@
-"""The canvas that a tile is painted on: what is on top at every pixel, its colour, height, slope and class.
+"""The canvas of a tile: colour, height, slope and class of the highest object at every pixel.
 
-Objects are painted in any order; at each pixel the highest stays, as in a photograph taken from straight above.
+Objects are painted in any order; the highest one stays at each pixel, as in a vertical photograph.
 Axes: x metres to the right (columns), y metres down (rows), origin at the centre of the tile. Heights are metres above
 the ground.
 """
@@ -28,7 +28,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A place and a direction: the axes `u` (along) and `v` (across, to the right of `u`) of an object."""
+    """Position and direction of an object: axes `u` (along) and `v` (across, to the right of `u`)."""
 
     x_m: float
     y_m: float
@@ -56,14 +56,14 @@ class Patch:
 
 
 class Canvas:
-    """Arrays `[H, W]` of a tile and a margin, so that what stands outside reaches in with its crown and shadow."""
+    """Arrays `[H, W]` of a tile and a margin, so that objects outside cast their crowns and shadows into it."""
 
     def __init__(self, side_px: int, margin_px: int) -> None:
         """An empty canvas: height 0, no class yet.
 
         Args:
             side_px: side of the tile, pixels.
-            margin_px: what is painted beyond each edge and cut off in the end, pixels.
+            margin_px: painted beyond each edge and cropped at the end, pixels.
         """
         self.margin_px = margin_px
         self.full_px = side_px + 2 * margin_px
@@ -75,7 +75,7 @@ class Canvas:
         self.label_HW = np.full(shape, LABELS["low_vegetation"], np.uint8)
 
     def patch(self, frame: Frame, half_u_m: float, half_v_m: float) -> Patch | None:
-        """The window that holds a rectangle around a frame's origin; None where it lies off the canvas."""
+        """The window that holds a rectangle around a frame's origin; None if it lies outside the canvas."""
         cos, sin = abs(math.cos(frame.angle)), abs(math.sin(frame.angle))
         reach_x, reach_y = half_u_m * cos + half_v_m * sin, half_u_m * sin + half_v_m * cos
         rows, cols = self._span(frame.y_m, reach_y), self._span(frame.x_m, reach_x)
@@ -89,7 +89,7 @@ class Canvas:
         return Patch(rows, cols, u_HW, v_HW)
 
     def all(self) -> Patch:
-        """The whole canvas as one patch."""
+        """The complete canvas as one patch."""
         patch = self.patch(Frame(0.0, 0.0, 0.0), self.reach_m, self.reach_m)
         assert patch is not None  # the canvas holds its own centre
         return patch

@@ -1,4 +1,4 @@
-"""Cars: a body with bonnet, cabin and tail, glass all round the cabin, and one of the colours that cars have."""
+"""Cars: a body with bonnet, cabin and tail, glass all round the cabin, and a typical car colour."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GLASS = (0.13, 0.15, 0.17)
 
 
 def car(site: Site, frame: Frame) -> None:
-    """One car along `u`, on whatever is there; its height is about 1.5 m, a van's about 2 m."""
+    """One car along `u`, on any surface; it is about 1.5 m high, a van about 2 m."""
     rng = site.rng
     van = bool(rng.random() < 0.12)
     half_u = LENGTH_M / 2 * (rng.uniform(1.08, 1.2) if van else rng.uniform(0.92, 1.06))

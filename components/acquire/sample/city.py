@@ -24,7 +24,7 @@ from components.common.pool import cores, pooled
 from components.common.progress import track
 
 BYTES_PER_PX = 250
-"""Memory that a process needs per pixel of its tile; all of them together may take half of the machine's."""
+"""Memory per process and pixel of its tile; all processes together may use half of the machine's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def write_tile(job: TileJob) -> tuple[str, dict[FileKind, str]]:
 
 
 def _write(path: Path, pixels_BHW: npt.NDArray[np.generic], east_m: float, north_m: float) -> None:
-    """Write a GeoTIFF, tiled and deflated; a float one marks `NODATA`."""
+    """Write a tiled GeoTIFF with deflate compression; float files declare `NODATA`."""
     bands, height, width = pixels_BHW.shape
     heights = pixels_BHW.dtype == np.float32
     kind = {"nodata": NODATA, "predictor": 3} if heights else {"photometric": "RGB", "predictor": 2}

@@ -30,7 +30,7 @@ def terrain(side_px: int, east_m: float, north_m: float, rng: np.random.Generato
 
 
 def matched(site: Site) -> Plane:
-    """Heights above the ground as matching sees them, `[H, W]` metres with the margin cut off, NaN in holes."""
+    """Heights above the ground as matching sees them, `[H, W]` metres without the margin, NaN in holes."""
     canvas, rng = site.canvas, site.rng
     whole = canvas.all()
     wander = [0.06 * site.textures.cut("mottle", whole) / GSD_M for _ in range(2)]  # edges sway by a pixel or two
@@ -47,7 +47,7 @@ def matched(site: Site) -> Plane:
 
 
 def _blunders(canvas: Canvas, rng: np.random.Generator, height_HW: Plane) -> None:
-    """Spikes and pits a few decimetres wide anywhere, and holes at high edges, where no two cameras saw the same."""
+    """Spikes and pits a few decimetres wide, and holes at high edges, where no two cameras saw the same point."""
     area_m2 = (canvas.full_px * GSD_M) ** 2
     for _ in range(rng.poisson(area_m2 / 60)):
         disc = _disc(rng, canvas.full_px, rng.uniform(0, canvas.full_px, 2), rng.uniform(2, 6))

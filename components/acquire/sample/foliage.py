@@ -1,7 +1,7 @@
-"""Everything that has leaves: crowns, conifers, shrubs, hedges.
+"""Foliage: crowns, conifers, shrubs, hedges.
 
-All are heaps of lumps (half spheres, each its own tone) on a base, so light and shadow fall on them as on leaves.
-Crowns and shrubs are made alike and differ in size: the height decides whether a heap is a tree or low vegetation.
+All are heaps of lumps (half spheres with their own tones) on a base, so light and shadow look as on leaves.
+Crowns and shrubs differ only in size: the height decides whether a heap is a tree or low vegetation.
 """
 
 from __future__ import annotations

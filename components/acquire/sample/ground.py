@@ -65,7 +65,7 @@ def _repairs(site: Site, streets: Streets) -> None:
 
 
 def manhole(site: Site, frame: Frame) -> None:
-    """A round cover in whatever paving is there."""
+    """A round cover in the existing paving."""
     patch = site.canvas.patch(frame, 0.4, 0.4)
     if patch is not None:
         distance = np.hypot(patch.u_HW, patch.v_HW)
@@ -74,7 +74,7 @@ def manhole(site: Site, frame: Frame) -> None:
 
 
 def paved_patch(site: Site, frame: Frame, half_u_m: float, half_v_m: float) -> None:
-    """A rectangle that was paved anew."""
+    """A repaved rectangle."""
     patch = site.canvas.patch(frame, half_u_m, half_v_m)
     if patch is not None:
         edge = np.minimum(half_u_m - np.abs(patch.u_HW), half_v_m - np.abs(patch.v_HW))
@@ -83,7 +83,7 @@ def paved_patch(site: Site, frame: Frame, half_u_m: float, half_v_m: float) -> N
 
 
 def _parked(site: Site, streets: Streets) -> None:
-    """Cars in the parking lane, a few on the move."""
+    """Cars in the parking lane, and a few moving ones."""
     rng, reach = site.rng, site.canvas.reach_m
     p = -1.5 * reach
     while p < 1.5 * reach:
@@ -109,13 +109,13 @@ def _street_trees(site: Site, streets: Streets) -> None:
 
 
 def park(site: Site, frame: Frame) -> None:
-    """A car, where there is paving and nothing else."""
+    """A car on free paving."""
     if site.canvas.is_free(frame, LENGTH_M / 2, WIDTH_M / 2, on=("impervious",)):
         car(site, frame)
 
 
 def stripe(site: Site, frame: Frame, half_u_m: float, half_v_m: float) -> None:
-    """A white marking, where there is paving."""
+    """A white marking on paving."""
     patch = site.canvas.patch(frame, half_u_m, half_v_m)
     if patch is not None:
         paved = site.canvas.label_HW[patch.window] == LABELS["impervious"]
@@ -124,7 +124,7 @@ def stripe(site: Site, frame: Frame, half_u_m: float, half_v_m: float) -> None:
 
 
 def pave(site: Site, frame: Frame, half_u_m: float, half_v_m: float, material: str | None = None) -> None:
-    """A paved rectangle on the ground, in any material that roofs are made of too."""
+    """A paved rectangle on the ground, in any material that flat roofs have too."""
     name = material or str(site.rng.choice(PAVED, p=_YARD_WEIGHTS))
     _ground(site, frame, half_u_m, half_v_m, name, "impervious")
 
@@ -135,7 +135,7 @@ def grass(site: Site, frame: Frame, half_u_m: float, half_v_m: float, material: 
 
 
 def _ground(site: Site, frame: Frame, half_u_m: float, half_v_m: float, material: str, label: str) -> None:
-    """A rectangle of one material; water that reaches in from next door stays."""
+    """A rectangle of one material; water of a neighbouring lot stays."""
     patch = site.canvas.patch(frame, half_u_m, half_v_m)
     if patch is not None:
         dry = site.canvas.label_HW[patch.window] != LABELS["clutter"]

@@ -1,4 +1,4 @@
-"""Label pictures: classes to palette colours, and the eroded version in which object boundaries are black."""
+"""Label images: classes to palette colours, and the eroded version in which object boundaries are black."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def boundary(label_HW: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 
 def eroded(label_HW: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """As `coloured`, boundaries painted black."""
+    """Like `coloured`, with black boundaries."""
     picture = coloured(label_HW)
     picture[boundary(label_HW)] = 0
     return picture

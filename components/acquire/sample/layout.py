@@ -1,6 +1,6 @@
 """The plan of a tile: gently bent streets, the blocks between them, and each block's lots.
 
-In: random numbers and the reach of the canvas. Out: a street grid that says for every pixel how far the next kerb is,
+In: random numbers and the reach of the canvas. Out: a street grid with the distance from every pixel to the next kerb,
 and lots, each a frame (`u` along its street, `v` away from it) with a use. Distances in metres.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from components.acquire.sample.canvas import Frame, Patch, Plane
 
 USES = {"house": 13, "block": 8, "works": 4, "parking": 1, "court": 2, "park": 4}
-"""What stands on a lot, and how often."""
+"""Uses of a lot, and how often each occurs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def _cuts(rng: np.random.Generator, streets: Streets, far: float) -> list[tuple[
 
 
 def _deck(rng: np.random.Generator) -> Iterator[str]:
-    """Uses drawn like cards, so that even the few lots of one tile are a mixture."""
+    """Uses drawn like cards, so that even the few lots of one tile vary."""
     cards = [use for use, count in USES.items() for _ in range(count)]
     while True:
         yield from (cards[i] for i in rng.permutation(len(cards)))

@@ -30,7 +30,7 @@ class Sun:
 
 
 def photograph(canvas: Canvas, sun: Sun, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """The picture of the tile without its margin, `[H, W, 3]` uint8 RGB."""
+    """The image of the tile without its margin, `[H, W, 3]` uint8 RGB."""
     lit = ndimage.gaussian_filter(1.0 - cast_shadow(canvas.height_HW, sun), 0.8)
     direct = lit * _facing(canvas, sun) * (1.0 - _SKY_SHARE)
     indirect = _openness(canvas.height_HW) * _SKY_SHARE
@@ -63,7 +63,7 @@ def cast_shadow(height_HW: Plane, sun: Sun) -> Plane:
 
 
 def _shifted(plane_HW: Plane, down: int, right: int) -> Plane:
-    """What lies `down` rows and `right` columns further on; nothing beyond the edge."""
+    """The values `down` rows and `right` columns away; very low beyond the edge."""
     moved = np.full_like(plane_HW, -1e3)
     height, width = plane_HW.shape
     if abs(down) < height and abs(right) < width:
@@ -83,7 +83,7 @@ def _facing(canvas: Canvas, sun: Sun) -> Plane:
 
 
 def _openness(height_HW: Plane) -> Plane:
-    """Share of the sky that a surface sees, roughly: less beside and between what is higher around it."""
+    """Approximate share of the sky that a surface sees: less next to and between higher objects."""
     near = ndimage.uniform_filter(height_HW, 9) - height_HW
     far = ndimage.uniform_filter(ndimage.uniform_filter(height_HW, 41), 41) - height_HW
     openness: Plane = 1.0 / (1.0 + 0.9 * np.maximum(near, 0.0) + 0.22 * np.maximum(far, 0.0))

@@ -26,7 +26,7 @@ def paint_lot(site: Site, lot: Lot) -> None:
 
 
 def _house(site: Site, lot: Lot) -> None:
-    """A pitched roof in a garden: path, drive and garage, terrace, hedges, trees, and what children leave about."""
+    """A house with a pitched roof in a garden: path, drive and garage, terrace, hedges, trees and playthings."""
     rng, half_w, half_d = site.rng, lot.width / 2, lot.depth / 2
     grass(site, lot.frame, half_w + 0.1, half_d + 0.1, str(rng.choice(("lawn", "lawn", "meadow"))))
     half_u, half_v = min(rng.uniform(4.6, 6.8), half_w - 2.2), rng.uniform(4.0, 5.4)
@@ -77,7 +77,7 @@ def _block(site: Site, lot: Lot) -> None:
 
 
 def _flat_block(site: Site, body: Body, side: float) -> None:
-    """A flat roof, at times with a lower wing behind it on one side, or with a top floor set back from the edges."""
+    """A flat roof, sometimes with a lower wing behind it on one side, or with a top floor set back from the edges."""
     rng, half_u, half_v = site.rng, body.half_u_m, body.half_v_m
     flat_building(site, body)
     if rng.random() < 0.55:
@@ -88,7 +88,7 @@ def _flat_block(site: Site, body: Body, side: float) -> None:
 
 
 def _works(site: Site, lot: Lot) -> None:
-    """A low hall and a yard where things are kept."""
+    """A low hall and a storage yard."""
     rng, half_w, half_d = site.rng, lot.width / 2, lot.depth / 2
     grass(site, lot.frame, half_w + 0.1, half_d + 0.1, "meadow")
     pave(site, lot.frame, half_w - rng.uniform(0.0, 2.0), half_d - rng.uniform(0.0, 1.5))
@@ -106,7 +106,7 @@ def _works(site: Site, lot: Lot) -> None:
 
 
 def _parking(site: Site, lot: Lot) -> None:
-    """Bays on both sides of an aisle, half of them taken, trees at the edge."""
+    """Bays on both sides of an aisle, half of them occupied, trees at the edge."""
     rng, half_w, half_d = site.rng, lot.width / 2, lot.depth / 2
     pave(site, lot.frame, half_w + 0.1, half_d + 0.1, str(rng.choice(("asphalt", "setts", "concrete", "clinker"))))
     grass(site, lot.frame.at(0, half_d - 1.2), half_w, 1.2, "lawn")
@@ -120,7 +120,7 @@ def _parking(site: Site, lot: Lot) -> None:
 
 
 def _court(site: Site, lot: Lot) -> None:
-    """A bare paved court, here and there repaved: from above much like a roof."""
+    """A bare paved court with repaved patches; from above it resembles a roof."""
     rng, half_w, half_d = site.rng, lot.width / 2, lot.depth / 2
     grass(site, lot.frame, half_w + 0.1, half_d + 0.1, "lawn")
     pave(site, lot.frame.at(0, -0.1 * half_d), half_w * rng.uniform(0.75, 0.95), half_d * rng.uniform(0.45, 0.8))
@@ -177,12 +177,12 @@ def _shrubs(site: Site, lot: Lot, tries: int) -> None:
 
 
 def _some(site: Site, things: Sequence[str], least: int, end: int) -> list[str]:
-    """At least `least` and less than `end` of the things, drawn without putting back."""
+    """At least `least` and less than `end` of the things, drawn without replacement."""
     return [things[i] for i in site.rng.permutation(len(things))[: site.rng.integers(least, end)]]
 
 
 def _scatter(site: Site, lot: Lot, things: Sequence[str], on: tuple[str, ...]) -> None:
-    """Put each thing somewhere on the lot where there is room; a few tries each."""
+    """Place each thing at a random free spot of the lot; gives up after a few tries."""
     for name in things:
         thing = clutter.THINGS[name]
         for _ in range(24):

@@ -1,7 +1,7 @@
-"""What surfaces look like: one table of materials, and the one function that paints any of them.
+"""Surfaces: a table of materials, and the function that paints any of them.
 
-Two groups are shared on purpose. `PAVED` covers streets, yards and flat roofs alike, and `GREENS` colours hedges,
-shrubs and crowns alike: what tells them apart is their height, not their colour.
+Two groups are shared on purpose. Streets, yards and flat roofs use `PAVED`; hedges, shrubs and crowns use `GREENS`.
+Only their heights tell them apart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from components.acquire.sample.noise import Textures
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What every painter needs: where to paint, what to texture with, and a source of randomness."""
+    """Arguments of every painter: canvas, textures and random numbers."""
 
     canvas: Canvas
     textures: Textures

@@ -1,7 +1,7 @@
 """Band-limited noise: the grain, mottle and stains from which every surface of the sample is made.
 
-In: a generator of random numbers. Out: periodic square fields `[N, N]` float32 with mean 0 and deviation 1; a window of
-any size can be cut out of them by wrapping around.
+In: a random number generator. Out: periodic square fields `[N, N]` float32, mean 0 and standard deviation 1. A window
+of any size can be cut out of them by wrapping around.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def field(
 
 
 class Textures:
-    """The fields that one tile is textured with, cut anew for every object."""
+    """The noise fields of one tile; every object gets its own random cut."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        """Make the fields; they are all that a tile's textures cost."""
+        """Generate the fields, which is the only expensive part of texturing."""
         self._rng = rng
         self._fields = {
             "grain": field(rng, 0.05, 0.3, slope=0.3),  # single stones and leaves

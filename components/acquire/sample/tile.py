@@ -1,4 +1,4 @@
-"""One tile of the generated city: plan, paint, photograph, measure. All follows from the seed and the tile's id."""
+"""One tile of the generated city: plan, paint, photograph, measure. The seed and the tile id determine everything."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from components.acquire.sample.materials import Site
 from components.acquire.sample.noise import Textures
 
 MARGIN_M = 8.0
-"""Painted around a tile: longer than a crown is wide and about as long as the shadow of a house."""
+"""Margin around a tile: wider than a crown and about as long as the shadow of a house."""
 
 SPACING_M = 300.0
-"""From one tile's corner to the next: the side of the largest tile, as in Potsdam."""
+"""Distance between the corners of neighbouring tiles: the side of the largest tile, as in Potsdam."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,6 @@ def paint(rng: np.random.Generator, side_px: int) -> Site:
 
 
 def sun_of(seed: int) -> Sun:
-    """The sun over a city; all tiles are of one flight."""
+    """The sun over a city; all tiles belong to one flight."""
     rng = np.random.default_rng((seed, 0))
     return Sun(rng.uniform(0, 2 * math.pi), math.radians(rng.uniform(46, 54)))

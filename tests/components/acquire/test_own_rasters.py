@@ -88,9 +88,30 @@ def test_every_format_arrives_with_the_files_that_it_needs(given, suffix) -> Non
 
 def test_a_format_that_is_not_supported_is_one_sentence_with_a_command(given) -> None:
     (given / "dsm/a.tif").rename(given / "dsm/a.ecw")
-    with pytest.raises(DataError, match=r"dsm/a\.ecw: \.ecw files are not supported; convert it with gdal_translate"):
-        brought(given, "dsm/{tile}.ecw")
-    assert not (given.parent / "raw").exists()
+    for pattern in ("dsm/{tile}.ecw", "dsm/{tile}.*"):
+        with pytest.raises(DataError, match=r"given: dsm/a\.ecw: \.ecw files are not supported; convert it with"):
+            brought(given, pattern)
+        assert not (given.parent / "raw").exists()
+
+
+def test_a_pattern_for_any_suffix_finds_the_raster_among_its_sidecars(given) -> None:
+    put(given / "dsm/a.tfw", world_file(HERE))
+    put(given / "dsm/a.tif.aux.xml", "<PAMDataset/>")
+    put(given / "dsm/a.txt", "notes")
+    tree = brought(given, "dsm/{tile}.*")
+    assert tree.tiles["a"]["dsm"] == "dsm/a.tif"
+    assert names(tree, "dsm") == {"a.tif", "a.tfw", "a.tif.aux.xml"}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "sidecar"), [(".bil", ".hdr"), (".dat", ".hdr"), (".sdat", ".sgrd"), (".rst", ".rdc")]
+)
+def test_a_raster_without_its_header_file_is_left_out_and_the_header_named(given, caplog, suffix, sidecar) -> None:
+    path, _, _ = write(given / "dsm", suffix)
+    path.with_suffix(sidecar).unlink()
+    assert brought(given, f"dsm/{{tile}}{suffix}").tiles["a"].keys() == {"image", "label"}
+    assert f"left out: given/dsm/a{suffix}: not a readable " in caplog.text
+    assert f"; copy it again together with its {sidecar} file" in caplog.text
 
 
 def test_an_external_mask_arrives_and_hides_the_same_pixels(given) -> None:
