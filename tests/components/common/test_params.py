@@ -73,14 +73,14 @@ def test_a_section_becomes_its_dataclass_with_exact_types(read):
         ("{share: 0.5}", "{}", "demo.inner.share is missing; expected a number"),
         ("steps: 3", "steps: true", "demo.steps is True (true or false); expected a whole number"),
         ("steps: 3", "steps: 3.5", "demo.steps is 3.5 (a number); expected a whole number"),
-        ("rate: 1", "rate: fast", "demo.rate is 'fast' (a text); expected a number"),
-        ("rate: 1", "rate: 1e-3", "demo.rate is '1e-3' (a text); expected a number"),
+        ("rate: 1", "rate: fast", "demo.rate is 'fast' (a string); expected a number"),
+        ("rate: 1", "rate: 1e-3", "demo.rate is '1e-3' (a string); expected a number"),
         ("rate: 1", "rate: true", "demo.rate is True (true or false); expected a number"),
-        ("name: x", "name: 7", "demo.name is 7 (a whole number); expected a text"),
-        ("name: x", "name: null", "demo.name is None (null); expected a text"),
+        ("name: x", "name: 7", "demo.name is 7 (a whole number); expected a string"),
+        ("name: x", "name: null", "demo.name is None (null); expected a string"),
         ("fast: true", "fast: 1", "demo.fast is 1 (a whole number); expected true or false"),
-        ("method: b", "method: c", "demo.method is 'c' (a text); expected a or b"),
-        ("[1, 2, 3]", "[1, two]", "demo.taps[1] is 'two' (a text); expected a whole number"),
+        ("method: b", "method: c", "demo.method is 'c' (a string); expected a or b"),
+        ("[1, 2, 3]", "[1, two]", "demo.taps[1] is 'two' (a string); expected a whole number"),
         ("[1, 2, 3]", "5", "demo.taps is 5 (a whole number); expected a list, each a whole number"),
         ("[-0.5, 2]", "[1]", "demo.clip is [1] (a list); expected a list of 2, each a number"),
         ("{share: 0.5}", "0.5", "demo.inner is 0.5; expected a mapping with the keys share"),
@@ -114,7 +114,7 @@ def test_a_broken_file_says_where(read, tmp_path, text, sentence):
 
 
 def test_a_missing_file_says_what_to_pass(tmp_path):
-    with pytest.raises(ParamsError, match="none.yaml: no such file; run from the project.s folder"):
+    with pytest.raises(ParamsError, match="none.yaml: no such file; run the command in the project folder"):
         section(tmp_path / "none.yaml", "demo", Outer)
 
 
