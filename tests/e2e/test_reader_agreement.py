@@ -32,8 +32,18 @@ ISPRS = "c45_isprs_point_tfw"
 LINKED = "c46_readonly_links"
 """Its files are links to files that a mutation would change for all."""
 
-REJECTING: frozenset[str] = frozenset()
-"""Codes of errors that preprocess stops at; others are of the set as a whole, or make figures wrong."""
+REJECTING = {
+    *("unreadable", "band-count", "pixel-type", "position-inexact", "crs-unknown", "crs-missing", "grid-mismatch"),
+    *("low-coverage", "dsm-blank", "dsm-units-differ", "label-nodata", "label-unknown"),
+}
+"""Codes of errors that preprocess stops at; others are of the set as a whole, or make scores wrong."""
+
+NOTED = {
+    *("sparse", "crs-replaced", "crs-matched", "crs-assumed", "padded", "partly-covered", "grid-shift", "warped"),
+    *("label-warped", "image-missing", "dsm-holes", "dsm-nodata-found", "unit-converted", "unit-replaced"),
+    *("scale-applied", "colours-snapped", "colours-unknown"),
+}
+"""Codes of what preprocess notes in the manifest, one finding a note."""
 
 NUMBERS = ("class_px", "ignored_px", "snapped_px", "unknown_px")
 
@@ -70,9 +80,14 @@ def _tile(ended: Ended, entry: Any) -> list[str]:
         for key, (ours, theirs) in pairs.items()
         if ours != theirs
     ]
-    found = {f"{one['file']}: {one['sentence']}" for one in ended.findings if one["tile"] in (entry.id, None)}
-    wrong += [f"{entry.id}: check does not report {note!r}" for note in entry.notes if note not in found]
-    return wrong
+    ours = {_line(one) for one in ended.findings if one["tile"] == entry.id}
+    noted = {_line(one) for one in ended.findings if one["tile"] == entry.id and one["code"] in NOTED}
+    wrong += [f"{entry.id}: check does not report {note!r}" for note in entry.notes if note not in ours]
+    return wrong + [f"{entry.id}: preprocess does not note {line!r}" for line in noted - {*entry.notes}]
+
+
+def _line(one: dict[str, Any]) -> str:
+    return f"{one['file']}: {one['sentence']}"
 
 
 def _plain(value: Any) -> Any:

@@ -171,7 +171,7 @@ def settings(rng: Generator, data: OwnData) -> None:
 
 
 def accepted(rng: Generator, data: OwnData) -> None:
-    code = str(rng.choice(["dsm-missing", "gsd-differs", "label-foreign", "dsm-constant", "grid-mismatch"]))
+    code = str(rng.choice(["dsm-missing", "dsm-blank", "dsm-constant", "gsd-differs", "low-coverage", "crs-missing"]))
     data.params["check"] = {"accept": {code: "all" if rng.random() < 0.5 else list(data.split["train"])}}
 
 
