@@ -74,7 +74,6 @@ def _formats() -> dict[str, Format]:
         ("XYZ", "XYZ grid", (".xyz",), ()),
         ("SAGA", "SAGA grid", (".sdat",), (".sgrd", ".mgrd")),
         ("RST", "IDRISI raster", (".rst",), (".rdc", ".ref", ".smp")),
-        ("PCIDSK", "PCIDSK", (".pix",), ()),
     )
     return {
         suffix: Format(driver, name, own, (f".{suffix[1]}{suffix[-1]}w", f"{suffix}w", ".wld"))  # .tfw, .tifw, .wld

@@ -56,6 +56,12 @@ def test_another_format_is_refused_with_the_supported_ones_and_a_command(name, w
         format_of(Path("x") / name)
 
 
+def test_no_format_that_opens_other_data_sets_by_name_is_listed() -> None:
+    """A .pix may link to files on servers; catalogues and containers name other files. A VRT is checked instead."""
+    linking = {"PCIDSK", "WMS", "WMTS", "WCS", "GTI", "STACIT", "STACTA", "MRF", "KMLSUPEROVERLAY", "netCDF", "Zarr"}
+    assert linking.isdisjoint(found.driver for found in FORMATS.values())
+
+
 @pytest.mark.parametrize("name", ["a.TIF", "a.Jp2", "a.VRT"])
 def test_the_case_of_a_suffix_does_not_matter(name) -> None:
     assert format_of(Path(name)) == FORMATS[Path(name).suffix.lower()]
