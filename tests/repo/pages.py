@@ -89,3 +89,14 @@ def findings_table() -> str:
         f"| `{name}` | {code.severity}{' *' * code.acceptable} | {code.about} | {code.remedy} |\n"
         for name, code in CODES.items()
     )
+
+
+def write_findings() -> None:
+    """Write the table of findings into its page."""
+    page = ROOT / "docs/findings.md"
+    text = page.read_text()
+    page.write_text(text[: text.index("| code |")] + findings_table())
+
+
+if __name__ == "__main__":
+    write_findings()
