@@ -69,7 +69,7 @@ CODES: dict[str, Code] = {
     "crs-replaced": Code(
         "warning",
         "unidentified reference system replaced by the configured one",
-        "check that data.crs (or crs in dataset.yaml) is right",
+        "check the configured one; gdal_edit -a_srs writes it into the file",
     ),
     "crs-matched": Code(
         "repaired",
@@ -204,7 +204,7 @@ CODES: dict[str, Code] = {
     ),
     # the set as a whole
     "duplicate": Code("error", "same pixels in two tiles", "remove one of the two from the split", acceptable=True),
-    "same-file": Code("error", "two tile ids for one file", "remove one of the two from the split", acceptable=True),
+    "same-file": Code("error", "two tile ids for one file", "remove one of the two from the split"),
     "overlap": Code(
         "warning", "tiles of two subsets share a little ground", "move one of them to the other's subset if it matters"
     ),

@@ -69,6 +69,8 @@ def labels_in_their_place(subject: Subject) -> Iterator[Finding]:
 def colour_tags(subject: Subject) -> Iterator[Finding]:
     """Bands that the file itself names in another order; many writers call any three bands red, green, blue."""
     names = subject.dataset.image.bands
+    if subject.dataset.image.band_numbers is not None:  # you have picked the bands yourself
+        return
     for tile, facts in subject.tiles.items():
         said = facts.files["image"].colours if "image" in facts.files else ()
         if set(PHOTO) <= set(said) and set(PHOTO) <= set(names) and said[:3] != PHOTO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,7 +55,11 @@ class Accepted:
         for code, tiles in self.codes.items():
             known = tiles == ALL or (isinstance(tiles, tuple) and tiles and all(isinstance(t, str) for t in tiles))
             if not isinstance(code, str) or not known:
-                raise ValueError(f"accept.{code} is {tiles!r}; expected a list of tile ids, or {ALL}")
+                given = list(tiles) if isinstance(tiles, tuple) else tiles
+                raise ValueError(
+                    f"accept.{code} is {given!r}; expected a list of tile ids in quotes (2_10 without quotes is a "
+                    f"number in YAML), or {ALL}"
+                )
 
     def covers(self, code: str, tile: str | None) -> bool:
         """Whether the user has overruled a finding; one about no single tile needs `all`."""
@@ -68,13 +73,10 @@ def accepted_from(given: Mapping[str, Any]) -> Accepted:
     Raises:
         ValueError: it is not a mapping of codes to tile ids or `all`; the sentence starts with `accept`.
     """
-    return Accepted({code: tuple(map(_tile_id, t)) if isinstance(t, list | tuple) else t for code, t in given.items()})
-
-
-def _tile_id(tile: Any) -> Any:
-    return str(tile) if isinstance(tile, int) else tile
+    return Accepted({code: tuple(tiles) if isinstance(tiles, list) else tiles for code, tiles in given.items()})
 
 
 def how_to_accept(code: str, tile: str | None) -> str:
     """The end of a sentence about a finding that `check.accept` can accept."""
-    return f"; to accept it, set check.accept: {{{code}: {ALL if tile is None else f'[{tile}]'}}}"
+    tiles = ALL if tile is None else json.dumps([tile], ensure_ascii=False)
+    return f"; to accept it, set check.accept: {{{code}: {tiles}}}"

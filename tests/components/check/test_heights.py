@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rasterio import Affine
 
 DSM = "dsm_potsdam_02_11"
 
@@ -90,3 +91,23 @@ def test_percentiles_and_outliers_are_those_of_the_pixels(package, rewritten, ch
         atol=0.05,
     )
     assert facts.outlier_px == 5
+
+
+def test_a_lake_is_flat_above_the_ground_but_not_above_the_datum(own_data, rewritten, codes):
+    folder = own_data(relative_to="ground")
+    for tile in "ab":
+        rewritten(folder / "h", f"h_{tile}.tif", lambda dsm: dsm - 200)
+    rewritten(folder / "h", "h_a.tif", np.zeros_like)
+    assert codes(folder, dataset="mine") == set()
+    rewritten(folder / "h", "h_a.tif", lambda dsm: dsm + 7)
+    assert codes(folder, dataset="mine") == {("dsm-constant", "a")}
+
+
+def test_the_relief_is_compared_with_the_real_size_of_the_tile(own_data, rewritten, codes):
+    """100 pixels of 1 km: a relief of 900 m is no sign of another unit."""
+    folder = own_data(relief_m=900)
+    place = Affine(1000, 0, 500_000, 0, -1000, 5_800_000)
+    for name in ("images", "h", "labels"):
+        rewritten(folder / name, "a.tif", transform=place)
+    found = codes(folder, dataset="mine")
+    assert ("dsm-units", "a") not in found and ("dsm-units", "b") in found

@@ -52,12 +52,18 @@ def test_a_little_disagreement_is_within_the_limit(package, rewritten, codes):
 
 
 def test_unknown_colours_are_counted_and_one_is_shown(package, checked):
-    (one,) = [one for one in checked(package(unknown_px={"2_11": 7})).findings if one.code == "colours-unknown"]
-    assert "7 px" in one.sentence and "RGB 200, 10, 200 at row 0, column 0" in one.sentence
+    (one,) = [one for one in checked(package(unknown_px={"2_11": 3})).findings if one.code == "colours-unknown"]
+    assert "3 px" in one.sentence and "RGB 200, 10, 200 at row 0, column 0" in one.sentence
 
 
 def test_labels_by_value_are_read_by_value(own_data, codes, rewritten):
     folder = own_data()
     assert codes(folder, dataset="mine") == set()
     rewritten(folder / "labels", "a.tif", lambda values_BHW: values_BHW + 40)
-    assert codes(folder, dataset="mine") == {("label-foreign", "a")}
+    assert codes(folder, dataset="mine") == {("label-unknown", "a")}
+
+
+def test_many_unknown_colours_are_an_error_up_to_the_limit_of_preprocess(package, codes):
+    folder = package(unknown_px={"2_11": 7})
+    assert codes(folder) == {("label-unknown", "2_11")}
+    assert codes(folder, max_unknown_share=0.01) == {("colours-unknown", "2_11")}

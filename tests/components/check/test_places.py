@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pyproj import Transformer
 from rasterio import Affine
 
 
 def test_a_label_on_another_grid_is_a_suspicion_in_own_data_and_an_error_in_a_benchmark(package, moved, codes):
     folder = package()
-    moved(folder, "top_potsdam_2_11_label.tif", Affine.translation(10, 0))
+    moved(folder, "top_potsdam_2_11_label.tif", Affine.translation(10.3, 0))
     assert ("label-warped", "2_11") in codes(folder, own=True)
     assert ("grid-mismatch", "2_11") in codes(folder)
 
@@ -30,9 +31,14 @@ def test_a_layer_of_another_size_without_georeference_is_an_error(package, rewri
     assert ("grid-mismatch", "2_11") in codes(folder)
 
 
-@pytest.mark.parametrize("trap", [{"dsm_coarse": ("2_11",)}, {"dsm_short": {"2_11": 20}}])
-def test_heights_on_another_grid_are_warped_in_own_data(package, codes, trap):
-    assert codes(package(**trap), own=True) == {("warped", "2_11")}
+def test_heights_on_another_grid_are_warped_in_own_data(package, codes):
+    assert codes(package(dsm_coarse=("2_11",)), own=True) == {("warped", "2_11")}
+
+
+def test_a_part_that_heights_do_not_cover_is_a_loss_in_own_data_and_an_error_in_a_benchmark(package, codes):
+    folder = package(dsm_short={"2_11": 20})
+    assert codes(folder, own=True) == {("partly-covered", "2_11"), ("dsm-holes", "2_11")}
+    assert codes(folder) == {("grid-mismatch", "2_11")}
 
 
 def test_a_tile_away_from_its_place_is_found(package, moved, codes):
@@ -97,11 +103,27 @@ def test_heights_of_classes_are_compared_where_they_lie(package, rewritten, move
     np.testing.assert_allclose(after, before, atol=0.3)
 
 
-@pytest.mark.parametrize(("crs", "scale"), [("EPSG:4326", 1 / 111_320), ("EPSG:2263", 1 / 0.3048006)])
-def test_the_size_of_a_pixel_is_compared_in_metres(own_data, rewritten, codes, crs, scale):
+@pytest.mark.parametrize(
+    ("crs", "lon", "lat", "scale"),
+    [
+        ("EPSG:4326", 9, 0.5, 1 / 111_000),
+        ("EPSG:2263", -74, 40.7, 1 / 0.3048006),
+        ("EPSG:3857", 10, 60, 2),  # Web Mercator: 1 m at 60 degrees north is 2 m on the map
+        ("EPSG:3857", 10, 0, 1),
+    ],
+)
+def test_the_size_of_a_pixel_is_compared_on_the_ground(own_data, rewritten, codes, crs, lon, lat, scale):
     folder = own_data()
-    place = Affine.translation(9, 0.5) @ Affine.scale(0.2 * scale, -0.2 * scale)  # near the equator
+    east, north = Transformer.from_crs(4326, crs, always_xy=True).transform(lon, lat)
+    place = Affine.translation(east, north) @ Affine.scale(0.2 * scale, -0.2 * scale)
     rewritten(folder / "images", "a.tif", crs=crs, transform=place)
     assert ("gsd-differs", "a") not in codes(folder, dataset="mine")
     rewritten(folder / "images", "a.tif", transform=place @ Affine.scale(1.1))
     assert ("gsd-differs", "a") in codes(folder, dataset="mine")
+
+
+def test_a_reference_system_other_than_the_configured_one_is_a_suspicion(own_data, rewritten, checked):
+    folder = own_data(crs="EPSG:25833")
+    found = [one for one in checked(folder, dataset="mine").findings if one.code == "crs-differs"]
+    assert [one.tile for one in found] == ["a", "b"]
+    assert "is EPSG:25832, the configured one EPSG:25833; the file's own is used" in found[0].sentence

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from pyproj import Transformer
 from rasterio import Affine
 
 from components.check.config import Subject
@@ -26,7 +27,25 @@ def test_tiles_of_one_subset_may_overlap(package, codes):
     assert "overlap-large" not in {code for code, _ in codes(package(same_place={"3_10": "3_11"}), split="official")}
 
 
-def test_a_copy_saved_anew_is_found(package, rewritten, checked):
+def test_a_test_tile_on_the_ground_of_a_training_tile_is_found_across_zones(own_data, rewritten, checked):
+    folder = own_data()
+    east, north = Transformer.from_crs(25832, 25833, always_xy=True).transform(500_000, 5_800_000)
+    place = Affine(0.2, 0, east, 0, -0.2, north)
+    for name in ("images", "h", "labels"):
+        rewritten(folder / name, "b.tif", crs="EPSG:25833", transform=place)
+    (one,) = [one for one in checked(folder, dataset="mine").findings if one.code == "overlap-large"]
+    assert one.tile == "a" and "with tile b, which is in another subset (half: train and test)" in one.sentence
+
+
+def test_a_turned_neighbour_does_not_overlap_although_the_box_around_it_does(own_data, rewritten, codes):
+    folder = own_data()
+    place = Affine.translation(500_000 + 12.9, 5_800_000) @ Affine.rotation(-30) @ Affine.scale(0.2, -0.2)
+    for name in ("images", "h", "labels"):
+        rewritten(folder / name, "b.tif", transform=place)
+    assert not {code for code, _ in codes(folder, dataset="mine")} & {"overlap", "overlap-large"}
+
+
+def test_a_copy_in_another_encoding_is_found(package, rewritten, checked):
     folder = package(copies={"2_12": "2_11"})
     rewritten(folder, "2_12_RGB", compress="deflate", tiled=True, blockxsize=16, blockysize=16)
     copies = [one for one in checked(folder).findings if one.code == "duplicate"]
