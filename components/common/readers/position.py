@@ -24,7 +24,7 @@ from rasterio.errors import CRSError
 from rasterio.transform import from_gcps
 
 from components.common.errors import DataError
-from components.common.readers.formats import WORLD_SUFFIXES
+from components.common.readers.formats import format_of
 from components.common.readers.rasters import Header, Note, RasterFile, Rejected
 
 MAX_GCP_RESIDUAL_PX = 0.5
@@ -219,7 +219,7 @@ def _from_points(path: Path, header: Header) -> tuple[Affine, float]:
 
 def _from_world_file(path: Path) -> Affine | None:
     """Transform of the world file next to a raster; its position is that of the centre of the upper left pixel."""
-    for suffix in WORLD_SUFFIXES:
+    for suffix in format_of(path).world:
         for candidate in (path.with_suffix(suffix), path.with_suffix(suffix.upper())):
             if candidate.is_file():
                 return world_transform(candidate)

@@ -19,6 +19,8 @@ from components.common.readers.formats import (
     sidecars_of,
     vrt_sources,
 )
+from components.common.readers.position import position_of
+from components.common.readers.rasters import open_raster
 from tests.every_format import write
 from tests.isprs_package import raster
 
@@ -75,6 +77,14 @@ def test_world_files_belong_to_the_format_of_their_raster() -> None:
     names = ["a.tif", "a.jpg", "a.tfw", "a.jgw", "a.wld"]
     assert sidecars_of("a.tif", names) == ["a.tfw", "a.wld"]
     assert sidecars_of("a.jpg", names) == ["a.jgw", "a.wld"]
+
+
+def test_the_world_file_of_a_tiff_says_nothing_about_a_jpeg_of_the_same_name(root) -> None:
+    (root / "parts/a.jpg").write_bytes(raster(np.ones((1, 8, 8), np.uint8), "JPEG"))
+    (root / "parts/a.tfw").write_text("2\n0\n0\n-2\n101\n199\n")
+    for name, transform in (("a.tif", rasterio.Affine(2, 0, 100, 0, -2, 200)), ("a.jpg", None)):
+        with open_raster(root / "parts" / name, root) as file:
+            assert position_of(file, None).transform == transform
 
 
 def test_sidecars_have_the_name_or_the_stem_of_their_raster() -> None:
