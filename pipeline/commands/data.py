@@ -36,9 +36,9 @@ def import_(
 ) -> None:
     """Find the files of a data set by name in archives and folders, and copy them into one tree.
 
-    Your files are never changed, and nothing is unpacked twice. Every raster is read completely. A raster without a
-    georeference gets that of its world file, and the CRS. Run the same command again after an interruption or with more
-    sources: existing files stay, unless a source has a better one.
+    Your files are never changed, and nothing is unpacked twice. Every raster is read completely, and its world file is
+    copied next to it. Run the same command again after an interruption or with more sources: existing files stay,
+    unless a source has a better one.
 
     Exit 0: done, see the table. Exit 2: no files of the data set were found, or a source is unsafe.
     """
