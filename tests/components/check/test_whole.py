@@ -39,7 +39,7 @@ def test_a_test_tile_on_the_ground_of_a_training_tile_is_found_across_zones(own_
 
 def test_a_turned_neighbour_does_not_overlap_although_the_box_around_it_does(own_data, rewritten, codes):
     folder = own_data()
-    place = Affine.translation(500_000 + 12.9, 5_800_000) @ Affine.rotation(-30) @ Affine.scale(0.2, -0.2)
+    place = Affine.translation(500_011.3, 5_800_004) @ Affine.rotation(30) @ Affine.scale(0.2, -0.2)
     for name in ("images", "h", "labels"):
         rewritten(folder / name, "b.tif", transform=place)
     assert not {code for code, _ in codes(folder, dataset="mine")} & {"overlap", "overlap-large"}

@@ -15,12 +15,18 @@ from tests.isprs_package import write_package
 from tests.repo.import_graph import ROOT
 
 SPLIT = "official-minus-7_10"
-LIMITS = "{max_dsm_missing_share: 0.5, max_disagreement_share: 0.01, max_class_share_deviation: 1.0, workers: 1}"
+LIMITS = {
+    "max_dsm_missing_share": 0.5,
+    "max_disagreement_share": 0.01,
+    "max_class_share_deviation": 1.0,
+    "accept": {},
+    "workers": 1,
+}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """All tiles of a split, without any trap."""
+    """All tiles of a split, without faults."""
     return write_package(tmp_path_factory.mktemp("unpacked"), "potsdam", split("potsdam", SPLIT).tiles, form="folder")[
         0
     ]
@@ -28,9 +34,10 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def data_check(tmp_path, monkeypatch, capsys):
-    """The command as a user types it: exit code, stdout, stderr."""
+    """Run the command; returns exit code, stdout, stderr."""
     params = tmp_path / "params.yaml"
-    params.write_text(f"check: {LIMITS}\n")
+    reader = {"max_pad_px": 8, "max_unknown_share": 0.001}
+    params.write_text(json.dumps({"check": LIMITS, "preprocess": reader}))
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(check)
 
@@ -48,7 +55,7 @@ def data_check(tmp_path, monkeypatch, capsys):
 def test_a_clean_split_ends_with_0(data_check, folder):
     code, out, _ = data_check(folder, "--split", SPLIT)
     assert code == 0
-    assert out.splitlines()[-1] == "37 tiles of potsdam: 0 error, 0 warning, 0 mended"
+    assert out.splitlines()[-1] == "37 tiles of potsdam: 0 error, 0 warning, 0 accepted, 0 repaired"
 
 
 def test_the_table_fits_120_columns_and_names_what_is_read(data_check, folder):
@@ -63,9 +70,21 @@ def test_findings_end_with_1_and_are_grouped_by_code(data_check, tmp_path):
     folder = write_package(tmp_path, "potsdam", ["2_10", "2_11"], form="folder", lossy=("2_10", "2_11"))[0]
     code, out, _ = data_check(folder)
     assert code == 1
-    assert "mended  colours-snapped: colours next to a class's; given to the class (4)" in out
-    assert out.index("warning  split-incomplete") < out.index("mended  colours-snapped")
-    assert out.splitlines()[-1] == "2 tiles of potsdam: 0 error, 3 warning, 4 mended"
+    assert "repaired  colours-snapped: colours close to a class's; given to the class (4)" in out
+    assert out.index("warning  split-incomplete") < out.index("repaired  colours-snapped")
+    assert out.splitlines()[-1] == "2 tiles of potsdam: 0 error, 3 warning, 0 accepted, 4 repaired"
+
+
+def test_an_accepted_error_is_reported_as_accepted(data_check, tmp_path):
+    folder = write_package(tmp_path, "potsdam", ["2_10", "2_11"], form="folder", dsm_blank=("2_11",))[0]
+    _, out, _ = data_check(folder)
+    assert "error  dsm-constant: one height everywhere (1)" in out
+    assert 'to accept it, set check.accept: {dsm-constant: ["2_11"]}' in out
+    changed = {"check": LIMITS | {"accept": {"dsm-constant": ["2_11"]}}}
+    (tmp_path / "params.yaml").write_text(json.dumps(json.loads((tmp_path / "params.yaml").read_text()) | changed))
+    _, out, _ = data_check(folder)
+    assert "accepted  dsm-constant: one height everywhere (1)" in out
+    assert "to accept it" not in out and out.splitlines()[-1].endswith("0 error, 3 warning, 1 accepted, 0 repaired")
 
 
 def test_json_stands_alone_on_stdout_and_fits_the_schema(data_check, folder):
