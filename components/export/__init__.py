@@ -1,1 +1,1 @@
-"""models/best.safetensors, reports/evaluation.json -> package: safetensors and ONNX that agree, and a model card."""
+"""Package the selected model: safetensors, an ONNX graph with the same outputs, and a model card."""

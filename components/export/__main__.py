@@ -1,4 +1,4 @@
-"""`python -m components.export`: the door for DVC."""
+"""`python -m components.export`: the command that DVC runs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from components.export.step import ExportConfig, run
 
 
 def main(params: Path, weights: Path, evaluation: Path, package: Path) -> None:
-    """Read the parameters and call the step."""
+    """Read the parameters and run the step."""
     run(section(params, "export", ExportConfig), weights, evaluation, package)
 
 
 if __name__ == "__main__":
     open_door(
         "export",
-        "Package a model as safetensors and ONNX, checked against each other, with a model card.",
+        "Package a model as safetensors and ONNX, compare their outputs, and write a model card.",
         {"weights": "models/best.safetensors", "evaluation": "reports/evaluation.json", "package": "package"},
         main,
     )

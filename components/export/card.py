@@ -1,4 +1,4 @@
-"""The model card: what a stranger must know before using the model. In: facts, evaluation, parity. Out: Markdown."""
+"""Write the model card: what a user needs to know about a model. In: facts, evaluation, parity. Out: Markdown."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ BALANCE = {
     "retention_dsm": "retention without the image (ratio)",
     "shapley_rgb": "Shapley contribution of the image",
     "shapley_dsm": "Shapley contribution of the DSM",
-    "imbalance": "imbalance (0: both contribute alike, 1: one alone)",
+    "imbalance": "imbalance (0: equal contributions, 1: only one sensor contributes)",
     "fusion_gain": "fusion gain over the better single sensor",
-    "majority": "mIoU of always answering the commonest class",
+    "majority": "mIoU of always predicting the most frequent class",
 }
-"""Figures of the record's balance, in the order of the card."""
+"""Balance figures of the evaluation and their titles, in the order of the card."""
 
 RATIOS = ("retention_rgb", "retention_dsm", "imbalance")
 
 
 def render(facts: ModelFacts, evaluation: Mapping[str, Any], parity: Parity) -> str:
-    """Write the card.
+    """Render the card as Markdown.
 
     Args:
-        facts: of the packaged model.
-        evaluation: content of its `evaluation.json`.
-        parity: how well ONNX and network agree.
+        facts: facts of the packaged model.
+        evaluation: content of the model's `evaluation.json`.
+        parity: result of the comparison of ONNX and PyTorch.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -64,7 +64,7 @@ def render(facts: ModelFacts, evaluation: Mapping[str, Any], parity: Parity) -> 
 
 
 def balance_rows(balance: Mapping[str, float | None] | None) -> list[tuple[str, str]]:
-    """Title and value of every balance figure, in words; none for a network of one sensor."""
+    """Title and formatted value of every balance figure; an empty list for a network of one sensor."""
     if balance is None:
         return []
     return [(title.format(p=balance["failure_probability"]), _figure(key, balance)) for key, title in BALANCE.items()]
@@ -76,9 +76,9 @@ def _figure(key: str, balance: Mapping[str, float | None]) -> str:
 
 
 def describe_heights(heights: Heights) -> str:
-    """How metres become the values of the input `dsm`, in one sentence."""
+    """Describe in one sentence how heights in metres are scaled to values of the input `dsm`."""
     low, high = heights.clip
-    limits = f"then limited to {low:g}..{high:g}"
+    limits = f"then clipped to {low:g}..{high:g}"
     if heights.method == "above-ground":
         radius_m = heights.ground_radius_m
         local = "the ground of a normalised DSM"
@@ -87,5 +87,5 @@ def describe_heights(heights: Heights) -> str:
         return f"height above {local} in metres, divided by {heights.scale_m:g}, {limits}"
     if heights.percentiles is not None:
         lowest, highest = heights.percentiles
-        return f"the percentiles {lowest:g} and {highest:g} of each tile's own heights become 0 and 1, {limits}"
+        return f"the percentiles {lowest:g} and {highest:g} of the heights of each tile are mapped to 0 and 1, {limits}"
     return f"absolute height in metres, minus {heights.offset_m:g}, divided by {heights.scale_m:g}, {limits}"

@@ -1,4 +1,4 @@
-"""The door for Kubeflow: packages a checkpoint; the artifact is the package."""
+"""Kubeflow component: package a checkpoint; the output artifact is the package."""
 
 from kfp import dsl
 
@@ -16,7 +16,7 @@ def export(
     workspace: str,
     package: dsl.Output[dsl.Model],
 ) -> None:
-    """Package the model as safetensors and ONNX, checked against each other."""
+    """Package the model as safetensors and ONNX and compare their outputs."""
     from pathlib import Path
 
     from components.common.entrypoints.kubeflow import parameters, task

@@ -1,8 +1,8 @@
-"""A network as an ONNX graph that takes pixels as they come from a file: normalisation and missing values are inside.
+"""Export a network as an ONNX graph that includes normalisation and the handling of missing values.
 
 In: a network and its facts. Out: `model.onnx`, float32, with the inputs `image` `[N, bands, H, W]`, 0..255, and `dsm`
-`[N, 1, H, W]`, scaled heights, and the output `logits` `[N, K, H, W]`. N is free; H and W are the side of a training
-input. NaN in either input means "not measured"; an input that is NaN everywhere is a missing sensor.
+`[N, 1, H, W]`, scaled heights, and the output `logits` `[N, K, H, W]`. N is dynamic; H and W are fixed to the window
+size of training. NaN in an input means "not measured"; an input that is NaN everywhere is a missing sensor.
 """
 
 from __future__ import annotations
@@ -30,44 +30,49 @@ OUTPUT = "logits"
 
 
 class Servable(nn.Module):
-    """The network behind its own normalisation."""
+    """The network, preceded by the normalisation of its inputs."""
 
     def __init__(self, network: MoBaNet, facts: ModelFacts) -> None:
-        """Wrap a network; `facts` say how its inputs are normalised."""
+        """Wrap a network; `facts` contain mean and standard deviation of its image input."""
         super().__init__()
         self.network = network
         self.image_mean, self.image_std = facts.image_mean, facts.image_std
 
     def forward(self, image: Tensor, dsm: Tensor) -> Tensor:
-        """Logits of an image of 0..255 and scaled heights; NaN becomes 0 after normalisation, as a missing one."""
+        """Logits `[N, K, H, W]`; NaN in an input becomes 0 after normalisation, the value of a missing modality.
+
+        Args:
+            image: `[N, bands, H, W]`, 0..255.
+            dsm: `[N, 1, H, W]`, scaled heights.
+        """
         rgb, heights = normalise(image, dsm, self.image_mean, self.image_std)
         logits: Tensor = self.network(torch.where(torch.isnan(rgb), 0.0, rgb), heights)
         return logits
 
 
 def input_shapes(facts: ModelFacts) -> dict[str, tuple[int, int, int]]:
-    """Shape of one sample of each input: channels, rows, columns."""
+    """Shape of one sample of each input: (channels, rows, columns)."""
     side = facts.window_px
     return {"image": (len(facts.bands), side, side), "dsm": (1, side, side)}
 
 
 def metadata(facts: ModelFacts) -> dict[str, str]:
-    """Facts of a model as ONNX metadata: one entry per field, its value as JSON."""
+    """The facts of a model as ONNX metadata: one entry per field, with its value as JSON."""
     return {name: json.dumps(value) for name, value in asdict(facts).items()}
 
 
 def write_onnx(path: Path, network: MoBaNet, facts: ModelFacts, opset: int) -> None:
-    """Write the graph; weights beyond 2 GB, the limit of an ONNX file, go to a second file beside it."""
+    """Write the graph to `path`; weights above 2 GB, the limit of an ONNX file, go to a second file next to it."""
     import onnx
     import onnx_ir
 
-    fuse_attention(network, False)  # the exporter knows the one kernel for four dimensions only; SAM's has three
+    fuse_attention(network, False)  # the exporter supports fused attention for four dimensions only; SAM has three
     samples = torch.export.Dim("N")
     examples = tuple(torch.zeros(2, *shape) for shape in input_shapes(facts).values())
     for library in ("onnxscript", "onnx_ir"):
-        logging.getLogger(library).setLevel(logging.ERROR)  # they tell of every node they touch
+        logging.getLogger(library).setLevel(logging.ERROR)  # they log every node
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="# The axis name")  # both inputs have the same N, as they should
+        warnings.filterwarnings("ignore", message="# The axis name")  # both inputs have the same N on purpose
         program = torch.onnx.export(
             Servable(network, facts).eval(),
             examples,
@@ -88,7 +93,7 @@ def write_onnx(path: Path, network: MoBaNet, facts: ModelFacts, opset: int) -> N
 
 
 def _forget_source(model: Model) -> None:
-    """Remove where in the source code each node came from: paths of the exporting machine are nobody's business."""
+    """Remove the source location of every node: it contains paths of the exporting machine."""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None

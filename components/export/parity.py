@@ -1,6 +1,6 @@
-"""Does the ONNX graph answer as the network does? Both get the same inputs; the logits may differ by rounding alone.
+"""Compare the ONNX graph with the network: for the same inputs, logits may differ by rounding only.
 
-In: a network, its facts, an ONNX file. Out: `Parity`, the largest difference of every case.
+In: a network, its facts, an ONNX file. Out: `Parity`, with the largest difference of every case.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from components.export.graph import INPUTS, OUTPUT, Servable, input_shapes
 from model import MoBaNet
 
 Inputs = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
-"""image `[N, bands, H, W]`, 0..255, and scaled heights `[N, 1, H, W]`; NaN = not measured."""
+"""Image `[N, bands, H, W]`, 0..255, and scaled heights `[N, 1, H, W]`; NaN means "not measured"."""
 
 
 class ParityError(MobanetError):
-    """The exported graph answers otherwise than the network."""
+    """The logits of the exported graph differ from those of the network."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """One case."""
+    """Result of one case."""
 
     name: str
-    samples: int
-    largest_difference: float  # of logits, absolute
-    changed_px: int  # pixels whose class is another
+    samples: int  # batch size
+    largest_difference: float  # largest absolute difference of logits
+    changed_px: int  # pixels with a different class
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """All cases."""
+    """Results of all cases."""
 
-    tolerance: float  # of logits, absolute
-    largest_difference: float
+    tolerance: float  # largest accepted absolute difference of logits
+    largest_difference: float  # largest absolute difference of logits in all cases
     cases: tuple[CaseResult, ...]
 
 
 def check(network: MoBaNet, facts: ModelFacts, onnx_file: Path, tolerance: float) -> Parity:
-    """Compare the logits of both on every case.
+    """Compare the logits of the network and the graph on every case.
 
     Raises:
-        ParityError: a case differs by more than the tolerance, or by NaN.
+        ParityError: the logits of a case differ by more than the tolerance, or are NaN.
     """
     import onnxruntime
 
@@ -63,16 +63,17 @@ def check(network: MoBaNet, facts: ModelFacts, onnx_file: Path, tolerance: float
         results.append(_compare(name, expected, answered))
     worst = max(results, key=lambda result: np.nan_to_num(result.largest_difference, nan=np.inf))
     if not worst.largest_difference <= tolerance:
+        total_px = worst.samples * facts.window_px**2
         raise ParityError(
             f"{onnx_file.name}: logits differ from the network's by {worst.largest_difference:.3g} ({worst.name}), "
-            f"more than export.tolerance {tolerance:.3g}; try another export.opset, or raise the tolerance if "
-            f"{worst.changed_px} changed pixels of {worst.samples * facts.window_px**2} are acceptable"
+            f"more than export.tolerance {tolerance:.3g}, and {worst.changed_px} of {total_px} "
+            "pixels change class; try another export.opset, or raise export.tolerance if this is acceptable"
         )
     return Parity(tolerance, worst.largest_difference, tuple(results))
 
 
 def cases(facts: ModelFacts) -> Iterator[tuple[str, Inputs]]:
-    """Inputs worth comparing: noise in two batch sizes, and the ends of what either sensor can say."""
+    """Yield (name, inputs) to compare: noise in two batch sizes, and extreme or missing values of either sensor."""
     rng = np.random.default_rng(0)
     image_shape, dsm_shape = input_shapes(facts).values()
 

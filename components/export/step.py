@@ -1,8 +1,8 @@
-"""Package the selected model: safetensors, ONNX and a model card, whole or not at all.
+"""Package the selected model: safetensors, ONNX and a model card. The package is written atomically.
 
 In: `models/best.safetensors`, and `reports/evaluation.json` of the same model. Out, in the package folder:
-`model.safetensors` (a file of `save_model` without the auxiliary heads, which only training needs), `model.onnx`,
-`model_card.md`, and `export.json`, which says what is in it and how well both forms agree.
+`model.safetensors` (written by `save_model`, without the auxiliary heads, which only training needs), `model.onnx`,
+`model_card.md`, and `export.json`, which records the content and the comparison of ONNX with PyTorch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from model import MoBaNet
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Raised whenever a reader of this version could misread an `export.json` of an earlier one."""
+"""Version of `export.json`. It increases when earlier readers could misread the file."""
 
 WEIGHTS, ONNX, CARD, RECORD = "model.safetensors", "model.onnx", "model_card.md", "export.json"
 
@@ -34,8 +34,8 @@ WEIGHTS, ONNX, CARD, RECORD = "model.safetensors", "model.onnx", "model_card.md"
 class ExportConfig:
     """Section `export` of params.yaml."""
 
-    opset: int  # ONNX operator set, 18..23; an older runtime may need a lower one
-    tolerance: float  # largest absolute difference of logits between the network and its ONNX graph, > 0
+    opset: int  # ONNX operator set, 18..23; older runtimes may need a lower one
+    tolerance: float  # largest accepted absolute difference of logits between network and ONNX graph, > 0
 
     def __post_init__(self) -> None:
         if not 18 <= self.opset <= 23:
@@ -46,10 +46,10 @@ class ExportConfig:
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What was packaged."""
+    """The package that was written."""
 
     package: Path
-    sha256: str  # of model.safetensors: the identity of the model
+    sha256: str  # sha256 of model.safetensors, the identity of the model
     parity: Parity
 
 
@@ -58,14 +58,14 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, package: Path) ->
 
     Args:
         config: section `export`.
-        weights: a file of `save_model`.
-        evaluation: `evaluation.json` of these weights; its scores go to the card.
-        package: folder to make; an earlier one is replaced when everything is done and agrees.
+        weights: file written by `save_model`.
+        evaluation: `evaluation.json` of these weights; the card contains its scores.
+        package: output folder; an existing package is replaced only after the new one is complete and its check passed.
 
     Raises:
-        WeightsError: the weights are unreadable.
-        DataError: the evaluation is unreadable or of another model.
-        ParityError: ONNX and network differ by more than the tolerance.
+        WeightsError: the weights cannot be read.
+        DataError: the evaluation cannot be read or belongs to another model.
+        ParityError: the logits of ONNX and network differ by more than the tolerance.
     """
     network, facts = load_model(weights)
     scores = read_evaluation(evaluation, weights)
@@ -85,16 +85,16 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, package: Path) ->
 
 
 def read_evaluation(evaluation: Path, weights: Path) -> dict[str, Any]:
-    """The content of an `evaluation.json` that was made with these weights.
+    """Read an `evaluation.json` and check that it was made with these weights.
 
     Raises:
-        DataError: it is missing, damaged, or of another model.
+        DataError: the file is missing, damaged, or belongs to another model.
     """
     try:
         content: dict[str, Any] = json.loads(evaluation.read_text())
         evaluated = content["protocol"]["model"]["sha256"]
     except FileNotFoundError:
-        raise DataError(f"{evaluation}: no such file; run the evaluate step first") from None
+        raise DataError(f"{evaluation}: file not found; run the evaluate step first") from None
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{evaluation}: damaged; run the evaluate step again") from None
     if evaluated != digest(weights):
@@ -116,7 +116,7 @@ def _record(
     return {
         "format": FORMAT,
         "sha256": {file.name: digest(file) for file in files},
-        "source_sha256": source_sha256,  # of the weights that were trained and evaluated
+        "source_sha256": source_sha256,  # of the weights from training, which were evaluated
         "onnx": {"opset": config.opset, "inputs": graph.input_shapes(facts), "classes": len(facts.classes)},
         "parity": asdict(agreement),
         "facts": asdict(facts),

@@ -27,14 +27,14 @@ def test_the_card_says_what_a_user_must_know(trained, evaluation) -> None:
         "| 3 | tree | yes | 0, 255, 0 |",
         "| 5 | clutter | no | 255, 0, 0 |",
         "| `image` | N x 3 x 32 x 32 | float32, 0..255, bands red, green, blue, 0.05 m per pixel |",
-        "within about 12 m) in metres, divided by 10, then limited to -0.5..2",
+        "within about 12 m) in metres, divided by 10, then clipped to -0.5..2",
         "the constant 102.0, 127.5, 153.0 (image, by band) or 0 (DSM)",
         "split `sample`, test tiles 5_10, 5_11; windows of 32 px, step 16 px",
         f"| eroded (object boundaries ignored) | image and DSM | 90.2 | {miou:.1f} |",
         f"| expected mIoU E(0.1): each sensor fails with probability 0.1 | {expected:.1f} |",
         "data version `" + "d" * 32,
         "Generated scenes; no real place, no ISPRS pixel.",
-        "it is of no use on real images",
+        "It is not usable on real images",
     ):
         assert line in text
 
@@ -58,7 +58,7 @@ def test_a_network_of_one_sensor_has_no_balance(trained, evaluation) -> None:
     evaluation["balance"] = None
     evaluation["scores"] = {truth: {"rgb": found["rgb"]} for truth, found in evaluation["scores"].items()}
     text = card.render(trained.facts, evaluation, PARITY)
-    assert "None: this network was built for one sensor." in text and "Shapley" not in text
+    assert "no balance figures, because this network uses a single sensor" in text and "Shapley" not in text
 
 
 def test_warnings_of_the_evaluation_reach_the_reader(trained, evaluation) -> None:
@@ -71,7 +71,7 @@ def test_warnings_of_the_evaluation_reach_the_reader(trained, evaluation) -> Non
     [
         (
             Heights("training-range", 30.0, 25.0, None, None, (0.0, 1.0), "datum"),
-            "minus 30, divided by 25, then limited to 0..1",
+            "minus 30, divided by 25, then clipped to 0..1",
         ),
         (
             Heights("above-ground", 0.0, 10.0, None, None, (-0.5, 2.0), "ground"),
@@ -79,7 +79,7 @@ def test_warnings_of_the_evaluation_reach_the_reader(trained, evaluation) -> Non
         ),
         (
             Heights("per-tile", None, None, None, (2.0, 98.0), (-0.5, 2.0), "datum"),
-            "the percentiles 2 and 98 of each tile's own heights",
+            "the percentiles 2 and 98 of the heights of each tile",
         ),
     ],
 )

@@ -29,4 +29,4 @@ def test_dinov3_and_sam_answer_as_the_network_does_on_another_grid(backbone, mor
             parameter.add_(torch.randn_like(parameter) * 0.1)
     facts = toy_facts(config)
     write_onnx(tmp_path / "model.onnx", network, facts, 20)
-    assert check(network, facts, tmp_path / "model.onnx", 1e-4).largest_difference > 0
+    assert len(check(network, facts, tmp_path / "model.onnx", 1e-4).cases) == 8

@@ -133,7 +133,7 @@ def test_an_evaluation_of_another_model_is_refused(trained, tmp_path) -> None:
         read_evaluation(other, trained.weights)
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "no such file"), ("{", "damaged"), ("[]", "damaged")])
+@pytest.mark.parametrize(("content", "message"), [(None, "file not found"), ("{", "damaged"), ("[]", "damaged")])
 def test_an_unreadable_evaluation_is_refused(trained, tmp_path, content, message) -> None:
     path = tmp_path / "evaluation.json"
     if content is not None:
