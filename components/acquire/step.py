@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rasterio.crs import CRS
+
 from components.acquire.isprs_files import collect
 from components.acquire.own_files import collect_own
 from components.acquire.remote import on_this_machine
@@ -15,7 +17,7 @@ from components.common.data import datasets
 from components.common.data.config import DataConfig
 from components.common.data.datasets import Dataset
 from components.common.data.rawtree import RawTree
-from components.common.errors import ParamsError
+from components.common.errors import DataError, ParamsError
 from components.common.files import replacing_folder
 from components.common.readers.position import parse_crs, same_crs
 
@@ -66,12 +68,17 @@ def run(data: DataConfig, sample: SampleConfig, raw: Path) -> RawTree:
 
 def _with_crs(dataset: Dataset, crs: str | None) -> Dataset:
     """The data set with the CRS of files that state none: `crs` of dataset.yaml, else `data.crs`."""
-    used = dataset.crs or crs
-    if used is not None and crs is not None and not same_crs(parse_crs(used), parse_crs(crs)):
+    key = f"crs in datasets/{dataset.name}/dataset.yaml"
+    own, given = _parsed(key, dataset.crs), _parsed("data.crs", crs)
+    if own is not None and given is not None and not same_crs(own, given):
         raise ParamsError(
-            f"crs is {used} in datasets/{dataset.name}/dataset.yaml, but data.crs is {crs}; "
-            "set data.crs to null, or correct the one that is wrong"
+            f"{key} is {dataset.crs}, but data.crs is {crs}; set data.crs to null, or correct the one that is wrong"
         )
-    if used is not None:
-        parse_crs(used)
-    return replace(dataset, crs=used)
+    return replace(dataset, crs=dataset.crs or crs)
+
+
+def _parsed(key: str, text: str | None) -> CRS | None:
+    try:
+        return None if text is None else parse_crs(text)
+    except DataError:
+        raise ParamsError(f"{key} is {text!r}, not a coordinate reference system; write it like EPSG:32633") from None

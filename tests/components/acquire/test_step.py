@@ -113,17 +113,24 @@ def test_the_crs_of_dataset_yaml_comes_before_that_of_params_yaml(
 
 def test_a_crs_that_params_yaml_contradicts_is_an_error_that_names_both(tmp_path, raw) -> None:
     source = write_package(tmp_path, "potsdam", ["2_10"])[0]
-    with pytest.raises(ParamsError, match=r"^crs is EPSG:32633 in .*, but data\.crs is EPSG:25833; set data\.crs"):
+    with pytest.raises(ParamsError, match=r"^crs in .* is EPSG:32633, but data\.crs is EPSG:25833; set data\.crs"):
         run(data(path=str(source), crs="EPSG:25833"), SAMPLE, raw)
     assert [path.name for path in raw.rglob("*")] == ["earlier.tif"]
 
 
-def test_a_crs_that_does_not_exist_is_an_error_before_anything_is_brought(tmp_path, raw, monkeypatch) -> None:
-    known = replace(datasets.dataset("potsdam"), crs=None)
+@pytest.mark.parametrize(
+    ("of_dataset", "given", "key"),
+    [(None, "EPSG:999999", r"data\.crs"), ("UTM 33", None, r"crs in datasets/potsdam/dataset\.yaml")],
+)
+def test_a_crs_that_does_not_exist_is_an_error_that_names_its_key(
+    tmp_path, raw, monkeypatch, of_dataset, given, key
+) -> None:
+    known = replace(datasets.dataset("potsdam"), crs=of_dataset)
     monkeypatch.setattr(datasets, "dataset", lambda *_: known)
-    source = write_package(tmp_path, "potsdam", ["2_10"])[0]
-    with pytest.raises(DataError, match="'EPSG:999999' is not a coordinate reference system"):
-        run(data(path=str(source), crs="EPSG:999999"), SAMPLE, raw)
+    with pytest.raises(
+        ParamsError, match=f"^{key} is '.*', not a coordinate reference system; write it like EPSG:32633"
+    ):
+        run(data(path=str(tmp_path), crs=given), SAMPLE, raw)
     assert [path.name for path in raw.rglob("*")] == ["earlier.tif"]
 
 

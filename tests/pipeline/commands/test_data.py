@@ -1,4 +1,4 @@
-"""`mobanet data import` as a user runs it: a process, its output and its exit code."""
+"""`mobanet data import` as a process: its output and its exit code."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_table_and_the_terms_go_to_stdout_and_commentary_to_stderr(tmp_path)
         (["evil.zip", "--dataset", "potsdam"], "outside"),
         (["given", "--dataset", "berlin"], "no data set is called 'berlin'"),
         (["given", "--dataset", "potsdam", "--dsm", "mean"], "potsdam has absolute, lastools, ownapproach"),
-        (["given", "--dataset", "potsdam", "--crs", "UTM"], "no coordinate reference system"),
+        (["given", "--dataset", "potsdam", "--crs", "UTM"], "not a coordinate reference system"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_and_exit_code_2(tmp_path, arguments, words) -> None:
