@@ -12,7 +12,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,13 +82,13 @@ class OwnData:
         return OwnData(folder, *(copy.deepcopy(each) for each in (self.facts, self.split, self.params)))
 
     def run(self, source: str = "folder") -> Ended:
-        """Acquire, check and preprocess; preprocess runs even if the check found errors."""
-        path, raw, report, store = (self.folder / name for name in ("params.yaml", "raw", "check.json", "store"))
-        for old in (raw, store):
-            shutil.rmtree(old, ignore_errors=True)
-        report.unlink(missing_ok=True)
+        """Acquire, check and preprocess in the folder; preprocess runs even if the check found errors."""
+        path, raw, report, store = (Path(name) for name in ("params.yaml", "raw", "check.json", "store"))
         errors: dict[str, str] = {}
-        with self._described(path, source):
+        with chdir(self.folder), self._described(path, source):
+            for old in (raw, store):
+                shutil.rmtree(old, ignore_errors=True)
+            report.unlink(missing_ok=True)
             for step, call in (
                 ("acquire", lambda: acquire(path, raw)),
                 ("check", lambda: check(path, raw, report)),
@@ -101,19 +101,20 @@ class OwnData:
                     assert "\n" not in str(error), f"an error of several lines: {error}"
                     if step == "acquire":
                         break
-        found = json.loads(report.read_text()) if report.exists() else {}
-        return Ended(errors, found, Store(store) if "preprocess" not in errors and "acquire" not in errors else None)
+            found = json.loads(report.read_text()) if report.exists() else {}
+        failed = "preprocess" in errors or "acquire" in errors
+        return Ended(errors, found, None if failed else Store(self.folder / store))
 
     @contextmanager
     def _described(self, path: Path, source: str) -> Iterator[None]:
         """Write dataset.yaml, split and params.yaml; `datasets` sees this data set alone."""
         name = NAME if source == "folder" else source
-        target = self.folder / "datasets" / name
+        target = Path("datasets") / name
         target.mkdir(parents=True, exist_ok=True)
         (target / "dataset.yaml").write_text(yaml.safe_dump(self.facts, allow_unicode=True, sort_keys=False))
         (target / "mine.yaml").write_text(yaml.safe_dump(self.split, allow_unicode=True))
         data = {"source": "folder" if source == "folder" else "isprs", "dataset": name, "split": "mine"}
-        ours = {"data": data | {"path": str(self.files)}, "check": {"workers": 1}, "preprocess": {"workers": 1}}
+        ours = {"data": data | {"path": "data"}, "check": {"workers": 1}, "preprocess": {"workers": 1}}
         params = merged(merged(yaml.safe_load((ROOT / "params.yaml").read_text()), ours), self.params)
         path.write_text(yaml.safe_dump(params))
         datasets.tiles.cache_clear()
