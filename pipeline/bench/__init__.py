@@ -1,1 +1,1 @@
-"""The commands of `mobanet bench`: each prints ratios measured in one run, on whatever machine it is given."""
+"""The commands of `mobanet bench`: each prints ratios measured in one run, so results compare across machines."""

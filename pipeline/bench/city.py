@@ -1,4 +1,4 @@
-"""Raw tiles for benchmarks: Potsdam's layout and size, made in a second each. Relief, blocks of classes, and noise."""
+"""Generated raw tiles for benchmarks, in Potsdam's layout and size: relief, blocks of classes, noise. 1 s per tile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BYTES_PER_PX: dict[FileKind, int] = {"image": 3, "dsm": 4, "label": 3, "eroded":
 
 @dataclass(frozen=True, slots=True)
 class CityTile:
-    """One tile to make."""
+    """One tile to generate."""
 
     folder: Path
     tile: str
@@ -34,21 +34,21 @@ class CityTile:
 
 
 def raw_tree(folder: Path, tiles: int) -> RawTree:
-    """The tree of so many tiles, made or not."""
+    """The raw tree of `tiles` tiles; the files need not exist yet."""
     potsdam = dataset("potsdam")
     ids = [f"{row}_{column}" for row, column in (divmod(n, 10) for n in range(10, 10 + tiles))]
     return RawTree(folder, "isprs", potsdam, {tile: _files(potsdam, tile) for tile in ids})
 
 
 def make(tree: RawTree, side_px: int) -> None:
-    """Make the tiles that are not there yet in this size, on all cores; they are on the disk afterwards."""
+    """Generate the tiles that do not exist in this size, on all cores, and flush them to disk."""
     jobs = [CityTile(tree.folder, tile, side_px) for tile in tree.tiles]
     for _ in track(pooled(write_tile, jobs, 0), "generating tiles", len(jobs)):
         pass
 
 
 def write_tile(job: CityTile) -> None:
-    """Write the four files of one tile, uncompressed, unless they are there."""
+    """Write the four files of one tile, uncompressed, unless they exist."""
     potsdam = dataset("potsdam")
     paths = {kind: job.folder / name for kind, name in _files(potsdam, job.tile).items()}
     if all(path.exists() and path.stat().st_size >= job.side_px**2 * BYTES_PER_PX[k] for k, path in paths.items()):
@@ -79,7 +79,7 @@ def _layers(
     texture: npt.NDArray[np.int16],
     palette: npt.NDArray[np.uint8],
 ) -> dict[FileKind, npt.NDArray[np.generic]]:
-    """Some rows of every layer, `[h, W, C]`."""
+    """A band of rows of every layer, `[h, W, C]`."""
     height, width = y_hW.shape
     down, along = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)
     relief = 40 + 3 * np.sin(down / 900) + 2 * np.cos(along / 700)

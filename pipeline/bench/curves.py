@@ -1,7 +1,7 @@
-"""`mobanet bench curves`: whether our recipe learns as the released one does, on the crops of a store.
+"""`mobanet bench curves`: compare the training loss of this project's recipe and the released one, on a store.
 
-In: a store. Out: the loss of both recipes, averaged over windows of steps, for several seeds. A seed settles the first
-weights, the crops, their order and the masks; both recipes get the same ones. Dropout is drawn by each in its own way.
+In: a store. Out: the loss of both recipes, averaged over windows of steps, for several seeds. A seed determines the
+initial weights, the crops, their order and the masks; they are the same for both recipes. Only dropout differs.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from model import MoBaNet, MoBaNetConfig
 from pipeline.bench.recipes import FLOAT32, OURS, Recipe, Setting, Trainer, recipes, released_train_config
 
 WINDOW = 50
-"""Steps that are averaged to one point of a curve."""
+"""Steps that are averaged into one point of a curve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """What `--json` prints: recipe -> seed -> mean loss of each window."""
+    """Result of the benchmark, as printed by `--json`; `losses`: recipe -> per seed, the mean loss of each window."""
 
     device: str
     backbone: str
@@ -34,18 +34,18 @@ class Curves:
 
     @property
     def differences(self) -> list[float]:
-        """Ours minus the reference, mean over the seeds, for each window."""
+        """Loss of our recipe minus that of the reference, mean over the seeds, for each window."""
         ours, reference = (list(zip(*self.losses[name], strict=True)) for name in (OURS, FLOAT32))
         return [statistics.fmean(a) - statistics.fmean(b) for a, b in zip(ours, reference, strict=True)]
 
     @property
     def noise(self) -> list[float]:
-        """Largest minus smallest loss of the reference over the seeds, for each window."""
+        """Range (maximum minus minimum) of the reference's loss over the seeds, for each window."""
         return [max(window) - min(window) for window in zip(*self.losses[FLOAT32], strict=True)]
 
 
 def curve(recipe: Recipe, setting: Setting, store: Store) -> list[float]:
-    """Train one recipe from its seed on; the mean loss of each window of steps."""
+    """Train one recipe with the seed of `setting.train`, and return the mean loss of each window of steps."""
     config = setting.train
     torch.manual_seed(config.seed)
     weights = MoBaNet(setting.network).state_dict()
@@ -56,7 +56,16 @@ def curve(recipe: Recipe, setting: Setting, store: Store) -> list[float]:
 
 
 def measure(path: Path, backbone: str, batch: int, crop_px: int, steps: int, seeds: range) -> Curves:
-    """Curves of our recipe and of the released one, in float32 without TF32, for every seed."""
+    """Train our recipe and the released one (float32 without TF32) with every seed.
+
+    Args:
+        path: folder of the store.
+        backbone: timm name.
+        batch: crops per step.
+        crop_px: side of a crop, pixels.
+        steps: optimiser steps of each run.
+        seeds: seeds; each recipe runs once per seed.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     store, chosen = Store(path), recipes(device)
     network = MoBaNetConfig(

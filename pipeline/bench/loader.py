@@ -1,7 +1,7 @@
-"""`mobanet bench data`: how many crops a second the loader hands over, and what memory it takes, beside two other ways.
+"""`mobanet bench data`: crops per second and memory of the data loader, compared with two other methods.
 
-In: nothing but options; tiles are generated in a temporary folder. Out: a table or JSON on stdout. All ways cut the
-same crops with as many workers, one after the other in one run, from files that lie in the page cache.
+In: options; tiles are generated in a temporary folder. Out: a table or JSON on stdout. All methods cut the same crops
+with the same number of workers, one method after the other in one run, from files in the page cache.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ WAYS = {
 }
 
 STEPS = 2**31
-"""More than a bench can reach."""
+"""Steps of the stream: more than a benchmark can reach."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is measured."""
+    """Settings of the benchmark."""
 
     tiles: int  # >= 1
-    side_px: int  # of a tile
-    crop_px: int  # side of a crop, <= side_px
-    batch_size: int  # crops, >= 2
-    workers: int  # processes, >= 0
-    seconds: float  # of measuring, for each way, > 0
+    side_px: int  # side of a tile, pixels
+    crop_px: int  # side of a crop, pixels, <= side_px
+    batch_size: int  # crops per batch, >= 2
+    workers: int  # worker processes, >= 0
+    seconds: float  # measuring time per method, seconds, > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one way of feeding comes to."""
+    """Figures of one method."""
 
     crops_per_s: float
-    private_mb: float  # of the largest worker; without workers, of this process
+    private_mb: float  # private memory of the largest worker; without workers, of this process
 
 
 def bench(
@@ -66,20 +66,20 @@ def bench(
     side: Annotated[int, typer.Option(min=16, max=20000, metavar="PX", help="Side of a tile, pixels.")] = 6000,
     crop: Annotated[int, typer.Option(min=8, metavar="PX", help="Side of a crop, pixels.")] = 256,
     batch: Annotated[int, typer.Option(min=2, metavar="N", help="Crops in a batch.")] = 24,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that cut. [default: one per core]")] = None,
-    seconds: Annotated[float, typer.Option(min=0.01, help="How long to measure each way.")] = 8.0,
-    params: Annotated[Path, typer.Option(metavar="FILE", help="For the rest of section `train`.")] = Path(
+    workers: Annotated[int | None, typer.Option(min=0, help="Worker processes. [default: one per core]")] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Measuring time per method.")] = 8.0,
+    params: Annotated[Path, typer.Option(metavar="FILE", help="File with all other keys of section `train`.")] = Path(
         "params.yaml"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Measure crops per second and memory of the loader, beside rasterio windows and tiles cached in each worker.
+    """Measure speed and memory of the data loader, and of two other methods: rasterio windows, and a cache per worker.
 
-    Tiles are generated in the system's temporary folder (TMPDIR), about 0.9 GB for each of 6000 x 6000 px, and removed
-    afterwards. Every way reads from a warm page cache.
+    Tiles are generated in the temporary folder (TMPDIR) and deleted afterwards. A tile of 6000 x 6000 px takes about
+    0.9 GB. All methods read from a warm page cache.
     """
     if crop > side:
-        raise ParamsError(f"--crop is {crop}, more than the tile's side of {side} px; make it smaller")
+        raise ParamsError(f"--crop is {crop}, larger than the tile's side of {side} px; reduce it")
     setting = Setting(tiles, side, crop, batch, cores() if workers is None else workers, seconds)
     figures = measure(setting, params)
     facts = dataclasses.asdict(setting) | {"cores": cores()}
@@ -91,10 +91,10 @@ def bench(
 
 
 def measure(setting: Setting, params: Path) -> dict[str, Figures | None]:
-    """Figures by way; None where the machine has too little memory for it.
+    """Method -> figures; None: the machine has too little memory for the method.
 
     Raises:
-        ParamsError: `params` cannot be used.
+        ParamsError: `params` is missing or invalid.
     """
     from components.train.config import TrainConfig
     from components.train.data import Crops, batches
@@ -129,7 +129,7 @@ def measure(setting: Setting, params: Path) -> dict[str, Figures | None]:
 
 
 def ratios(figures: dict[str, Figures | None]) -> dict[str, float | None]:
-    """How many times as fast the loader is as each other way; None where that was not measured."""
+    """Speed of the loader divided by that of each other method; None: not measured."""
     ours = figures[LOADER]
     assert ours
     others = {way: figures[way] for way in (RASTERIO, CACHED)}
@@ -137,15 +137,15 @@ def ratios(figures: dict[str, Figures | None]) -> dict[str, float | None]:
 
 
 def _fits(setting: Setting, cached_bytes: int) -> bool:
-    """Whether every worker can cache all tiles without the machine running out of memory."""
+    """Whether the memory suffices to cache all tiles in every worker."""
     needed, free = cached_bytes * setting.tiles * max(setting.workers, 1), psutil.virtual_memory().available
     if needed > 0.8 * free:
-        log.info("tiles cached in workers: not measured, they take %d MB of %d MB free", needed // MB, free // MB)
+        log.info("tiles cached in workers: not measured, needs %d MB and %d MB are free", needed // MB, free // MB)
     return needed <= 0.8 * free
 
 
 def _read_all(folder: Path) -> None:
-    """Bring every file into the page cache."""
+    """Read every file into the page cache."""
     for path in folder.iterdir():
         with path.open("rb") as file:
             while file.read(16 * MB):
@@ -166,7 +166,7 @@ def _figures(start: Callable[[], Generator[Any, None, None]], setting: Setting) 
 
 
 def _count(stream: Iterator[object], least: int, seconds: float) -> int:
-    """Take batches, at least so many and for so long; how many they were."""
+    """Take at least `least` batches for at least `seconds`, and return their number."""
     end = time.monotonic() + seconds
     return next(count for count, _ in enumerate(stream, start=1) if count >= least and time.monotonic() >= end)
 
@@ -176,8 +176,8 @@ def _table(setting: Setting, figures: dict[str, Figures | None]) -> Table:
         f"Crops of {setting.crop_px} px in batches of {setting.batch_size}, flipped at random, from {setting.tiles} "
         f"tiles of {setting.side_px} px; {setting.workers} workers; warm page cache"
     )
-    table = Table("way of feeding", title=title, title_justify="left")
-    for column in ("crops/s", "loader is faster by", "MB per worker"):
+    table = Table("method", title=title, title_justify="left")
+    for column in ("crops/s", "speedup of the loader", "MB per worker"):
         table.add_column(column, justify="right")
     times = ratios(figures)
     for way, about in WAYS.items():

@@ -8,21 +8,21 @@ from pathlib import Path
 from components.common.errors import MobanetError
 
 MB = 2**20
-"""Bytes of the unit in which the benches print memory."""
+"""Bytes per MB in the benchmark results."""
 
 
 def private_bytes(pid: int | None = None) -> int:
-    """Memory that a process has to itself: pages that it wrote and shares with nobody, the sum of `Private_Dirty`.
+    """Private memory of a process, bytes: pages that it wrote and does not share, the sum of `Private_Dirty`.
 
-    Not counted: files mapped into memory, even where a single process looks at them (`Private_Clean`): they are the
-    page cache's, which gives them up when memory is wanted. (Pages that the disk does not have yet would count: write
-    files to the disk first.) Nor pages that a forked process shares with its parent.
+    Memory-mapped files do not count, even if only this process maps them (`Private_Clean`), because the page cache
+    frees them when memory is needed. Unwritten pages of files would count, so flush files to disk first. Pages that a
+    forked process shares with its parent do not count either.
 
     Args:
         pid: the process; None: this one.
 
     Raises:
-        MobanetError: the system has no such figures.
+        MobanetError: the system does not provide these figures.
     """
     path = Path(f"/proc/{pid or os.getpid()}/smaps_rollup")
     try:

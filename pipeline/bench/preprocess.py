@@ -1,7 +1,7 @@
-"""`mobanet bench preprocess`: how long the step takes, and how long reading and writing the same bytes takes.
+"""`mobanet bench preprocess`: time of the step, compared with reading and writing the same number of bytes.
 
-Both are measured in one run on the same generated tiles, with as many processes, with the raw files out of the page
-cache at the start and the results on the disk at the end.
+Both are measured in one run on the same generated tiles with the same number of processes. At the start, the raw files
+are not in the page cache; at the end, the results are flushed to disk.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ CHUNK_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What `mobanet bench preprocess` found."""
+    """Result of the benchmark."""
 
     tiles: int
     side_px: int
     workers: int
     raw_gb: float
     store_gb: float
-    plain_io_s: float  # reading the raw files and writing as many bytes as the store has
+    plain_io_s: float  # time to read the raw files and write as many bytes as the store has
     preprocess_s: float
     ratio: float  # preprocess_s / plain_io_s
-    cores_busy: float  # processor seconds of all processes per second of preprocess
-    memory_mb: float  # most that all processes had together, shared pages counted once
-    worker_private_mb: float  # most that one worker had for itself
+    cores_busy: float  # CPU seconds of all processes per second of preprocess
+    memory_mb: float  # peak memory of all processes together, shared pages counted once
+    worker_private_mb: float  # peak private memory of one worker
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Files to read, and how many bytes to write."""
+    """Files to read, and number of bytes to write to `target`."""
 
     sources: tuple[Path, ...]
     target: Path
@@ -63,17 +63,20 @@ class Copy:
 
 
 def bench(
-    tiles: Annotated[int, typer.Option(metavar="N", min=1, help="How many tiles.")] = 38,
+    tiles: Annotated[int, typer.Option(metavar="N", min=1, help="Number of tiles.")] = 38,
     side: Annotated[int, typer.Option(metavar="PX", min=64, help="Side of a tile, pixels.")] = 6000,
     folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where; kept and used again. Default: a temporary folder.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for the tiles, which are kept and used again. Default: a temporary folder."
+        ),
     ] = None,
-    params: Annotated[Path, typer.Option(metavar="FILE", help="Its section `preprocess` is measured.")] = Path(
+    params: Annotated[Path, typer.Option(metavar="FILE", help="File with the section `preprocess` to measure.")] = Path(
         "params.yaml"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Measure preprocess on generated tiles, against reading and writing the same bytes."""
+    """Measure preprocess on generated tiles, compared with reading and writing the same number of bytes."""
     config = section(params, "preprocess", PreprocessConfig)
     with _room(folder) as room:
         found = asdict(measure(config, room, tiles, side))
@@ -85,10 +88,10 @@ def bench(
 
 
 def measure(config: PreprocessConfig, room: Path, tiles: int, side_px: int) -> Measured:
-    """Make tiles below `room`, and take both times.
+    """Generate tiles in `room`, and measure both times.
 
     Raises:
-        DataError: the disk has too little room; the sentence says how much is needed.
+        DataError: the disk has too little free space.
     """
     tree = raw_tree(room / "raw", tiles)
     _require_space(room, tiles * side_px**2)
@@ -117,7 +120,7 @@ def measure(config: PreprocessConfig, room: Path, tiles: int, side_px: int) -> M
 
 
 def copy(job: Copy) -> None:
-    """Read files to the end, and write so many bytes to another, onto the disk."""
+    """Read the source files completely, write `size` bytes to the target, and flush them to disk."""
     buffer = memoryview(bytearray(os.urandom(CHUNK_BYTES)))
     for path in job.sources:
         with path.open("rb", buffering=0) as file:
@@ -141,7 +144,7 @@ def _plain_io(tree: RawTree, target: Path, side_px: int, workers: int) -> None:
 
 
 def _timed(tree: RawTree, work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds that `work` takes with the raw files not in memory, by the clock and by all processors."""
+    """Wall-clock seconds and CPU seconds of `work`, with the raw files not in the page cache."""
     _forget(tree)
     start, before = time.perf_counter(), _cpu_s()
     work()
@@ -149,13 +152,13 @@ def _timed(tree: RawTree, work: Callable[[], object]) -> tuple[float, float]:
 
 
 def _cpu_s() -> float:
-    """Processor seconds of this process and of the children that have ended."""
+    """CPU seconds of this process and of its ended children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def _forget(tree: RawTree) -> None:
-    """Have nothing left to write, and the raw files out of the page cache."""
+    """Flush all pending writes, and drop the raw files from the page cache."""
     os.sync()
     for path in _raw_files(tree):
         with path.open("rb") as file:
@@ -168,7 +171,7 @@ def _raw_files(tree: RawTree) -> list[Path]:
 
 @contextmanager
 def _room(folder: Path | None) -> Iterator[Path]:
-    """The user's folder, or one that goes away afterwards."""
+    """The user's folder, or a temporary one that is deleted afterwards."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
@@ -184,6 +187,6 @@ def _require_space(room: Path, all_px: int) -> None:
     log.info("%.1f GB of raw tiles and %.1f GB of store; %.1f GB are free in %s", raw / 1e9, store / 1e9, free, room)
     if needed > free:
         raise DataError(
-            f"{room}: {needed:.1f} GB are needed and {free:.1f} GB are free; pass --folder on a larger disk, or fewer "
-            "--tiles"
+            f"{room}: {needed:.1f} GB are needed, but {free:.1f} GB are free; set --folder to a larger disk, or use "
+            "fewer --tiles"
         )

@@ -1,7 +1,7 @@
-"""What `bench train` times: a recipe, and one whole training step of it, from crops in host memory to new weights.
+"""Training recipes for `bench train`, and one complete training step, from crops in host memory to new weights.
 
-In: a recipe, a network's configuration, crops. Out: a `Trainer`, whose `step` does what one turn of the loop does.
-Both recipes share the crops, the masks, the weights they start from, and the optimiser's settings.
+In: a recipe, a network configuration, crops. Out: a `Trainer` whose `step` does the work of one training step.
+All recipes share the crops, the masks, the initial weights and the optimiser settings.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SWITCHED_OFF = replace(
 class Recipe:
     """One way to train the network."""
 
-    two_passes: bool  # of the backbone, one per stream, as released
+    two_passes: bool  # whether the backbone runs once per stream, as in the released code
     precision: Precision
     speed: SpeedConfig
 
@@ -64,9 +64,9 @@ FUSED_REFERENCE = replace(SWITCHED_OFF, fused_attention=True)
 
 
 def recipes(device: torch.device) -> dict[str, Recipe]:
-    """Name -> recipe: ours as one should set it on the device, and the released one, on a GPU also with more on.
+    """Name -> recipe: ours with the best settings for the device, and the released one; on a GPU also faster variants.
 
-    A CPU gets no autocast: what that gains or costs there is a property of the processor, not of a recipe.
+    There is no autocast on a CPU, because its effect there depends on the processor, not on the recipe.
     """
     if device.type == "cpu":
         return {OURS: Recipe(False, "float32", SWITCHED_ON.on(device)), FLOAT32: REFERENCE}
@@ -76,7 +76,7 @@ def recipes(device: torch.device) -> dict[str, Recipe]:
 
 
 def without_each_switch(recipe: Recipe) -> dict[str, Recipe]:
-    """Our recipe once more, and with one switch the other way: each that is on, and the memory-saving one."""
+    """Variants of our recipe: unchanged, with one optimisation off at a time, and with block checkpointing on."""
     speed = recipe.speed
     changed = {
         f"{OURS}, without {name}": replace(recipe, speed=replace(speed, **{name: False}))
@@ -98,7 +98,7 @@ def without_each_switch(recipe: Recipe) -> dict[str, Recipe]:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is trained, the same for every recipe."""
+    """Network, training settings and device, the same for every recipe."""
 
     network: MoBaNetConfig
     train: TrainConfig
@@ -106,7 +106,7 @@ class Setting:
 
 
 def released_train_config(batch_size: int, crop_px: int, steps: int, seed: int = 1) -> TrainConfig:
-    """The released training settings for so many steps."""
+    """The released training settings, for a given number of steps."""
     validation = ValidationConfig(
         every_steps=steps, stride_px=crop_px, batch_size=batch_size, failure_probability=0.1, guard=0.5, pictures=0
     )
@@ -130,10 +130,17 @@ def released_train_config(batch_size: int, crop_px: int, steps: int, seed: int =
 
 
 class Trainer:
-    """A network of one recipe in training."""
+    """Trains a network with one recipe."""
 
     def __init__(self, recipe: Recipe, setting: Setting, weights: Mapping[str, Tensor], crops: Iterable[Batch]) -> None:
-        """Make the network from `weights`; `crops` are the batches of its steps, pinned where the recipe prefetches."""
+        """Build the network.
+
+        Args:
+            recipe: how to train.
+            setting: what to train.
+            weights: initial weights.
+            crops: one batch per step, in pinned memory if the recipe prefetches.
+        """
         self._recipe, self._setting, self._done = recipe, setting, 0
         self._ranks = alone(setting.device)
         with setting.device:
@@ -145,8 +152,8 @@ class Trainer:
         self._inputs = self._stream(crops)
 
     def step(self) -> Tensor:
-        """One optimiser step; returns its loss, on the device."""
-        use_precision(self._recipe.precision)  # global in torch, and other recipes train in this process
+        """Do one optimiser step, and return its loss as a tensor on the device."""
+        use_precision(self._recipe.precision)  # a global setting of torch, and other recipes train in this process too
         self._done += 1
         inputs, train = next(self._inputs), self._setting.train
         return take_step(self._loss, self._optimizer, inputs, self._done, train, self._ranks)

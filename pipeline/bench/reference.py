@@ -1,6 +1,7 @@
-"""The released recipe on our modules, to be timed beside ours: same network, same weights, same loss, other execution.
+"""The released recipe, built from this project's modules: same network, weights and loss, but other execution.
 
-Each stream goes through the backbone by itself, all twelve stage maps are projected, and nothing is merged or compiled.
+Each stream passes through the backbone separately, all twelve stage maps are projected, and nothing is merged or
+compiled.
 Source: the project's specification of arXiv 2603.17705.
 """
 
@@ -16,10 +17,10 @@ from model.encoder import Encoder, Stage
 
 
 class TwoPassEncoder(Encoder):
-    """The encoder with one pass of the backbone per stream."""
+    """The encoder with one backbone pass per stream."""
 
     def forward(self, rgb_B3HW: Tensor, dsm_B1HW: Tensor) -> list[Stage]:
-        """As `Encoder.forward`, for a network of both modalities with residual CPIA and DGFM."""
+        """Like `Encoder.forward`, only for networks with both modalities, residual CPIA and DGFM."""
         vit = self.backbone
         embedded = (vit.patch_embedding(rgb_B3HW), self._embed_dsm(dsm_B1HW))
         grid, prefix = embedded[0].shape[-2:], vit.num_prefix_tokens
@@ -48,16 +49,16 @@ class TwoPassEncoder(Encoder):
 
 
 def prompts(cpia: CPIA, streams_BNC: list[Tensor]) -> list[Tensor]:
-    """What residual CPIA adds to each stream."""
+    """The change that residual CPIA adds to each stream."""
     summaries = [down(tokens) for down, tokens in zip(cpia.down, streams_BNC, strict=True)]
     shared = cpia.up(cpia.mix(torch.cat(summaries, dim=-1)))
     return [shared + shared * gamma + beta for gamma, beta in zip(cpia.gamma_MC, cpia.beta_MC, strict=True)]
 
 
 class ReferenceNetwork(MoBaNet):
-    """MoBaNet with the two-pass encoder; weights have the same names."""
+    """MoBaNet with the two-pass encoder; the weights have the same names."""
 
     def __init__(self, config: MoBaNetConfig) -> None:
-        """Build it for both modalities, residual CPIA and DGFM, the released setting."""
+        """Build the network; `config` must have both modalities, residual CPIA and DGFM, as in the released code."""
         super().__init__(config)
         self.encoder = TwoPassEncoder(config)

@@ -1,7 +1,7 @@
-"""Two other ways to feed crops, to measure ours against: windows read by rasterio, and tiles cached in each worker.
+"""Two other data loading methods for comparison: windows read with rasterio, and tiles cached in each worker.
 
-Both cut the same crops (place, flips) one at a time in PyTorch's usual way: a data set of single crops, which the
-workers collate to batches. They are given what helps them: files stay open, random choices cost nothing.
+Both cut the same crops (position, flips) in PyTorch's usual way: a data set of single crops, which workers collate into
+batches. The comparison favours them: files stay open, and the random choices are made in advance.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _SingleCrops(Dataset[tuple[Tensor, ...]]):
 
 
 class RasterioCrops(_SingleCrops):
-    """Every layer of a crop is a window of a GeoTIFF. Each worker opens a file once."""
+    """Reads each layer of a crop as a window of a GeoTIFF. Each worker opens each file once."""
 
     def __init__(self, folder: Path, places: Places, side_px: int) -> None:
         """Read from the GeoTIFFs in `folder`."""
@@ -60,10 +60,10 @@ class RasterioCrops(_SingleCrops):
 
 
 class CachedCrops(_SingleCrops):
-    """Each worker holds all tiles as arrays, the way of the released code: float32 image and DSM, int64 label."""
+    """Caches all tiles in each worker as arrays, as the released code does: float32 image and DSM, int64 label."""
 
     def __init__(self, store: Store, tiles: int, places: Places, side_px: int) -> None:
-        """Cache the first `tiles` tiles of the store, when the first crop is asked for."""
+        """Cache the first `tiles` tiles of the store when the first crop is requested."""
         super().__init__(places, side_px)
         self._store, self._tiles = store, tiles
         self._cache: Mapping[int, Layers] = {}
@@ -84,10 +84,10 @@ class CachedCrops(_SingleCrops):
 
 
 def cached_bytes(side_px: int) -> int:
-    """Memory of one cached tile: three bands and the DSM in float32, the label in int64."""
+    """Memory of one cached tile, bytes: three bands and the DSM in float32, the label in int64."""
     return side_px**2 * (3 * 4 + 4 + 8)
 
 
 def stream(crops: Dataset[tuple[Tensor, ...]], batch_size: int, workers: int) -> Generator[list[Tensor], None, None]:
-    """Batches of the crops 0, 1, 2, ..., without an end that a bench could reach."""
+    """Batches of the crops 0, 1, 2, and so on; longer than any benchmark runs."""
     yield from DataLoader(crops, batch_size, sampler=range(2**31), num_workers=workers)

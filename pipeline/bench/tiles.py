@@ -1,4 +1,4 @@
-"""Generated tiles for the benches: a store, and GeoTIFFs of the same pixels. The pixels are noise."""
+"""Generated tiles for the benchmarks: a store, and GeoTIFFs with the same pixels. The pixels are noise."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def raster(folder: Path, number: int, layer: str) -> Path:
 
 
 def make_store(folder: Path, tiles: int, side_px: int, *, tiffs: int) -> Store:
-    """A store of `tiles` training tiles in `folder`; the first `tiffs` of them lie beside it as GeoTIFFs too."""
+    """Create a store of `tiles` training tiles in `folder`, and GeoTIFFs of the first `tiffs` tiles next to it."""
     jobs = [_Job(folder, number, side_px, number < tiffs) for number in range(tiles)]
     entries = tuple(track(pooled(_make_tile, jobs, 0), "generating tiles", tiles))
     dataset = datasets.dataset("sample")
@@ -90,7 +90,7 @@ def _make_tile(job: _Job) -> TileEntry:
 
 
 def _write_tiff(path: Path, pixels_BHW: npt.NDArray[Any], transform: Affine) -> None:
-    """Blocks of 256 px, pixel after pixel, not compressed: the layout that serves windows best."""
+    """Write blocks of 256 px, pixel-interleaved and uncompressed: the fastest layout for reading windows."""
     bands, height, width = pixels_BHW.shape
     layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "interleave": "pixel"}
     profile = {"count": bands, "height": height, "width": width, "dtype": pixels_BHW.dtype, "transform": transform}

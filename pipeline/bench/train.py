@@ -1,11 +1,11 @@
-"""`mobanet bench train`: how fast a training step is, ours beside the released recipe, in one process on one device.
+"""`mobanet bench train`: speed of a training step of this project's recipe and the released one, on one device.
 
-Every recipe makes the same whole step: crops from host memory to the device, normalising, masking, network, loss,
-backward pass, AdamW. Rounds of steps alternate between the recipes, and the median round counts.
+Every recipe runs the same complete step: crops from host memory to the device, normalisation, masking, network, loss,
+backward pass, AdamW. Rounds of steps alternate between the recipes; the result is the median round.
 Utilisation is (model FLOPs per image x images per second) / ceiling. Model FLOPs: two per multiply-add in every matrix
-product and convolution of one forward and backward pass of the network as trained (frozen weights have no gradient),
-with attention as plain products and nothing counted twice when it is computed twice. Ceiling: the best of several bf16
-products of two square matrices on this device.
+product and convolution of one forward and backward pass of the network as trained (frozen weights have no gradient).
+Attention counts as plain products, and recomputed values count once. Ceiling: the fastest of several bf16 products of
+two square matrices on this device.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ log = logging.getLogger(__name__)
 ROUNDS = 5
 WARM_UP_STEPS = 4
 CROPS = 4
-"""Different batches that the steps go through."""
+"""Number of different batches; the steps cycle through them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is trained on the bench."""
+    """Size of the benchmark."""
 
     backbone: str
     batch: int
@@ -71,14 +71,14 @@ class Measured:
     spread: float  # (fastest round - slowest round) / median
     step_ms: float
     utilisation: float  # share of the ceiling, 0..1
-    peak_gib: float | None  # device memory of this recipe alone; None on a CPU
-    first_steps_s: float  # of the warm-up, compilation included
-    loss: float  # of the first step
+    peak_gib: float | None  # peak device memory of this recipe only; None: CPU
+    first_steps_s: float  # time of the warm-up, including compilation
+    loss: float  # loss of the first step
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `--json` prints."""
+    """Result of the benchmark, as printed by `--json`."""
 
     device: str
     torch: str
@@ -90,11 +90,11 @@ class Report:
     gflops_per_image: float  # forward and backward
     ceiling_tflops: float
     recipes: dict[str, Measured]
-    ratio: dict[str, float]  # our images per second over those of each other recipe
+    ratio: dict[str, float]  # other recipe -> images per second of our recipe divided by those of the other
 
 
 def flops_per_image(config: MoBaNetConfig, side_px: int) -> int:
-    """Model FLOPs of one image, forward and backward, as the module's docstring defines them."""
+    """Model FLOPs of one image, forward and backward, as defined in the module docstring."""
     network, batch = on_meta(config).train(), 2
     prepare(network, "float32", SWITCHED_OFF)
     rgb, dsm = (torch.empty(batch, bands, side_px, side_px, device="meta") for bands in (3, 1))
@@ -106,7 +106,7 @@ def flops_per_image(config: MoBaNetConfig, side_px: int) -> int:
 
 
 def ceiling_flops(device: torch.device) -> float:
-    """FLOP per second of the best of several bf16 matrix products."""
+    """FLOP per second of the fastest of several bf16 matrix products."""
     side, repeats = (8192, 10) if device.type == "cuda" else (1024, 2)
     a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
 
@@ -119,7 +119,7 @@ def ceiling_flops(device: torch.device) -> float:
 
 
 def timed(work: Callable[[], None], device: torch.device) -> float:
-    """Seconds that `work` takes, by the device's own clock where it has one."""
+    """Seconds that `work` takes, measured with CUDA events on a GPU."""
     if device.type != "cuda":
         start = time.perf_counter()
         work()
@@ -134,7 +134,7 @@ def timed(work: Callable[[], None], device: torch.device) -> float:
 
 
 def random_crops(batch: int, crop_px: int, pinned: bool) -> Iterator[Batch]:
-    """Noise of the shapes and types that the loader gives, without end."""
+    """Endless batches of noise, with the shapes and types of the data loader."""
     generator, made = torch.Generator().manual_seed(0), []
     for _ in range(CROPS):
         image = torch.randint(0, 256, (batch, 3, crop_px, crop_px), generator=generator, dtype=torch.uint8)
@@ -145,10 +145,10 @@ def random_crops(batch: int, crop_px: int, pinned: bool) -> Iterator[Batch]:
 
 
 class Timed:
-    """A recipe on the bench: set up and warm, with the times of its rounds."""
+    """A recipe after its warm-up, and the times of its rounds."""
 
     def __init__(self, recipe: Recipe, setting: Setting, weights: Mapping[str, torch.Tensor]) -> None:
-        """Build it, take its first steps and note its memory."""
+        """Build the trainer, run the warm-up, and measure peak memory."""
         device, train = setting.device, setting.train
         crops = random_crops(train.batch_size, train.crop_px, pinned=recipe.speed.prefetch)
         on_gpu = device.type == "cuda"
@@ -169,7 +169,7 @@ class Timed:
         self._device = device
 
     def round(self, steps: int) -> None:
-        """Time so many steps."""
+        """Measure one round of `steps` steps."""
 
         def work() -> None:
             for _ in range(steps):
@@ -179,13 +179,13 @@ class Timed:
 
 
 def measure(setting: Setting, chosen: Mapping[str, Recipe], others: Mapping[str, Recipe], steps: int) -> Report:
-    """Time recipes, `ROUNDS` rounds of `steps` steps each.
+    """Measure recipes in `ROUNDS` rounds of `steps` steps each.
 
     Args:
-        setting: what they train.
-        chosen: timed in turn, all in memory together; the first one is ours.
-        others: timed after these, one by one.
-        steps: per round.
+        setting: network, training settings and device.
+        chosen: recipes that are all in memory, with alternating rounds; the first one is ours.
+        others: recipes that are measured afterwards, one at a time.
+        steps: steps per round.
     """
     device, side_px = setting.device, padded_side(setting.train.crop_px, on_meta(setting.network).patch_size)
     flops, ceiling = flops_per_image(setting.network, side_px), ceiling_flops(device)
@@ -199,7 +199,7 @@ def measure(setting: Setting, chosen: Mapping[str, Recipe], others: Mapping[str,
     measured = {name: _figures(bench, batch, cost_s) for name, bench in benches.items()}
     benches.clear()
     for name, recipe in track(others.items(), "switches", len(others)):
-        torch.compiler.reset()  # frees the graphs of the recipe before
+        torch.compiler.reset()  # frees the graphs of the previous recipe
         bench = Timed(recipe, setting, weights)
         for _ in range(ROUNDS):
             bench.round(steps)
@@ -255,17 +255,19 @@ def as_table(report: Report) -> str:
 def bench_train(
     backbone: str | None, batch: int | None, crop_px: int | None, steps: int | None, switches: bool
 ) -> Report:
-    """Measure on the GPU if there is one; what is None is the released setting there, and a small one on a CPU.
+    """Measure on the GPU if there is one, else on the CPU.
+
+    An argument of None means the released setting on a GPU, and a small setting on a CPU.
 
     Args:
-        backbone: a name of `mobanet model list`.
+        backbone: a name from `mobanet model list`.
         batch: crops per step.
         crop_px: side of a crop; padded to a multiple of the patch size.
         steps: optimiser steps of each round.
         switches: also time our recipe with each of its switches off.
 
     Raises:
-        ParamsError: there is no such backbone.
+        ParamsError: the backbone does not exist.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     usual = RELEASED if device.type == "cuda" else SMALL

@@ -1,4 +1,4 @@
-"""The commands `mobanet bench train` and `mobanet bench curves`; torch is imported when one is called."""
+"""The commands `mobanet bench train` and `mobanet bench curves`. torch is imported only when one of them runs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.
 
 
 def train(
-    backbone: Annotated[str | None, typer.Option(metavar="NAME", help="timm name; on a GPU ViT-L/14.")] = None,
-    batch: Annotated[int | None, typer.Option(metavar="N", min=2, help="Crops per step; on a GPU 24.")] = None,
-    crop: Annotated[int | None, typer.Option(metavar="PX", min=1, help="Side of a crop; on a GPU 256.")] = None,
-    steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Steps per round; on a GPU 10.")] = None,
-    switches: Annotated[bool, typer.Option("--switches", help="Also time ours with each switch off in turn.")] = False,
+    backbone: Annotated[str | None, typer.Option(metavar="NAME", help="timm name. Default on a GPU: ViT-L/14.")] = None,
+    batch: Annotated[int | None, typer.Option(metavar="N", min=2, help="Crops per step. Default on a GPU: 24.")] = None,
+    crop: Annotated[
+        int | None, typer.Option(metavar="PX", min=1, help="Side of a crop, pixels. Default on a GPU: 256.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Steps per round. Default on a GPU: 10.")
+    ] = None,
+    switches: Annotated[bool, typer.Option("--switches", help="Also measure our recipe with each switch off.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Time training steps of our recipe beside the released one, on random crops and weights; nothing is downloaded.
+    """Measure training steps of our recipe and the released one, with random crops and weights.
 
-    A CPU gets a smaller setting. "ratio" is our images per second over those of the recipe of that line.
+    It downloads nothing. The defaults on a CPU are smaller. "ratio" is the speed of our recipe divided by that of the
+    recipe in the line.
     """
     from pipeline.bench.train import as_table, bench_train
 
@@ -31,7 +36,7 @@ def train(
 
 
 def curves(
-    store: Annotated[Path, typer.Option(metavar="PATH", help="What preprocess wrote.")] = Path("data/store"),
+    store: Annotated[Path, typer.Option(metavar="PATH", help="Store that preprocess wrote.")] = Path("data/store"),
     backbone: Annotated[str, typer.Option(metavar="NAME", help="timm name.")] = "vit_large_patch14_dinov2",
     batch: Annotated[int, typer.Option(metavar="N", min=2, help="Crops per step.")] = 24,
     crop: Annotated[int, typer.Option(metavar="PX", min=1, help="Side of a crop, pixels.")] = 256,
@@ -39,7 +44,7 @@ def curves(
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Runs of each recipe.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Train by our recipe and by the released one with the same seeds, and compare their losses; weights are random."""
+    """Train with our recipe and the released one, with the same seeds and random weights, and compare their losses."""
     from pipeline.bench.curves import as_table, measure
 
     found = measure(store, backbone, batch, crop, steps, range(1, seeds + 1))

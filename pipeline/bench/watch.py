@@ -1,6 +1,6 @@
-"""Memory of this process and of all that it has started, sampled in a thread while something runs.
+"""Peak memory of this process and its children, sampled by a thread.
 
-Pages that several processes map are shared out among them, so that the sum over processes counts each page once.
+A page that several processes map is divided among them, so that the sum over processes counts each page once.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pipeline.bench.memory import MB, private_bytes
 
 @dataclass(slots=True)
 class Peaks:
-    """The highest figures so far."""
+    """The highest values so far."""
 
-    all_mb: float = 0.0  # of all processes together
-    worker_private_mb: float = 0.0  # of the largest child: pages that it wrote and shares with nobody
+    all_mb: float = 0.0  # all processes together
+    worker_private_mb: float = 0.0  # private memory of the largest child: pages that it wrote and does not share
 
     def look(self) -> None:
         """Take a sample."""
@@ -33,13 +33,13 @@ class Peaks:
 
 @contextmanager
 def watched(every_s: float = 0.1) -> Iterator[Peaks]:
-    """Sample while the block runs.
+    """Sample every `every_s` seconds while the block runs.
 
     Raises:
-        MobanetError: the system has no such figures.
+        MobanetError: the system does not provide these figures.
     """
     peaks, done = Peaks(), threading.Event()
-    private_bytes()  # says so where there are none
+    private_bytes()  # raises an error if the figures are not available
     peaks.look()
 
     def sample() -> None:
@@ -56,7 +56,7 @@ def watched(every_s: float = 0.1) -> Iterator[Peaks]:
 
 
 def _sizes(process: psutil.Process) -> tuple[int, int]:
-    """Bytes of a process, pages in common shared out, and its private bytes; 0 once it has ended."""
+    """Bytes of a process with shared pages divided among processes, and its private bytes; 0 if it has ended."""
     try:
         return process.memory_full_info().pss, private_bytes(process.pid)
     except (psutil.Error, MobanetError, OSError):

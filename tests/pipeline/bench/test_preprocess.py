@@ -72,7 +72,7 @@ def test_the_figures_are_those_of_the_run_and_only_the_raw_tiles_are_left(config
 
 def test_too_small_a_disk_is_refused_before_any_work(config, tmp_path, monkeypatch):
     monkeypatch.setattr(preprocess.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10**9}))
-    with pytest.raises(DataError, match="30.1 GB are needed and 1.0 GB are free; pass --folder on a larger disk, or"):
+    with pytest.raises(DataError, match="30.1 GB are needed, but 1.0 GB are free; set --folder to a larger disk, or"):
         measure(config, tmp_path, 38, 6000)
     assert not (tmp_path / "raw").exists()
 
