@@ -1,1 +1,1 @@
-"""`mobanet ablate`: the same training with one thing changed at a time, several seeds each, as the table of a paper."""
+"""`mobanet ablate`: ablation studies. Trains variants of one training with several seeds, and writes tables."""

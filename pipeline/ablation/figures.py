@@ -1,8 +1,8 @@
-"""The figures of one trained network on the tiles of a subset: scores, balance, gates; flat, by name.
+"""The figures of a trained network on the tiles of a subset: scores, balance and gates, as a flat mapping.
 
-`miou`, `oa`, `mf1` and `worst_class_iou` are of the network's own condition, as in reports/metrics.json; the balance
-figures are those of docs/evaluation.md, the gate's those of `gates.py`. Percent points unless a ratio. A figure that is
-not defined (a network of one modality has no balance, one without DGFM no gate) is left out.
+`miou`, `oa`, `mf1` and `worst_class_iou` are for all sensors of the network, as in reports/metrics.json.
+docs/evaluation.md describes the balance figures, `gates.py` the gate figures. Values are percent points or ratios.
+Undefined figures are left out: a single-modality network has no balance, a network without DGFM has no gates.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ from pipeline.ablation.gates import gate_figures
 GROUND_TRUTH = "eroded"
 
 REPEATED = {"both", "rgb", "dsm", "failure_probability"}
-"""Figures of the balance that have other names here, or are of the protocol."""
+"""Balance figures that are left out: they have other names here, or belong to the protocol."""
 
 DIGITS = 4
+"""Decimal places of a figure."""
 
 
 def figures(
     network: MoBaNet, store: Store, subset: Subset, windows: Windows, device: torch.device, p: float
 ) -> dict[str, float]:
-    """All figures on one subset.
+    """Compute all figures on one subset.
 
     Args:
-        network: in evaluation mode, on `device`.
-        store: the data.
-        subset: which tiles of it.
-        windows: how they are cut.
-        device: where the network is.
-        p: probability that a sensor fails.
+        network: the network, in evaluation mode, on `device`.
+        store: the store with the tiles.
+        subset: subset of the tiles to score.
+        windows: how tiles are cut into windows.
+        device: device of the network.
+        p: probability that a sensor fails, 0 <= p < 1.
     """
     manifest = store.manifest
     entries = manifest.subset(subset)

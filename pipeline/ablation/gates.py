@@ -1,7 +1,7 @@
-"""What the fusion gates of a network do on tiles: where they stand, how much they vary, how many are saturated.
+"""Statistics of a network's fusion gates on tiles: mean, standard deviation and saturated share.
 
 In: a network with DGFM, tiles. Out: numbers per stage and over all stages; every pixel of a tile counts once.
-A gate is 1 where a channel takes the image alone, 0 the DSM alone, 0.5 both alike (as an untrained one).
+A gate of 1 means that a channel uses only the image, 0 only the DSM, 0.5 both equally (as in an untrained network).
 Letters: S stages, B batch, C channels, h w tokens, H W pixels.
 """
 
@@ -21,14 +21,15 @@ from components.common.inference.windows import Windows, sliding
 from model import MoBaNet
 
 SATURATED = (0.1, 0.9)
-"""A gate below or above counts as saturated: of one of the two modalities next to nothing is left."""
+"""A gate below the first or above the second value is saturated: it suppresses one modality almost completely."""
 
 
 def gate_figures(network: MoBaNet, tiles: Iterable[Tile], windows: Windows, device: torch.device) -> dict[str, float]:
-    """Mean, standard deviation (over channels and places) and saturated share (percent) of the gates, both sensors on.
+    """Statistics of the gates with both sensors.
 
     Returns:
-        `gate_mean`, `gate_std`, `gate_saturated`, and the same of every stage, `gate_mean_1` ..; empty without gates.
+        `gate_mean` (0..1), `gate_std` (over channels and pixels), `gate_saturated` (percent), and the same per stage as
+        `gate_mean_1` and so on; empty if the network has no gates.
     """
     if not network.config.dgfm or len(network.config.modalities) < 2:
         return {}
@@ -50,7 +51,7 @@ def gate_figures(network: MoBaNet, tiles: Iterable[Tile], windows: Windows, devi
 
 
 def _moments(network: MoBaNet, rgb_B3HW: Tensor, dsm_B1HW: Tensor) -> Tensor:
-    """Mean over the channels of the gate, of its square, and of being saturated, stage by stage: `[B, 3 S, H, W]`."""
+    """Means over the channels, per stage: the gate, its square, and whether it is saturated; `[B, 3 S, H, W]`."""
     low, high = SATURATED
     maps_BKhw = torch.cat(
         [

@@ -1,7 +1,8 @@
-"""One study from its name to its folder: train and measure what is missing, then write tables and pictures.
+"""Run a study: train and measure what is missing, then write tables and pictures.
 
-In: a file of studies, params.yaml, a store. Out, below `out`: `runs/KEY/` of every training, shared by all studies, and
-`STUDY/` with table.md, table.tex, results.json and the pictures. In MLflow the study is a run, its trainings children.
+In: a file of studies, params.yaml, a store. Out, in `out`: `runs/KEY/` for every training, shared by all studies, and
+`STUDY/` with table.md, table.tex, results.json and the pictures. In MLflow, the study is a run and its trainings are
+child runs.
 """
 
 from __future__ import annotations
@@ -28,34 +29,34 @@ from pipeline.ablation.table import as_latex, as_markdown
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A study, checked and ready to run."""
+    """A study that is checked and ready to run."""
 
     study: Study
     jobs: list[Job]
     setting: Setting
-    folder: Path  # of the study
+    folder: Path  # folder of the study
 
 
 def plan(name: str, studies: Path, params: Path, seeds: Sequence[int], store: Path, out: Path, workers: int) -> Plan:
     """Read and check everything; nothing is trained or written.
 
     Args:
-        name: of the study.
-        studies: file that has it.
+        name: name of the study.
+        studies: file of studies that contains it.
         params: params.yaml.
-        seeds: of each variant.
-        store: what preprocess wrote.
-        out: gets `runs/` and a folder for the study.
-        workers: trainings at once.
+        seeds: seeds; each variant is trained with each.
+        store: folder of the store.
+        out: output folder, for `runs/` and a folder per study.
+        workers: number of parallel trainings.
 
     Raises:
-        MobanetError: a study, a parameter or the store is unusable.
+        MobanetError: the study, a parameter or the store is unusable.
     """
     study, data = read_study(studies, name), Store(store)
     for subset in SUBSETS:
         if not data.manifest.subset(subset):
             raise DataError(
-                f"{store}: the split {data.manifest.split} has no {subset} tile; variants cannot be compared"
+                f"{store}: the split {data.manifest.split} has no {subset} tile, which a study needs; use another split"
             )
     runtime = section(params, "runtime", RuntimeConfig)
     setting = Setting(
@@ -69,10 +70,10 @@ def plan(name: str, studies: Path, params: Path, seeds: Sequence[int], store: Pa
 
 
 def run_study(plan: Plan) -> Results:
-    """Run what is missing, write tables and pictures, and give the results.
+    """Train and measure what is missing, write tables and pictures, and return the results.
 
     Raises:
-        MobanetError: a training cannot work, or MLflow cannot be reached.
+        MobanetError: a training fails, or MLflow cannot be reached.
     """
     setting = replace(plan.setting, parent_run=_parent(plan))
     results = collect(setting.study, plan.study, plan.jobs, setting, run_jobs(plan.jobs, setting))
@@ -85,7 +86,7 @@ def run_study(plan: Plan) -> Results:
 
 
 def _parent(plan: Plan) -> str | None:
-    """The study's run in MLflow: that of an earlier call, or a new one; it is closed, so that a child can be opened."""
+    """Id of the study's MLflow run, which is new or from an earlier call; closed, so that child runs can be opened."""
     memory = plan.folder / "mlflow.json"
     known = json.loads(memory.read_text())["run_id"] if memory.exists() else None
     with new_runs_tagged({"mlflow.runName": plan.setting.study}), _open(plan.setting, known) as run:

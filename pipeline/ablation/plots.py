@@ -1,7 +1,7 @@
-"""Results as pictures: fusion against robustness, who earns what, gates by stage.
+"""Results as pictures: fusion against robustness, contribution of each sensor, gates by stage.
 
-In: `Results`. Out: PNG files, each with its protocol. Large marks and bars are means over the
-seeds, small dots single seeds.
+In: `Results`. Out: PNG files, each with its protocol. Large markers and bars are means over the seeds; small dots are
+single seeds.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from pipeline.ablation.results import SUBSET_TITLES, Results
 from pipeline.ablation.run import SUBSETS
 
 SENSORS = {"image": ("shapley_rgb", "#2f6db3", -0.19), "DSM": ("shapley_dsm", "#d9822b", 0.19)}
-"""Sensor -> its contribution, and where and how it is drawn."""
+"""Sensor -> (figure of its contribution, colour, offset of its bar)."""
 
 GATES = {"gate_mean": "mean gate (1 image, 0 DSM)", "gate_std": "standard deviation", "gate_saturated": "saturated, %"}
 
 STYLE: Any = {
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True},
-    **{"grid.alpha": 0.25, "font.size": 10, "text.parse_math": False},  # a user's names may hold a dollar sign
+    **{"grid.alpha": 0.25, "font.size": 10, "text.parse_math": False},  # names of variants may contain a dollar sign
 }
 
 
 def write_plots(results: Results, folder: Path) -> list[Path]:
-    """Write every picture that the results have figures for; gives their paths."""
+    """Write every picture for which the results have figures, and return their paths."""
     with rc_context(STYLE):
         drawn = {name: draw(results) for name, draw in PLOTS.items()}
         return [_save(figure, folder / f"{name}.png", results) for name, figure in drawn.items() if figure]
@@ -65,7 +65,7 @@ def _panels(
 
 
 def fusion(results: Results) -> Figure | None:
-    """E(p) against fused mIoU; the band is the guard of the rule, the ring the chosen variant."""
+    """E(p) against fused mIoU. The band is the guard of the selection rule, the ring marks the chosen variant."""
     p, guard = results.protocol.failure_probability, results.protocol.guard
     figure, panels = _panels(results, f"E({p:g}) against fused mIoU (band: within {guard:g} of the best; ring: chosen)")
     for subset, (axis,) in panels.items():
@@ -86,9 +86,9 @@ def fusion(results: Results) -> Figure | None:
 
 
 def contributions(results: Results) -> Figure | None:
-    """Shapley contributions of image and DSM; together they are the fused mIoU above the commonest class."""
+    """Shapley contributions of image and DSM; they sum to the fused mIoU above that of the most frequent class."""
     names, height = list(results.variants), 2.2 + 0.55 * len(results.variants)
-    figure, panels = _panels(results, "what each sensor earns (Shapley contributions)", height=height)
+    figure, panels = _panels(results, "contribution of each sensor (Shapley values)", height=height)
     for subset, (axis,) in panels.items():
         for sensor, (name, colour, offset) in SENSORS.items():
             seeds = [results.values(variant, subset, name) for variant in names]
@@ -101,13 +101,13 @@ def contributions(results: Results) -> Figure | None:
         axis.axvline(0, color="black", linewidth=0.8)
         axis.set_yticks(range(len(names)), names if subset == SUBSETS[0] else [""] * len(names))
         axis.invert_yaxis()
-        axis.set_xlabel("mIoU points above the commonest class")
+        axis.set_xlabel("mIoU points above the most frequent class")
     _legend(figure, panels["val"][0])
     return figure
 
 
 def failure(results: Results) -> Figure | None:
-    """E(p) as a function of p: 0 is the fused mIoU, towards 1 the mean of both sensors alone."""
+    """E(p) as a function of p: at 0 the fused mIoU, towards 1 the mean of the two single-sensor values."""
     figure, panels = _panels(results, "expected mIoU when each sensor fails with probability p")
     ps = np.linspace(0, 0.99, 100)
     for subset, (axis,) in panels.items():
@@ -123,7 +123,7 @@ def failure(results: Results) -> Figure | None:
 
 
 def gates(results: Results) -> Figure | None:
-    """Mean, spread and saturation of the gate by stage; None: no variant has gates."""
+    """Mean, standard deviation and saturated share of the gate by stage; None: no variant has gates."""
     gated = [variant for variant in results.variants if results.values(variant, "val", "gate_mean")]
     if not gated:
         return None
@@ -156,4 +156,4 @@ PLOTS: dict[str, Callable[[Results], Figure | None]] = {
     "failure": failure,
     "gates": gates,
 }
-"""File name -> how it is drawn."""
+"""File name without extension -> function that draws the picture."""

@@ -1,4 +1,4 @@
-"""What a study has found: every figure of every training, means and spreads over seeds, the choice, the protocol."""
+"""Results of a study: figures of every training, means and standard deviations, the chosen variant, the protocol."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ SUBSET_TITLES: dict[Subset, str] = {"val": "Validation tiles", "test": "Test til
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """On what, and how, everything was trained and measured."""
+    """How all trainings of the study were trained and measured."""
 
     dataset: str
     source: str
     split: str
     data_md5: str
-    tiles: dict[str, tuple[str, ...]]  # by subset
+    tiles: dict[str, tuple[str, ...]]  # subset -> ids of the tiles
     ground_truth: str
     mean_classes: tuple[str, ...]
-    window_px: tuple[int, ...]  # one, unless a variant trains with another crop
+    window_px: tuple[int, ...]  # one value, unless variants train with different crops
     stride_px: int
     failure_probability: float
     guard: float
@@ -37,12 +37,12 @@ class Protocol:
     weights: str
     steps: int
     seeds: tuple[int, ...]
-    git_commits: tuple[str, ...]  # of the code that trained
+    git_commits: tuple[str, ...]  # commits of the code that trained
     tool_version: str
 
     @property
     def sentence(self) -> str:
-        """The protocol in one line, for a caption."""
+        """The protocol on one line, for a caption."""
         tiles = "; ".join(f"{SUBSET_TITLES[s].lower()} {', '.join(self.tiles[s])}" for s in SUBSETS)
         windows, seeds = (", ".join(map(str, values)) for values in (self.window_px, self.seeds))
         commits = ", ".join(commit[:7] for commit in self.git_commits)
@@ -57,32 +57,32 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A study, measured."""
+    """A measured study."""
 
     study: str
     about: str
     protocol: Protocol
-    variants: dict[str, Any]  # name -> changes; the first is what the others are compared with
+    variants: dict[str, Any]  # name -> changes; the others are compared with the first
     runs: list[Result]
 
     def values(self, variant: str, subset: Subset, figure: str) -> list[float]:
-        """A figure of every seed that has it."""
+        """The values of a figure, one per seed that has it."""
         rows = (run.figures[subset] for run in self.runs if run.variant == variant)
         return [row[figure] for row in rows if figure in row]
 
     def mean(self, variant: str, subset: Subset, figure: str) -> float | None:
-        """Mean over the seeds; None: not defined for this variant."""
+        """Mean over the seeds; None: undefined for this variant."""
         values = self.values(variant, subset, figure)
         return statistics.fmean(values) if values else None
 
     def std(self, variant: str, subset: Subset, figure: str) -> float | None:
-        """Standard deviation over the seeds (of a sample, n - 1); None: fewer than two seeds."""
+        """Sample standard deviation over the seeds (n - 1); None: fewer than two seeds."""
         values = self.values(variant, subset, figure)
         return statistics.stdev(values) if len(values) > 1 else None
 
     @property
     def chosen(self) -> str:
-        """The variant that the rule chooses, by the rule that also selects checkpoints."""
+        """The best variant, by the rule that also selects checkpoints (`select`)."""
         names = list(self.variants)
         means = [[self.mean(name, "val", figure) or 0.0 for figure in ("miou", "expected_miou")] for name in names]
         candidates = [Candidate(place, *pair) for place, pair in enumerate(means)]
@@ -90,20 +90,20 @@ class Results:
 
     @property
     def rule(self) -> str:
-        """How a variant is chosen, and which one that is."""
+        """The selection rule and the chosen variant, as a sentence."""
         p, guard = self.protocol.failure_probability, self.protocol.guard
         return (
-            f"Best by E({p:g}) among those whose fused mIoU is within {guard:g} of the best, by means over the seeds "
-            f"on the validation tiles: {self.chosen}."
+            f"Highest E({p:g}) of the variants whose fused mIoU is within {guard:g} of the best (means over the seeds, "
+            f"validation tiles): {self.chosen}."
         )
 
     def document(self) -> dict[str, Any]:
-        """Everything, as JSON content."""
+        """All results as JSON content."""
         return asdict(self) | {"rule": self.rule, "chosen": self.chosen}
 
 
 def collect(name: str, study: Study, jobs: Sequence[Job], setting: Setting, runs: list[Result]) -> Results:
-    """Put the results of a study together with its protocol."""
+    """Combine the results of a study with its protocol."""
     store, first = Store(setting.store), jobs[0]
     manifest = store.manifest
     protocol = Protocol(

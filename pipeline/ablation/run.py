@@ -1,8 +1,8 @@
-"""Train the jobs of a study and measure each on validation and test tiles; what is done is not done again.
+"""Train the jobs of a study, and measure each on validation and test tiles. Finished jobs are skipped.
 
-In: jobs, the store. Out: one folder per training with `models/`, `result.json` and, of a process beside others,
-`log.txt`. An interrupted training goes on from its `checkpoints/`, which are removed once `result.json` is there.
-Another protocol (section `evaluate`) measures the same weights again.
+In: jobs, the store. Out: one folder per training with `models/`, `result.json` and, for parallel trainings, `log.txt`.
+An interrupted training resumes from its `checkpoints/`, which are deleted when `result.json` is written.
+If the protocol (section `evaluate`) has changed, the same weights are measured again.
 """
 
 from __future__ import annotations
@@ -38,43 +38,43 @@ from pipeline.ablation.studies import Job
 log = logging.getLogger(__name__)
 
 SUBSETS: tuple[Subset, ...] = ("val", "test")
-"""Validation tiles choose; test tiles are read for information, after everything that could choose is over."""
+"""Variants are selected on validation tiles. Test tiles are for information and never influence the selection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all trainings of a study share."""
+    """Settings shared by all trainings of a study."""
 
     study: str
     runtime: RuntimeConfig
     evaluate: EvaluateConfig
     store: Path
-    workers: int  # trainings at once
-    parent_run: str | None = None  # of the study in MLflow; None: not tracked
+    workers: int  # number of parallel trainings
+    parent_run: str | None = None  # MLflow run of the study; None: not tracked
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One training, measured."""
+    """A measured training."""
 
     variant: str
     seed: int
-    folder: str  # its name
-    step: int  # of the selected checkpoint
-    window_px: int
-    git_commit: str  # of the code that trained it
+    folder: str  # name of its folder
+    step: int  # step of the selected checkpoint
+    window_px: int  # side of a window, pixels
+    git_commit: str  # commit of the code that trained
     mlflow_run_id: str | None
     figures: dict[str, dict[str, float]]  # subset -> figure -> value
 
 
 def run_jobs(jobs: Sequence[Job], setting: Setting) -> list[Result]:
-    """Train and measure what is not done yet; results of all jobs, in their order.
+    """Train and measure the jobs that are not done, and return the results of all jobs in order.
 
     Raises:
-        MobanetError: a training cannot work; those that are finished stay so.
+        MobanetError: a training failed; the results of finished trainings stay.
     """
     todo = [job for job in jobs if read_result(job, setting) is None]
-    log.info("%s: %d trainings, %d of them done already", setting.study, len(jobs), len(jobs) - len(todo))
+    log.info("%s: %d trainings, %d already done", setting.study, len(jobs), len(jobs) - len(todo))
     done = pooled(partial(_measure, setting), todo, setting.workers)
     for result in track(done, f"study {setting.study}", len(todo), lines=False):
         found = result.figures["val"]
@@ -84,7 +84,7 @@ def run_jobs(jobs: Sequence[Job], setting: Setting) -> list[Result]:
 
 
 def read_result(job: Job, setting: Setting) -> Result | None:
-    """What an earlier call has found; None: nothing, or by another protocol."""
+    """Result of an earlier call; None: there is none, or it was measured with another protocol."""
     try:
         content: dict[str, Any] = json.loads((job.folder / "result.json").read_text())
     except FileNotFoundError:
@@ -95,12 +95,12 @@ def read_result(job: Job, setting: Setting) -> Result | None:
 
 
 def state(job: Job, setting: Setting) -> str:
-    """How far a job is, for people."""
+    """State of a job, for the terminal."""
     if read_result(job, setting):
         return "done"
     if _weights(job).exists():
-        return "trained, to be measured"
-    return "interrupted, goes on" if (job.folder / "checkpoints").exists() else "to be trained"
+        return "trained, not measured"
+    return "interrupted, will resume" if (job.folder / "checkpoints").exists() else "not trained"
 
 
 def _weights(job: Job) -> Path:
@@ -137,7 +137,9 @@ def _figures(setting: Setting, weights: Path) -> tuple[ModelFacts, dict[str, dic
     config, store = setting.evaluate, Store(setting.store)
     side = config.window_px or facts.window_px
     if config.stride_px > side:
-        raise ParamsError(f"evaluate.stride_px is {config.stride_px}; expected 1 to {side}, the window of the network")
+        raise ParamsError(
+            f"evaluate.stride_px is {config.stride_px}; expected 1 to {side}, the window size of the network"
+        )
     windows = Windows(side, config.stride_px, config.batch_size, network.patch_size, facts.image_mean, facts.image_std)
     use_gpu = torch.cuda.is_available() and setting.runtime.device != "cpu"
     device = torch.device("cuda" if use_gpu else "cpu")
@@ -147,7 +149,7 @@ def _figures(setting: Setting, weights: Path) -> tuple[ModelFacts, dict[str, dic
 
 
 def _write(setting: Setting, job: Job, facts: ModelFacts, found: dict[str, dict[str, float]]) -> None:
-    """Put the result down, on disk and in the run of the training; then its checkpoints have served."""
+    """Write the result to disk and to the training's MLflow run, then delete its checkpoints."""
     runtime = setting.runtime
     backend = "none" if facts.mlflow_run_id is None else runtime.tracking
     with open_run(backend, experiment=runtime.experiment, run_id=facts.mlflow_run_id) as run:
@@ -167,7 +169,7 @@ def _write(setting: Setting, job: Job, facts: ModelFacts, found: dict[str, dict[
 
 @contextlib.contextmanager
 def _own_log(folder: Path) -> Iterator[None]:
-    """In a process beside others, what is said goes to a file of its own: lines of several trainings would mix."""
+    """In a worker process, write logs to a separate file, so that the lines of parallel trainings do not mix."""
     if multiprocessing.parent_process() is None:
         yield
         return

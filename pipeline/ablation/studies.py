@@ -1,7 +1,7 @@
-"""A study as data: variants, each a name and what it changes in params.yaml; and the trainings that it comes to.
+"""Studies: named variants with their changes to params.yaml, and the trainings of a study.
 
-In: a YAML file of studies (`studies.yaml` beside this module, or a user's own), params.yaml, seeds. Out: jobs, checked
-to the last key before the first one runs.
+In: a YAML file of studies (`studies.yaml` in this folder, or the user's own), params.yaml, seeds. Out: jobs. Every key
+of every job is checked before the first one runs.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Changes = Mapping[str, Any]
 """Dotted key of params.yaml -> value."""
 
 MAY_CHANGE = ("model", "train")
-"""Sections that a variant may change: another protocol or other data would make figures that do not compare."""
+"""Sections that a variant may change. Figures with another protocol or other data would not be comparable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
     """One study of a file."""
 
-    about: str  # what the table shows, one sentence
+    about: str  # one sentence on what the table shows
     variants: dict[str, Any]  # name -> Changes; the others are compared with the first
 
 
@@ -45,18 +45,20 @@ class Job:
     variant: str
     train: TrainConfig
     model: ModelParams
-    folder: Path  # of this training alone, whichever study asks for it: named by all that shapes the weights
+    folder: Path  # its name is a hash of everything that determines the weights, so studies share trainings
 
 
 def read_study(path: Path, name: str) -> Study:
     """Read one study of a file.
 
     Raises:
-        ParamsError: the file or the study is not there, or not of the form that `studies.yaml` has.
+        ParamsError: the file or the study does not exist, or does not have the format of `studies.yaml`.
     """
     document = read_yaml(path)
     if name not in document:
-        raise ParamsError(f"{path}: no study {name}; it has {', '.join(document)} (another file: --studies)")
+        raise ParamsError(
+            f"{path}: no study {name}; choose one of {', '.join(document)}, or set --studies to another file"
+        )
     study = from_mapping(Study, document[name], f"{path}: {name}")
     for variant, changes in study.variants.items():
         if not isinstance(changes, Mapping):
@@ -67,17 +69,17 @@ def read_study(path: Path, name: str) -> Study:
 
 
 def jobs(study: Study, params: Path, seeds: Sequence[int], store: Store, runs: Path) -> list[Job]:
-    """Every training of the study, variant by variant.
+    """All trainings of the study, variant by variant.
 
     Args:
-        study: what to change.
+        study: the study.
         params: params.yaml, which the variants change.
-        seeds: of each variant.
-        store: what they train on.
-        runs: gets a folder for every training.
+        seeds: seeds; each variant is trained with each.
+        store: the store to train on.
+        runs: parent folder of the trainings' folders.
 
     Raises:
-        ParamsError: a key, a value or a network of some variant is wrong, or two variants come to the same.
+        ParamsError: a key, a value or a network of a variant is wrong, or two variants result in the same training.
     """
     found: list[Job] = []
     for variant, changes in study.variants.items():
@@ -110,7 +112,9 @@ def _changed(document: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
         *path, last = str(key).split(".")
         if not path or path[0] not in MAY_CHANGE or key == "train.seed":
             allowed = " and ".join(MAY_CHANGE)
-            raise ParamsError(f"{key} cannot be changed; a variant may change keys of {allowed}, seeds come by --seeds")
+            raise ParamsError(
+                f"{key} cannot be changed; a variant may change keys of {allowed}; set seeds with --seeds"
+            )
         inner = changed
         for part in path:
             if not isinstance(inner.get(part), dict):
@@ -121,7 +125,7 @@ def _changed(document: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
 
 
 def _key(train: TrainConfig, model: ModelParams, store: Store) -> str:
-    """A short hash of everything that shapes the weights of a training, but for the code."""
+    """A short hash of everything that determines the weights of a training, except the code."""
     given = Path(model.weights)
     weights = digest(given) if given.is_file() else model.weights
     shaping = {"train": asdict(train), "model": asdict(model) | {"weights": weights}, "data": store.data_md5}
@@ -133,6 +137,6 @@ def _refuse_twins(found: Sequence[Job]) -> None:
     for job in found:
         if (twin := known.setdefault(job.folder, job)) is not job:
             raise ParamsError(
-                f"variants {twin.variant!r} and {job.variant!r} come to the same training; change one of them, "
-                "or the value in params.yaml that makes them alike"
+                f"variants {twin.variant!r} and {job.variant!r} result in the same training; change one of them, "
+                "or the value in params.yaml that makes them equal"
             )

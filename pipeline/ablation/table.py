@@ -1,7 +1,7 @@
-"""Results as tables: aligned text, Markdown, and LaTeX for a paper. A table is rows of texts; formats only set them.
+"""Results as tables: aligned text, Markdown, and LaTeX for a paper. All formats use the same rows of strings.
 
-A cell is the mean over the seeds and their standard deviation, `81.20 ± 0.35`; `E(p)` and mIoU also show the
-difference of the means to the first variant.
+A cell is the mean and the standard deviation over the seeds, `81.20 ± 0.35`. `E(p)` and mIoU also show the difference
+between the means of the variant and of the first variant.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.ablation.results import SUBSET_TITLES, Results
 from pipeline.ablation.run import SUBSETS
 
 NOTHING = "–"
-"""Where a figure is not defined."""
+"""Cell of an undefined figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Column:
     figure: str
     title: str
     digits: int = 1
-    difference: bool = False  # a column beside it: how far from the first variant
+    difference: bool = False  # whether to add a column with the difference to the first variant
 
 
 COLUMNS = (
@@ -49,7 +49,7 @@ TEX = str.maketrans(
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"±": r"$\pm$", "φ": r"$\phi$", "Δ": r"$\Delta$", "−": "$-$", "–": "--", "<": "$<$", ">": "$>$"}
 )
-"""Character -> LaTeX: what would be read as a command, and what the usual fonts lack."""
+"""Character -> LaTeX, for characters with a special meaning and those that common fonts lack."""
 
 
 def head(results: Results) -> list[str]:
@@ -61,7 +61,7 @@ def head(results: Results) -> list[str]:
 
 
 def rows(results: Results, subset: Subset) -> list[list[str]]:
-    """One row of texts per variant."""
+    """One row of strings per variant."""
     return [[variant, *_cells(results, variant, subset)] for variant in results.variants]
 
 
@@ -104,7 +104,7 @@ def as_markdown(results: Results) -> str:
 
 
 def as_latex(results: Results) -> str:
-    """All tables as LaTeX, for the package booktabs."""
+    """All tables as LaTeX; needs the packages booktabs and graphicx."""
     return _render("table.tex.j2", results)
 
 

@@ -1,4 +1,4 @@
-"""`mobanet ablate`: the table of a paper, from a study; torch is imported when it is called."""
+"""`mobanet ablate`: run a study and write its tables. torch is imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,29 @@ STUDIES = Path(__file__).parents[1] / "ablation" / "studies.yaml"
 
 
 def ablate(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="modules, masking, or one of your own file.")],
-    studies: Annotated[Path, typer.Option(metavar="FILE", help="Where the study is; like the built-in one.")] = STUDIES,
-    seeds: Annotated[str, typer.Option(metavar="N,N,..", help="Every variant is trained with each.")] = "1,2,3",
-    params: Annotated[Path, typer.Option(metavar="FILE", help="What the variants change.")] = Path("params.yaml"),
-    store: Annotated[Path, typer.Option(metavar="DIR", help="What preprocess wrote.")] = Path("data/store"),
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets runs/ and STUDY/.")] = Path("reports/ablation"),
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Trainings at once; they share the cores.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the trainings and how far they are.")] = False,
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="Name of the study: modules, masking, or one of your own file.")
+    ],
+    studies: Annotated[
+        Path, typer.Option(metavar="FILE", help="File with the studies, in the format of the built-in one.")
+    ] = STUDIES,
+    seeds: Annotated[str, typer.Option(metavar="N,N,..", help="Seeds; every variant is trained with each.")] = "1,2,3",
+    params: Annotated[Path, typer.Option(metavar="FILE", help="Parameters that the variants change.")] = Path(
+        "params.yaml"
+    ),
+    store: Annotated[Path, typer.Option(metavar="DIR", help="Store that preprocess wrote.")] = Path("data/store"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder, for runs/ and STUDY/.")] = Path(
+        "reports/ablation"
+    ),
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Parallel trainings; they share the cores.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the trainings and their state.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of the tables.")] = False,
 ) -> None:
     """Train every variant of a study with every seed, and compare them: mIoU, balance, gates.
 
-    A training that is done is not done again, one that was interrupted goes on: run the same command. STUDY/ gets
-    table.md, table.tex, results.json and pictures; docs/balance.md says how to read them. Variants are chosen between
-    on validation tiles alone.
+    Run the same command again after an interruption: finished trainings are skipped and interrupted ones resume.
+    STUDY/ contains table.md, table.tex, results.json and pictures; docs/balance.md explains them. The best variant is
+    selected on validation tiles only.
     """
     from pipeline.ablation.plan import plan, run_study
     from pipeline.ablation.run import state
@@ -45,12 +53,12 @@ def ablate(
 
 
 def parse_seeds(text: str) -> list[int]:
-    """The seeds of an option, each once.
+    """Parse the option `--seeds`.
 
     Raises:
-        ParamsError: it is no list of whole numbers from 0 up.
+        ParamsError: the text is not a list of different whole numbers >= 0.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts) or len({*map(int, parts)}) < len(parts):
-        raise ParamsError(f"--seeds is {text!r}; expected different whole numbers from 0 up, e.g. 1,2,3")
+        raise ParamsError(f"--seeds is {text!r}; expected different whole numbers >= 0, for example 1,2,3")
     return [int(part) for part in parts]

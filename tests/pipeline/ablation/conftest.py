@@ -1,4 +1,4 @@
-"""A study of two variants that trains in seconds, and made-up results of known figures."""
+"""A study of two variants that trains in seconds, and results with known figures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def one_thread():
 
 @pytest.fixture
 def params(tmp_path) -> Path:
-    """A params.yaml of which a training takes a second."""
+    """A params.yaml with which a training takes a second."""
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
     for name, changes in TINY.items():
         document[name] |= changes
@@ -70,7 +70,7 @@ def small(params, studies, toy_store, tmp_path):
 
 @pytest.fixture
 def made_up():
-    """Results as if a study had found these: variant -> (mIoU, E(p)) of every seed, on validation and test tiles."""
+    """Results with given figures: variant -> (mIoU, E(p)) of every seed, on validation and test tiles."""
 
     def make(found: dict[str, list[tuple[float, float]]], gates=True, single=()) -> Results:
         runs = []

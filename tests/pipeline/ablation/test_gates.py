@@ -15,7 +15,7 @@ WINDOWS = Windows(32, 16, 4, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 class TwoStages:
-    """Gates by rule: in the first stage channels 0.2 and 0.6, in the second one 0.95 and 0.5."""
+    """Fixed gates: in the first stage channels of 0.2 and 0.6, in the second stage of 0.95 and 0.5."""
 
     config = SimpleNamespace(dgfm=True, modalities=("rgb", "dsm"))
 

@@ -13,7 +13,7 @@ from pipeline.ablation.plan import run_study
 
 @pytest.fixture
 def tracked(small, tmp_path, monkeypatch):
-    """A plan that tracks in an empty folder, and a client that looks."""
+    """A plan that tracks in an empty folder, and a client to inspect it."""
     from mlflow import MlflowClient
 
     monkeypatch.chdir(tmp_path)

@@ -15,8 +15,8 @@ def test_the_best_expectation_within_the_guard_is_chosen_by_means_over_the_seeds
     )
     assert results.chosen == "within the guard"
     assert results.rule == (
-        "Best by E(0.1) among those whose fused mIoU is within 0.5 of the best, by means over the seeds on the "
-        "validation tiles: within the guard."
+        "Highest E(0.1) of the variants whose fused mIoU is within 0.5 of the best (means over the seeds, "
+        "validation tiles): within the guard."
     )
 
 

@@ -12,12 +12,12 @@ from pipeline.ablation.run import run_jobs, state
 
 
 class Killed(Exception):
-    """Stands for kill -9."""
+    """Stands in for kill -9."""
 
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Seeds and networks that were trained, in order."""
+    """Seeds and networks of the trainings, in order."""
     seen, train = [], ablation_run.train
 
     def counting(config, model, *rest):
@@ -61,7 +61,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(small, trained, mon
     monkeypatch.setattr(AdamW, "step", dying)
     with pytest.raises(Killed):
         run_jobs(plan.jobs, plan.setting)
-    assert [state(job, plan.setting) for job in plan.jobs] == ["done", "interrupted, goes on"]
+    assert [state(job, plan.setting) for job in plan.jobs] == ["done", "interrupted, will resume"]
     run_jobs(plan.jobs, plan.setting)
     assert seen == [1, 1, 2, 2, 3]  # the training that each step belongs to
     assert [state(job, plan.setting) for job in plan.jobs] == ["done", "done"]
@@ -72,7 +72,7 @@ def test_another_protocol_measures_the_same_weights_again(small, trained):
     plan = small(seeds=(1,))
     before = run_jobs(plan.jobs, plan.setting)
     finer = dataclasses.replace(plan.setting, evaluate=dataclasses.replace(plan.setting.evaluate, window_px=64))
-    assert state(plan.jobs[0], finer) == "trained, to be measured"
+    assert state(plan.jobs[0], finer) == "trained, not measured"
     after = run_jobs(plan.jobs, finer)
     assert len(trained) == 2
     assert [r.window_px for r in before + after] == [32, 32, 64, 64]

@@ -50,7 +50,7 @@ def test_a_training_keeps_its_folder_when_its_variant_gets_another_name(small):
         ({"evaluate.stride_px": 8}, "evaluate.stride_px cannot be changed"),
         ({"trian.steps": 8}, "trian.steps cannot be changed"),
         ({"train": 8}, "train cannot be changed"),
-        ({"train.seed": 8}, "train.seed cannot be changed; .* seeds come by --seeds"),
+        ({"train.seed": 8}, "train.seed cannot be changed; .* set seeds with --seeds"),
     ],
 )
 def test_what_a_variant_cannot_change_is_one_sentence_before_anything_is_trained(small, changes, sentence):
@@ -59,14 +59,14 @@ def test_what_a_variant_cannot_change_is_one_sentence_before_anything_is_trained
 
 
 def test_two_variants_that_are_the_same_training_are_refused(small):
-    with pytest.raises(ParamsError, match="'variant 0' and 'variant 1' come to the same training"):
+    with pytest.raises(ParamsError, match="'variant 0' and 'variant 1' result in the same training"):
         small(content=study({}, {"model.dgfm": True}))
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"other": {}}, "no study small; it has other"),
+        ({"other": {}}, "no study small; choose one of other"),
         ({"small": {"variants": {}}}, "small.about is missing"),
         ({"small": {"about": "x", "variants": {"a": 1, "b": {}}}}, "small.variants.a is 1"),
         (study({}), "small has 1 variants; expected 2 or more"),

@@ -28,7 +28,7 @@ def test_every_format_has_a_row_per_variant_for_validation_and_for_test_tiles(ma
 
 def test_text_is_aligned_and_ends_with_the_rule_and_the_protocol(made_up):
     *tables, rule, protocol = as_text(made_up(TWO)).split("\n\n")
-    assert rule.startswith("Best by E(0.1)") and protocol.startswith("sample (generated)")
+    assert rule.startswith("Highest E(0.1)") and protocol.startswith("sample (generated)")
     for table in tables[1:]:
         assert len({len(line) for line in table.splitlines()[1:]}) == 1
 

@@ -22,7 +22,7 @@ def arguments(params, studies, toy_store, tmp_path):  # noqa: F811
 
 def test_stdout_is_the_table_and_a_dry_run_lists_what_is_done(arguments):
     before = runner.invoke(app, [*arguments, "--dry-run"], catch_exceptions=False).stdout.splitlines()
-    assert len(before) == 2 and before[0].startswith("with gate, seed 1: to be trained (")
+    assert len(before) == 2 and before[0].startswith("with gate, seed 1: not trained (")
     done = runner.invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0 and done.stdout.startswith("small: What the gate is worth.")
     after = runner.invoke(app, [*arguments, "--dry-run"], catch_exceptions=False).stdout.splitlines()
