@@ -1,4 +1,4 @@
-"""`mobanet pipeline submit`: the graph on a cluster; kfp is imported when it is called."""
+"""`mobanet pipeline submit`: run the graph on a cluster. kfp is imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -12,37 +12,46 @@ from components.common.errors import ParamsError
 from pipeline.commands.pipeline import DATA_CLAIM, IMAGE_OPTION, PARAMS, STORAGE_CLASS
 
 FAILED = 3
-"""Exit code of a run that was waited for and did not succeed."""
+"""Exit code with --wait if the run does not succeed."""
 
 
 def submit(
     host: Annotated[
-        str, typer.Option(metavar="URL", envvar="KF_PIPELINES_ENDPOINT", help="Of the API, as of the UI up to the #.")
+        str,
+        typer.Option(
+            metavar="URL", envvar="KF_PIPELINES_ENDPOINT", help="URL of the API: the URL of the UI up to the #."
+        ),
     ],
     image: IMAGE_OPTION = IMAGE,
     data_claim: DATA_CLAIM = None,
     storage_class: STORAGE_CLASS = None,
     params: PARAMS = Path("params.yaml"),
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter of this run; repeatable.")
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of this run; repeatable.")
     ] = None,
-    experiment: Annotated[str, typer.Option(metavar="NAME", help="Made if it is not there.")] = "mobanet",
-    run_name: Annotated[str | None, typer.Option(metavar="NAME", help="Default: one with the time of day.")] = None,
-    namespace: Annotated[str | None, typer.Option(metavar="NAME", help="Yours, on a cluster with many users.")] = None,
+    experiment: Annotated[
+        str, typer.Option(metavar="NAME", help="Experiment; created if it does not exist.")
+    ] = "mobanet",
+    run_name: Annotated[str | None, typer.Option(metavar="NAME", help="Default: mobanet with date and time.")] = None,
+    namespace: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Your namespace, on a multi-user cluster.")
+    ] = None,
     cron: Annotated[
-        str | None, typer.Option(metavar="'S M H D M W'", help="A recurring run; six fields, seconds first.")
+        str | None, typer.Option(metavar="'S M H D M W'", help="Create a recurring run; six fields, seconds first.")
     ] = None,
-    every: Annotated[str | None, typer.Option(metavar="N[s|m|h|d]", help="A recurring run, e.g. 12h.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Show the tasks until the run has ended.")] = False,
+    every: Annotated[
+        str | None, typer.Option(metavar="N[s|m|h|d]", help="Create a recurring run, for example every 12h.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Show the tasks until the run ends.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
 ) -> None:
     """Send the graph to Kubeflow Pipelines and run it there.
 
-    A bearer token is taken from KFP_TOKEN. The graph becomes a version of the pipeline `mobanet`; the same graph is
-    uploaded once. Prints the id of the run and the address of its page.
+    Set KFP_TOKEN if the server needs a bearer token. The graph becomes a version of the pipeline `mobanet`; a graph
+    that was uploaded before is not uploaded again. Prints one line to stdout: the run's id and URL.
 
-    Exit 0: started; with --wait: succeeded. Exit 2: bad input, or the server refuses. Exit 3: with --wait, the run
-    failed. Exit 130: interrupted; a run that has started goes on.
+    Exit 0: started; with --wait: succeeded. Exit 2: bad input, or the server rejects the request. Exit 3: with --wait,
+    the run failed. Exit 130: interrupted; a started run continues.
     """
     from pipeline.form import defaults
     from pipeline.graph import build, compiled
@@ -53,7 +62,7 @@ def submit(
     from pipeline.submission.watch import watch
 
     if wait and (cron or every):
-        raise ParamsError("--wait is for one run; leave it out with --cron and --every")
+        raise ParamsError("--wait cannot be combined with --cron or --every; remove one of them")
     server = Server(host)
     planned = plan(
         compiled(build(defaults(params), image, RESOURCES, data_claim, storage_class)),
@@ -74,9 +83,9 @@ def submit(
     try:
         wrong = watch(server, sent.id, list(RESOURCES))
     except ServerError as error:
-        raise ServerError(f"{error}; the run goes on: {sent.address}") from None
+        raise ServerError(f"{error}; the run continues: {sent.address}") from None
     except KeyboardInterrupt:
-        typer.echo(f"no longer waiting; the run goes on: {sent.address}", err=True)
+        typer.echo(f"no longer waiting; the run continues: {sent.address}", err=True)
         raise typer.Exit(130) from None
     if wrong is not None:
         typer.echo(f"error: {wrong}; see {sent.address}", err=True)

@@ -1,7 +1,7 @@
-"""`mobanet pipeline submit`: the graph on a cluster, as a run, a recurring run, and a table of tasks while one runs.
+"""`mobanet pipeline submit`: start the graph on a cluster as a run or recurring run, and follow a run.
 
-plan.py    what is to be sent, checked before anything is sent
-server.py  the API of Kubeflow Pipelines: retries, refusals, nothing made twice
+plan.py    the submission, checked before anything is sent
+server.py  the Kubeflow Pipelines API: retries, error messages, no duplicates
 send.py    plan -> pipeline, version, experiment, run
-watch.py   a run until its end
+watch.py   follow a run to its end
 """

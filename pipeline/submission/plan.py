@@ -1,4 +1,4 @@
-"""What is to be sent: a graph, the values of its parameters, and when it runs. Wrong values end here, not in a pod."""
+"""A submission: the graph, the values of its parameters, and the schedule. Wrong values fail here, not in a pod."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """When a recurring run starts: one of the two."""
+    """When a recurring run starts; exactly one of the fields is set."""
 
-    cron: str | None = None  # six fields, the first is seconds, in the cluster's time zone
-    every_s: int | None = None
+    cron: str | None = None  # six fields, seconds first, in the cluster's time zone
+    every_s: int | None = None  # interval, seconds
 
     def __str__(self) -> str:
         return f"at {self.cron} (cron)" if self.cron else f"every {self.every_s} s"
@@ -33,17 +33,17 @@ class Schedule:
 class Plan:
     """A submission."""
 
-    graph: str  # compiled
-    version: str  # named by the content of the graph, so that the same graph is uploaded once
-    values: Mapping[str, Any]  # of every parameter of the graph
+    graph: str  # compiled graph, YAML
+    version: str  # derived from the content of the graph, so that the same graph is uploaded only once
+    values: Mapping[str, Any]  # parameter -> value, for every parameter of the graph
     experiment: str
-    name: str  # of the run or recurring run; Kubeflow asks for no unique one
-    namespace: str | None  # None: the cluster has one user
+    name: str  # of the run or recurring run; need not be unique
+    namespace: str | None  # None: single-user cluster
     schedule: Schedule | None  # None: one run, now
-    key: str = field(default_factory=lambda: uuid.uuid4().hex)  # by which a run is known to be of this submission
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)  # identifies the runs of this submission
 
     def lines(self) -> list[str]:
-        """What is sent, for people."""
+        """Description of the submission for the terminal."""
         when = str(self.schedule) if self.schedule else "now"
         return [
             f"pipeline mobanet, version {self.version}, {len(self.graph) / 1000:.0f} kB",
@@ -63,19 +63,19 @@ def plan(
     cron: str | None = None,
     every: str | None = None,
 ) -> Plan:
-    """Check what a user asks for against the graph.
+    """Check the user's input against the graph.
 
     Args:
-        graph: as `graph.compiled` gives it.
-        changes: NAME=VALUE of parameters that differ from their defaults.
-        experiment: name.
-        name: of the run; None: one with the time of day.
-        namespace: of a cluster with many users.
-        cron: six fields; None: no such schedule.
-        every: a number and s, m, h or d; None: no such schedule.
+        graph: result of `graph.compiled`.
+        changes: NAME=VALUE for each parameter that differs from its default.
+        experiment: name of the experiment.
+        name: name of the run; None: `mobanet` with date and time.
+        namespace: the user's namespace on a multi-user cluster; None: single-user cluster.
+        cron: six fields, seconds first; None: no cron schedule.
+        every: a number followed by s, m, h or d; None: no interval.
 
     Raises:
-        ParamsError: a parameter is unknown, ill-typed or out of range, or a schedule is none.
+        ParamsError: a parameter is unknown, ill-typed or out of range, or the schedule is invalid.
     """
     return Plan(
         graph=graph,
@@ -89,7 +89,7 @@ def plan(
 
 
 def _values(graph: str, changes: Sequence[str]) -> dict[str, Any]:
-    """Every parameter of the graph with its value, checked as the first task of a run will check it."""
+    """Parameter -> value for all parameters of the graph, with the checks of a run's first task."""
     inputs = next(yaml.safe_load_all(graph))["root"]["inputDefinitions"]["parameters"]
     values = {name: _TYPES[given["parameterType"]][1](given["defaultValue"]) for name, given in inputs.items()}
     changed: set[str] = set()
@@ -98,9 +98,9 @@ def _values(graph: str, changes: Sequence[str]) -> dict[str, Any]:
         if not equals or name not in inputs:
             raise ParamsError(f"--set is {change!r}; expected NAME=VALUE, where NAME is one of {', '.join(inputs)}")
         if name in changed:
-            raise ParamsError(f"--set gives {name} twice; keep one of them")
+            raise ParamsError(f"--set gives {name} twice; remove one of them")
         if len(text) > LIMIT:
-            raise ParamsError(f"--set {name} has {len(text)} characters; Kubeflow takes {LIMIT}")
+            raise ParamsError(f"--set {name} has {len(text)} characters; shorten it to {LIMIT}, Kubeflow's limit")
         spelled, read = _TYPES[inputs[name]["parameterType"]]
         try:
             values[name] = read(text)
@@ -118,26 +118,26 @@ def _boolean(value: str | bool) -> bool:
 
 
 _TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "STRING": ("a text", str),
+    "STRING": ("a string", str),
     "NUMBER_INTEGER": ("a whole number", int),
     "NUMBER_DOUBLE": ("a number", float),
     "BOOLEAN": ("true or false", _boolean),
 }
-"""Type in a compiled graph -> its name, and what reads it: from a text, or from the graph, where numbers are floats."""
+"""Type in a compiled graph -> its name in messages, and a parser of strings and of the graph's default values."""
 
 
 def _schedule(cron: str | None, every: str | None) -> Schedule | None:
     if cron is not None and every is not None:
-        raise ParamsError("--cron and --every are both given; keep one of them")
+        raise ParamsError("--cron and --every are both set; remove one of them")
     if cron is not None:
-        if len(cron.split()) != 6:  # Kubeflow takes five as well, but reads the first as seconds and runs every hour
+        if len(cron.split()) != 6:  # Kubeflow accepts five too, but reads the first as seconds and runs every hour
             raise ParamsError(
-                f"--cron is {cron!r}; expected six fields, of which the first is seconds, e.g. '0 30 2 * * *' for 2:30"
+                f"--cron is {cron!r}; expected six fields, seconds first, for example '0 30 2 * * *' for 2:30"
             )
         return Schedule(cron=cron)
     if every is not None:
         found = re.fullmatch(r"([1-9]\d*)([smhd])", every)
         if found is None:
-            raise ParamsError(f"--every is {every!r}; expected a number from 1 up and s, m, h or d, e.g. 12h")
+            raise ParamsError(f"--every is {every!r}; expected a number >= 1 and s, m, h or d, for example 12h")
         return Schedule(every_s=int(found[1]) * UNITS_S[found[2]])
     return None

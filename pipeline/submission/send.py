@@ -1,4 +1,4 @@
-"""A plan -> a pipeline, a version of it, an experiment, and a run or a recurring run on a server."""
+"""Plan -> pipeline, pipeline version, experiment, and run or recurring run on the server."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ log = logging.getLogger(__name__)
 PIPELINE = "mobanet"
 
 UI = "KF_PIPELINES_UI_ENDPOINT"
-"""Environment variable of kfp: address of the UI, where it is not that of the API."""
+"""kfp's environment variable for the URL of the UI, if it differs from that of the API."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What the server has been asked to run."""
+    """A started run or recurring run."""
 
-    id: str  # of the run or recurring run
-    address: str  # of its page in the UI
+    id: str  # id on the server
+    address: str  # URL of its page in the UI
 
 
 def send(server: Server, plan: Plan) -> Sent:
-    """Make what is not there yet, and start it.
+    """Create what does not exist yet, and start the run.
 
     Raises:
-        ServerError: the server does not answer, or refuses.
+        ServerError: the server does not answer, or rejects a request.
     """
     pipeline = _pipeline(server, plan)
     body = {
@@ -68,7 +68,7 @@ def _version(server: Server, plan: Plan, pipeline: str) -> str:
     def upload(version: Any, **options: Any) -> Any:
         log.info("uploading version %s of the pipeline %s", version.name, PIPELINE)
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"{PIPELINE}.yaml"  # the server goes by the ending
+            file = Path(folder) / f"{PIPELINE}.yaml"  # the server checks the file extension
             file.write_text(plan.graph)
             return uploads.upload_pipeline_version(str(file), name=version.name, pipelineid=pipeline, **options)
 
@@ -101,8 +101,8 @@ def _recurring_run(server: Server, schedule: Schedule, body: dict[str, Any]) -> 
         **body,
         trigger=trigger,
         mode=kfp.RecurringRunMode.ENABLE,
-        max_concurrency="1",  # two trainings of one schedule would want the same GPUs
-        no_catchup=True,  # after a pause one training, not one for every time that was missed
+        max_concurrency="1",  # two trainings of one schedule would compete for the same GPUs
+        no_catchup=True,  # after a pause start one run, not one per missed time
     )
     api = kfp.RecurringRunServiceApi(server.api)
     listed, create = api.recurring_run_service_list_recurring_runs, api.recurring_run_service_create_recurring_run
@@ -111,16 +111,16 @@ def _recurring_run(server: Server, schedule: Schedule, body: dict[str, Any]) -> 
 
 
 class _Kind(NamedTuple):
-    """A kind of things on the server."""
+    """A type of object on the server."""
 
-    name: str  # as the answer of `listed` calls it
+    name: str  # field of the answer of `listed`
     listed: Callable[..., Any]
     create: Callable[..., Any]
-    identity: tuple[str, ...]  # fields by which a thing is known to be the wanted one; the first is its name
+    identity: tuple[str, ...]  # fields that identify an object; the first one is its name
 
 
 def _ensured(server: Server, kind: _Kind, wanted: Any, **where: Any) -> Any:
-    """The wanted thing, as it is on the server; `where` narrows the list in which it is looked for."""
+    """Find the wanted object on the server or create it; `where` narrows the search."""
     key = kind.identity[0]
     equal = {"operation": "EQUALS", "key": key, "stringValue": getattr(wanted, key)}
     query = {"filter": json.dumps({"predicates": [equal]}), "sort_by": "created_at desc", "page_size": 100}

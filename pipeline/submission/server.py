@@ -1,7 +1,7 @@
-"""The API of Kubeflow Pipelines: asked again while it is busy, refusals as one sentence, nothing made twice.
+"""Client of the Kubeflow Pipelines API: retries while it is busy, one-sentence errors, no duplicates.
 
-Built on `kfp_server_api`, and not on `kfp.Client`, which prints on stdout, waits without a time limit for an answer,
-and breaks its own contract in a periodic schedule (a whole number where the API has a text).
+It uses `kfp_server_api` instead of `kfp.Client`, because `kfp.Client` prints to stdout, has no request timeout, and
+violates the API for periodic schedules (it sends an integer where the API requires a string).
 """
 
 from __future__ import annotations
@@ -24,83 +24,83 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TOKEN, TOKEN_FILE = "KFP_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH"
-"""Environment variables: a bearer token, or a file with one, which is read for every request. The latter is kfp's."""
+"""Environment variables with a bearer token, or (kfp's own) with a file that contains one, read for every request."""
 
 BUSY = frozenset({409, 429, 502, 503, 504})
-"""HTTP status that may be another one soon; 409: somebody else has just made it, so it will be found."""
+"""HTTP statuses to retry; 409: somebody else has just created the object, so the retry finds it."""
 
 TIMEOUT_S = (10, 60)
-"""Of one request: for a connection, and between two parts of the answer."""
+"""Timeouts of a request, seconds: for the connection, and between two parts of the answer."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
-"""Between two tries; every pause is twice the one before."""
+"""Pause between two attempts, seconds; each pause is twice the previous one."""
 
 PATIENCE_S = 60.0
-"""How long a busy server is asked again."""
+"""How long to retry while the server is busy, seconds."""
 
 
 class ServerError(MobanetError):
-    """The server does not answer, or refuses."""
+    """The server does not answer, or rejects a request."""
 
 
 class Busy(ServerError):
-    """The server does not answer now; it may later."""
+    """The server does not answer at the moment; a retry may help."""
 
 
 class Server:
     """A server of Kubeflow Pipelines."""
 
     def __init__(self, host: str, environment: Mapping[str, str] = os.environ) -> None:
-        """Take the address; nothing is sent yet.
+        """Configure the client; nothing is sent yet.
 
         Args:
-            host: http or https address, with the path under which the API is found, `/pipeline` in a full Kubeflow.
-            environment: `KFP_TOKEN` or `KF_PIPELINES_SA_TOKEN_PATH`, and `SSL_CERT_FILE` for a certificate authority
-                of one's own.
+            host: http or https URL with the path of the API, which is `/pipeline` in a full Kubeflow.
+            environment: `KFP_TOKEN` or `KF_PIPELINES_SA_TOKEN_PATH`, and `SSL_CERT_FILE` for a private certificate
+                authority.
 
         Raises:
-            ServerError: that is no address, or no token.
+            ServerError: the URL or the token is invalid.
         """
         self.host = checked(host)
         configuration = kfp_server_api.Configuration(host=self.host)
-        configuration.retries = urllib3.Retry(0, raise_on_redirect=False)  # what a retry may repeat is decided here
+        configuration.retries = urllib3.Retry(0, raise_on_redirect=False)  # this class decides which requests to repeat
         configuration.ssl_ca_cert = environment.get("SSL_CERT_FILE")
         self._has_token = _authorise(configuration, environment)
         self._has_answered = False
         self.api = _JsonClient(configuration)
 
     def ask(self, request: Callable[..., T], *values: Any, patience_s: float = PATIENCE_S, **named: Any) -> T:
-        """The answer to a request that may be repeated.
+        """Send a request that may be repeated, and return the answer.
 
         Args:
-            request: a method of kfp_server_api, made with `api`.
-            values: its arguments.
-            patience_s: how long to ask again while the server is busy.
-            named: its arguments by name.
+            request: a method of a kfp_server_api class that uses `api`.
+            values: positional arguments of the request.
+            patience_s: how long to retry while the server is busy, seconds.
+            named: keyword arguments of the request.
 
         Raises:
-            Busy: it was busy for so long.
-            ServerError: it refuses.
+            Busy: the server was busy for all of that time.
+            ServerError: the server rejects the request.
         """
         return self._until_answered(lambda: self.once(request, *values, **named), patience_s)
 
     def ensure(self, find: Callable[[], T | None], make: Callable[[], T]) -> T:
-        """What `find` finds, or else what `make` makes; both call `once`.
+        """The result of `find`, or of `make` if nothing is found; both must call `once`.
 
-        A server that breaks off may have made it all the same, so it is looked for before it is made again. A server
-        that lists it later than that ends up with two; Kubeflow has no request that would prevent it.
+        A request can succeed although its connection breaks. So each retry calls `find` before `make`. If the server
+        lists a new object only after the retry, it has the object twice; Kubeflow has no request that prevents this.
 
         Raises:
-            ServerError: as `ask`.
+            ServerError: as for `ask`.
         """
         return self._until_answered(lambda: find() or make(), PATIENCE_S)
 
     def once(self, request: Callable[..., T], *values: Any, **named: Any) -> T:
-        """The answer to a request that is sent once.
+        """Send a request once, and return the answer.
 
         Raises:
-            Busy: asking again may help.
-            ServerError: it does not.
+            Busy: the request failed; a retry may help.
+            ServerError: the request failed; a retry does not help.
         """
         try:
             answer = request(*values, **named, _request_timeout=TIMEOUT_S)
@@ -123,27 +123,27 @@ class Server:
             except Busy as error:
                 if time.monotonic() + pause_s > deadline:
                     raise Busy(f"{error}; try again later") from None
-                log.info("%s; asked again in %g s", error, pause_s)
+                log.info("%s; retrying in %g s", error, pause_s)
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _sentence(self, error: kfp_server_api.ApiException) -> str:
         said = f"{error.status}: {_message(error)}"
         if error.status in (401, 403):
-            todo = f"the token of {TOKEN} is none that may do this" if self._has_token else f"put a token into {TOKEN}"
-            return f"{self.host} does not let you in ({said}); {todo}"
+            todo = f"set {TOKEN} to a token with this permission" if self._has_token else f"set {TOKEN} to a token"
+            return f"{self.host} denies access ({said}); {todo}"
         if error.status in BUSY:
             return f"{self.host} is busy ({said})"
         if error.status >= 500:
-            return f"{self.host} failed ({said}); the log of its API server says more"
+            return f"{self.host} failed ({said}); see the log of its API server"
         if error.status >= 400:
-            return f"{self.host} refuses this ({said}); correct it and submit again"
+            return f"{self.host} rejects the request ({said}); correct it and submit again"
         place = (error.headers or {}).get("location")
-        return f"{self.host} sends on to {place} ({error.status}); give the address of the API, and a token in {TOKEN}"
+        return f"{self.host} redirects to {place} ({error.status}); set --host to the API's URL, and {TOKEN} to a token"
 
 
 class _JsonClient(kfp_server_api.ApiClient):  # type: ignore[misc]
-    """kfp's client, except that it takes no page for data: a proxy in front of the API shows one to strangers."""
+    """kfp's client with an extra check: a proxy in front of the API can answer with a login page instead of JSON."""
 
     def deserialize(self, response: Any, response_type: Any) -> Any:
         try:
@@ -151,31 +151,35 @@ class _JsonClient(kfp_server_api.ApiClient):  # type: ignore[misc]
         except ValueError:
             host = self.configuration.host
             raise ServerError(
-                f"{host} answers with a page and not with data; give the address of the API, and a token in {TOKEN}"
+                f"{host} answers with a web page instead of JSON; set --host to the API's URL, and {TOKEN} to a token"
             ) from None
         return super().deserialize(response, response_type)
 
 
 def checked(host: str) -> str:
-    """The address of a server, without a slash at its end.
+    """Check the URL of a server, and return it without a trailing slash.
 
     Raises:
-        ServerError: it is none.
+        ServerError: the URL is invalid.
     """
     parts = urlsplit(host)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment or parts.username:
         raise ServerError(
-            f"--host is {host!r}; expected http://NAME or https://NAME with a port and a path if need be, as of the UI "
-            "up to the #, and without a password"
+            f"--host is {host!r}; expected http://NAME or https://NAME, if needed with port and path: the URL of the "
+            "UI up to the #, without a password"
         )
     return host.rstrip("/")
 
 
 def _authorise(configuration: Any, environment: Mapping[str, str]) -> bool:
-    """Say who is asking; returns whether anything is known about that."""
+    """Add the bearer token to the configuration; returns whether there is one.
+
+    Raises:
+        ServerError: the token is malformed.
+    """
     token = environment.get(TOKEN, "").strip()
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise ServerError(f"{TOKEN} is no token; expected one line of ASCII without blanks")
+        raise ServerError(f"{TOKEN} is not a valid token; expected one line of ASCII without spaces")
     if not token and TOKEN_FILE not in environment:
         return False
     configuration.api_key["authorization"] = token
@@ -189,10 +193,10 @@ def _authorise(configuration: Any, environment: Mapping[str, str]) -> bool:
 
 
 def _message(error: kfp_server_api.ApiException) -> str:
-    """What the server says, in one line."""
+    """The server's message on one line, at most 500 characters."""
     try:
         document = json.loads(error.body)
-    except (TypeError, ValueError):  # nothing, or a page of a proxy
+    except (TypeError, ValueError):  # empty, or a web page of a proxy
         return str(error.reason)
     message = document.get("message") if isinstance(document, dict) else None
     return " ".join(str(message or error.body).split())[:500]

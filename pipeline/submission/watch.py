@@ -1,4 +1,4 @@
-"""A run until its end: a table of its tasks on a terminal, a line for every change elsewhere."""
+"""Follow a run to its end: a table of its tasks on a terminal, else one log line per change."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ COLOURS = {
     "SUCCEEDED": "green",
     "SKIPPED": "green",
 }
-"""State -> its colour. Of a task that runs once per shard the first of these states is shown."""
+"""State -> its colour. For a task that runs once per shard, the first state in this order is shown."""
 
 ENDED_WELL = {"SUCCEEDED", "SKIPPED"}
 ENDED = {*ENDED_WELL, "FAILED", "CANCELED"}
 
 FIRST_POLL_S, LONGEST_POLL_S = 1.0, 15.0
-"""Between two looks at the run; every pause is half as long again as the one before."""
+"""Pause between two requests for the run's state, seconds; each pause is 1.5 times the previous one."""
 
 POLL_PATIENCE_S = 1800.0
-"""How long a busy server is asked again while a run goes on: an upgrade of the cluster takes minutes."""
+"""How long to retry while the server is busy, seconds: an upgrade of the cluster takes minutes."""
 
 
 class Row(NamedTuple):
-    """A task of the graph."""
+    """State of a task of the graph."""
 
     task: str
-    state: str  # in words
+    state: str  # as text
     colour: str
-    seconds: float | None  # since it began, until it ended; None: it has not begun
+    seconds: float | None  # run time so far, or until the end; None: not started
 
     @property
     def time(self) -> str:
-        """Hours, minutes and seconds."""
+        """Run time as hours:minutes:seconds; empty if not started."""
         if self.seconds is None:
             return ""
         minutes, seconds = divmod(int(self.seconds), 60)
@@ -61,18 +61,18 @@ class Row(NamedTuple):
 
 
 def watch(server: Server, run_id: str, tasks: Sequence[str]) -> str | None:
-    """Show a run until it has ended.
+    """Show the tasks of a run until it ends.
 
     Args:
-        server: has the run.
-        run_id: names it.
-        tasks: of the graph, in the order in which they are shown.
+        server: server of the run.
+        run_id: id of the run.
+        tasks: tasks of the graph, in display order.
 
     Returns:
-        What went wrong; None: the run succeeded.
+        Why the run failed; None: it succeeded.
 
     Raises:
-        ServerError: the server refuses, or does not answer for half an hour.
+        ServerError: the server rejects a request, or does not answer for half an hour.
     """
     api, pause_s = kfp.RunServiceApi(server.api), FIRST_POLL_S
     with _shown(tasks) as show:
@@ -86,7 +86,7 @@ def watch(server: Server, run_id: str, tasks: Sequence[str]) -> str | None:
 
 
 def rows(tasks: Sequence[str], details: Sequence[Any], now: datetime) -> list[Row]:
-    """What is known of the tasks of a graph; a server lists groups and helpers beside them, which are left out."""
+    """State of the tasks of a graph; groups and helper tasks, which the server also lists, are left out."""
     found = []
     for task in tasks:
         ours = [one for one in details if one.display_name == task]
@@ -107,7 +107,7 @@ def _rank(state: str) -> int:
 
 
 def failure(run: Any, tasks: Sequence[str]) -> str:
-    """Why a run has not succeeded, as one sentence without its end."""
+    """Why a run did not succeed, as one sentence without a full stop."""
     failed = [one for one in _details(run) if one.state == "FAILED"]
     names = {one.display_name.removesuffix("-driver"): _message(one) for one in failed if one.display_name}
     ours = [name for name in tasks if name in names] or list(names)[:1]
@@ -120,7 +120,7 @@ def failure(run: Any, tasks: Sequence[str]) -> str:
 
 
 def table(found: Sequence[Row]) -> Table:
-    """Rows as a table."""
+    """Rows as a rich table."""
     drawn = Table("task", "state", box=SIMPLE_HEAD)
     drawn.add_column("time", justify="right")
     for row in found:
@@ -138,7 +138,7 @@ def _message(thing: Any) -> str:
 
 @contextmanager
 def _shown(tasks: Sequence[str]) -> Iterator[Callable[[list[Any]], None]]:
-    """What takes the details of a run and shows them on stderr."""
+    """Yield a function that shows the task details of a run on stderr."""
     if not sys.stderr.isatty():
         yield _Lines(tasks).show
         return
@@ -150,12 +150,14 @@ def _shown(tasks: Sequence[str]) -> Iterator[Callable[[list[Any]], None]]:
     def show(new: list[Any]) -> None:
         details[:] = new
 
-    with Live(console=Console(stderr=True), get_renderable=draw, refresh_per_second=2):  # its clock goes on
+    with Live(
+        console=Console(stderr=True), get_renderable=draw, refresh_per_second=2
+    ):  # updates the run times between requests
         yield show
 
 
 class _Lines:
-    """A log line for every change."""
+    """Writes a log line for every change."""
 
     def __init__(self, tasks: Sequence[str]) -> None:
         self._tasks, self._before = tasks, dict.fromkeys(tasks, "")

@@ -1,4 +1,4 @@
-"""`mobanet pipeline submit`: what is printed where, and the exit codes; the server is a stub in this process."""
+"""`mobanet pipeline submit`: output and exit codes; the server is a stub in this process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def world(monkeypatch):
 
 @pytest.fixture
 def submit(world, monkeypatch, capsys):
-    """Calls the command; returns exit code, stdout and stderr."""
+    """Function that calls the command; returns exit code, stdout and stderr."""
 
     def call(*arguments):
         monkeypatch.setattr("sys.argv", ["mobanet", "pipeline", "submit", "--host", world.host, *arguments])
@@ -76,8 +76,8 @@ def test_a_run_that_was_waited_for_and_failed_exits_with_3_and_names_task_and_ad
     ("arguments", "sentence"),
     [
         (["--set", "train_steps=few"], "error: --set train_steps is 'few'"),
-        (["--wait", "--every", "1h"], "error: --wait is for one run"),
-        (["--cron", "0 0 2 * * *", "--every", "1h"], "error: --cron and --every are both given"),
+        (["--wait", "--every", "1h"], "error: --wait cannot be combined with"),
+        (["--cron", "0 0 2 * * *", "--every", "1h"], "error: --cron and --every are both set"),
         (["--params", "nowhere.yaml"], "error: nowhere.yaml: no such file"),
     ],
 )
@@ -89,7 +89,7 @@ def test_bad_input_exits_with_2_and_sends_nothing(arguments, sentence, submit, w
 def test_a_refusal_while_waiting_says_that_the_run_goes_on(submit, world):
     world.faults = [Fault("GET /runs/.*", status=401, body={"message": "expired"})]
     code, _, err = submit("--wait")
-    assert code == 2 and err.endswith(f"; the run goes on: {world.host}/#/runs/details/runs-1\n")
+    assert code == 2 and err.endswith(f"; the run continues: {world.host}/#/runs/details/runs-1\n")
 
 
 def test_an_interrupt_while_waiting_leaves_the_run_going_and_says_so(submit, world):
@@ -103,5 +103,5 @@ def test_an_interrupt_while_waiting_leaves_the_run_going_and_says_so(submit, wor
     threading.Thread(target=interrupt, daemon=True).start()
     code, out, err = submit("--wait")
     assert code == 130 and out.startswith("runs-1 ")
-    assert err.splitlines()[-1] == f"no longer waiting; the run goes on: {world.host}/#/runs/details/runs-1"
+    assert err.splitlines()[-1] == f"no longer waiting; the run continues: {world.host}/#/runs/details/runs-1"
     assert world.count("POST /runs/.*") == 0, "nothing is terminated"

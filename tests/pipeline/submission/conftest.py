@@ -21,7 +21,7 @@ def graph():
 
 @pytest.fixture
 def a_plan(graph):
-    """Makes plans for that graph."""
+    """Function that creates plans for that graph."""
 
     def make(*changes, **options):
         return plan(graph, changes, **{"experiment": "sample"} | options)
@@ -31,7 +31,7 @@ def a_plan(graph):
 
 @pytest.fixture
 def world(monkeypatch):
-    """A server whose faults pass quickly."""
+    """A server with short pauses between retries."""
     for name in ("KFP_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH", "KF_PIPELINES_UI_ENDPOINT", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(server, "FIRST_PAUSE_S", 0.01)

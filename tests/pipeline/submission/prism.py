@@ -1,4 +1,4 @@
-"""Prism between the command and a server: a request or an answer that breaks the contract gets no further."""
+"""Prism as a proxy between the command and a server: it rejects requests and answers that violate the contract."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Prism:
     log: Path
 
     def violations(self):
-        """What has broken the contract since this was last asked: its log up to a request that marks the end."""
+        """Contract violations since the last call: the log up to a request that marks the end."""
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(f"{self.host}/end")
         deadline = time.monotonic() + START_S
@@ -42,7 +42,7 @@ class Prism:
 
 @contextmanager
 def guarding(server, log):
-    """Prism in front of a server, on a port of its own."""
+    """Prism in front of a server, on a separate port."""
     prism = os.environ.get("PRISM") or shutil.which("prism")
     if prism is None:
         pytest.fail("Prism is missing: `npm install @stoplight/prism-cli@5`, then put it on PATH or name it in PRISM")

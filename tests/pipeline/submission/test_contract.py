@@ -1,4 +1,4 @@
-"""The command, as a process of its own, against the published contract of the API (v2beta1) with Prism as the judge."""
+"""The command as a separate process against the published API contract (v2beta1), which Prism checks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.pipeline.submission.world import Fault, details, serving
 
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.skipif(not CONTRACT.parent.is_dir(), reason="the contracts are not beside the repository"),
+    pytest.mark.skipif(not CONTRACT.parent.is_dir(), reason="the contracts are not available"),
 ]
 ROOT = Path(__file__).parents[3]
 TOKEN = "s3cret"
@@ -33,7 +33,7 @@ def guarded(tmp_path_factory):
 
 @pytest.fixture
 def prism(guarded):
-    """Prism, which must not have found anything at the end of the test."""
+    """Prism; fails the test at its end if Prism found a violation."""
     yield guarded[1]
     assert guarded[1].violations() == []
 
@@ -57,7 +57,7 @@ def finished(process):
 
 
 def on_a_terminal(call):
-    """Call with a terminal's file; returns what the call returns, and what was shown there."""
+    """Call a function with a pseudo-terminal; returns its result and what the terminal showed."""
     screen, terminal = pty.openpty()
     shown = []
 
@@ -101,7 +101,7 @@ def test_upload_version_and_run_on_a_server_that_is_busy_twice_with_a_live_table
     assert world.uploads[0].startswith("# PIPELINE DEFINITION")
     assert world.tokens == {f"Bearer {TOKEN}"}
     for word in (
-        "is busy (503: come back later); asked again in",
+        "is busy (503: come back later); retrying in",
         "acquire",
         "running",
         "succeeded",
@@ -141,7 +141,7 @@ def test_a_recurring_run_by_cron_line(world, prism, a_plan):
 
 
 def test_without_a_token_nothing_gets_through(world, guarded, a_plan):
-    with pytest.raises(ServerError, match=r"does not let you in \(401: .*\); put a token into KFP_TOKEN"):
+    with pytest.raises(ServerError, match=r"denies access \(401: .*\); set KFP_TOKEN to a token"):
         send(Server(guarded[1].host, {}), a_plan())
     assert world.requests == [] and guarded[1].violations() == ["UNAUTHORIZED"]
 
@@ -159,7 +159,7 @@ def test_the_guard_stops_a_request_that_breaks_the_contract(broken, world, guard
     _, prism = guarded
     server = Server(prism.host, {"KFP_TOKEN": TOKEN})
     create = kfp.RecurringRunServiceApi(server.api).recurring_run_service_create_recurring_run
-    with pytest.raises(ServerError, match=r"refuses this \(422: "):
+    with pytest.raises(ServerError, match=r"rejects the request \(422: "):
         server.once(create, kfp.V2beta1RecurringRun(**broken))
     assert world.requests == [] and prism.violations() == ["UNPROCESSABLE_ENTITY"]
 

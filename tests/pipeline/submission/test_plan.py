@@ -1,4 +1,4 @@
-"""What is refused before anything is sent, and what is sent."""
+"""pipeline/submission/plan.py: what is rejected before anything is sent, and what is sent."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def test_every_parameter_of_the_graph_is_sent(a_plan, graph):
         (["train_steps"], "--set is 'train_steps'; expected NAME=VALUE"),
         (["train_seed=1", "train_seed=2"], "--set gives train_seed twice"),
         (["train_steps=0"], "train.steps is 0"),
-        (["train_memory=64 GB"], "train_memory is .64 GB.; expected a quantity of Kubernetes"),
+        (["train_memory=64 GB"], "train_memory is .64 GB.; expected a Kubernetes quantity"),
         (["train_nodes=3"], "train_batch_size is 8; expected a multiple of 3"),
         (["params={}"], "the section data is missing"),
-        ([f"params={'x' * (LIMIT + 1)}"], f"has {LIMIT + 1} characters; Kubeflow takes {LIMIT}"),
+        ([f"params={'x' * (LIMIT + 1)}"], f"has {LIMIT + 1} characters; shorten it to {LIMIT}"),
     ],
 )
 def test_a_wrong_parameter_is_one_sentence(changes, sentence, a_plan):
@@ -44,10 +44,10 @@ def test_a_wrong_parameter_is_one_sentence(changes, sentence, a_plan):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"cron": "30 2 * * *"}, "expected six fields, of which the first is seconds"),
-        ({"every": "0h"}, "--every is '0h'; expected a number from 1 up and s, m, h or d"),
+        ({"cron": "30 2 * * *"}, "expected six fields, seconds first"),
+        ({"every": "0h"}, "--every is '0h'; expected a number >= 1 and s, m, h or d"),
         ({"every": "12"}, "--every is '12'"),
-        ({"every": "1h", "cron": "0 0 2 * * *"}, "both given"),
+        ({"every": "1h", "cron": "0 0 2 * * *"}, "both set"),
     ],
 )
 def test_a_schedule_that_would_not_do_what_it_says_is_refused(options, sentence, a_plan):

@@ -1,4 +1,4 @@
-"""The server is busy, gone, refuses, or is something else: what is asked again, and what the user reads."""
+"""pipeline/submission/server.py: what is retried and what the user reads if the server is busy, gone or wrong."""
 
 from __future__ import annotations
 
@@ -113,16 +113,16 @@ def test_patience_has_an_end(world, a_plan, monkeypatch):
     [
         (
             Fault("POST /runs", status=400, body={"message": "bad\n  thing"}),
-            r"refuses this \(400: bad thing\); correct",
+            r"rejects the request \(400: bad thing\); correct",
         ),
-        (Fault("POST /runs", status=500, body={"message": "oh"}), r"failed \(500: oh\); the log of its API server"),
+        (Fault("POST /runs", status=500, body={"message": "oh"}), r"failed \(500: oh\); see the log of its API server"),
         (Fault("POST /runs", status=500, body="<html>"), r"failed \(500: Internal Server Error\)"),
-        (Fault("GET /pipelines", status=200, body="<html>Log in</html>"), "answers with a page and not with data"),
+        (Fault("GET /pipelines", status=200, body="<html>Log in</html>"), "answers with a web page instead of JSON"),
         (
             Fault("GET /pipelines", status=302, body="", headers={"Location": "https://login.example.org"}),
-            r"sends on to https://login.example.org \(302\); give the address of the API",
+            r"redirects to https://login.example.org \(302\); set --host to the API's URL",
         ),
-        (Fault("GET /pipelines", status=401, body={"message": "who?"}), r"\(401: who\?\); put a token into KFP_TOKEN"),
+        (Fault("GET /pipelines", status=401, body={"message": "who?"}), r"\(401: who\?\); set KFP_TOKEN to a token"),
     ],
 )
 def test_a_refusal_is_one_sentence_and_is_not_repeated(fault, sentence, world, a_plan):
@@ -135,7 +135,7 @@ def test_a_refusal_is_one_sentence_and_is_not_repeated(fault, sentence, world, a
 def test_a_token_that_may_not_is_named_and_not_shown(world, a_plan, monkeypatch):
     monkeypatch.setenv("KFP_TOKEN", "s3cret\n")
     world.faults = [Fault("GET /pipelines", status=403, body={"message": "no"})]
-    with pytest.raises(ServerError, match=r"\(403: no\); the token of KFP_TOKEN is none that may") as refused:
+    with pytest.raises(ServerError, match=r"\(403: no\); set KFP_TOKEN to a token with this permission") as refused:
         send(Server(world.host), a_plan())
     assert world.tokens == {"Bearer s3cret"} and "s3cret" not in str(refused.value)
 
@@ -154,7 +154,7 @@ ANY = '{"predicates": [{"operation": "EQUALS", "key": "display_name", "stringVal
 
 @pytest.mark.parametrize("token", ["two words", "line\nline", "schlüssel"])
 def test_what_no_header_can_carry_is_no_token(token):
-    with pytest.raises(ServerError, match="KFP_TOKEN is no token") as refused:
+    with pytest.raises(ServerError, match="KFP_TOKEN is not a valid token") as refused:
         Server("http://127.0.0.1", {"KFP_TOKEN": token})
     assert token not in str(refused.value)
 

@@ -1,4 +1,4 @@
-"""A run while it goes on: rows of the table, lines, and what is said at the end."""
+"""pipeline/submission/watch.py: rows of the table and log lines while a run continues, and the message at its end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def task(name, state, start=None, end=None):
 
 @pytest.fixture
 def started(world, a_plan, monkeypatch):
-    """A server, and a run on it."""
+    """A server with a run."""
     monkeypatch.setattr(module, "FIRST_POLL_S", 0.01)
     monkeypatch.setattr(module, "LONGEST_POLL_S", 0.01)
     server = Server(world.host)

@@ -1,6 +1,6 @@
-"""A server of Kubeflow Pipelines with the few requests that `submit` sends, and with what can go wrong on it.
+"""A Kubeflow Pipelines server with the requests that `submit` sends, and with the faults that can occur.
 
-Its answers fit the contract; whether the requests do is for Prism to say (test_contract.py).
+Its answers follow the API contract; Prism checks whether the requests do (test_contract.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TIME = "2026-11-25T10:00:{:02}Z"
 
 @dataclass
 class Fault:
-    """Something that goes wrong with the next requests of a kind."""
+    """A fault of the next requests of a kind."""
 
     request: str  # a pattern of "METHOD PATH", after /apis/v2beta1
     times: int = 1
@@ -32,14 +32,14 @@ class Fault:
 
 
 class World:
-    """What there is on the server, and what is to happen."""
+    """State of the server, and its faults to come."""
 
     def __init__(self):
         self.host = ""
         self.reset()
 
     def reset(self):
-        """Nothing is there, and all is well."""
+        """Start empty and without faults."""
         self.things: dict[str, list[dict[str, Any]]] = {
             kind: [] for kind in ("pipelines", "pipeline_versions", "experiments", "runs", "recurringRuns")
         }
@@ -50,7 +50,7 @@ class World:
         self.script: list[dict[str, Any]] = [{"state": "SUCCEEDED"}]  # what a run becomes with every look at it
 
     def count(self, pattern):
-        """How many requests of a kind have come."""
+        """Number of requests of a kind so far."""
         return sum(re.fullmatch(pattern, request) is not None for request in self.requests)
 
     def answer(self, method, path, query, body):
@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving() -> Iterator[World]:
-    """A new world, on a port of its own."""
+    """A new world, on a separate port."""
     world = World()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"world": world}))
     world.host = f"http://127.0.0.1:{server.server_port}"
@@ -140,7 +140,7 @@ def serving() -> Iterator[World]:
 
 
 def details(**states):
-    """What a server says of a run: tasks with their states, among groups and helpers that are no tasks of the graph."""
+    """A run as a server describes it: tasks with their states, and the groups and helpers that servers also list."""
     helpers = {"root": "RUNNING", "root-driver": "SUCCEEDED", "run": "RUNNING", "executor": "SUCCEEDED"}
     tasks = []
     for number, (name, state) in enumerate({**helpers, **states}.items()):
