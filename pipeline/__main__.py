@@ -1,4 +1,4 @@
-"""`python -m pipeline`: the same as `mobanet`."""
+"""`python -m pipeline`, the same as `mobanet`."""
 
 from pipeline.cli import main
 

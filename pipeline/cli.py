@@ -1,4 +1,7 @@
-"""The command line `mobanet`. Results go to stdout, commentary to stderr; exit 0 done, 2 bad input, 130 interrupted."""
+"""The command line `mobanet`. Results go to stdout, messages to stderr.
+
+Exit codes: 0 success, 2 bad input, 130 interrupted; some commands document further ones.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from pipeline.commands import ablate, check, data, model, pipeline, submit
 
 app = typer.Typer(
     help="MoBaNet Pipeline: segmentation of aerial images fused with heights.\n\n"
-    "The steps themselves are run by `dvc repro`, or one at a time by `python -m components.STEP`.",
+    "Run all steps with `dvc repro`, or a single step with `python -m components.STEP`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,17 +26,17 @@ app = typer.Typer(
 
 COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "data": ("Import and check raw tiles.", {"import": data.import_, "check": check.check}),
-    "model": ("Look at networks.", {"info": model.info, "list": model.list_}),
+    "model": ("Inspect networks.", {"info": model.info, "list": model.list_}),
     "pipeline": (
-        "The steps as a graph for Kubeflow.",
+        "Compile, run and submit the Kubeflow graph.",
         {"compile": pipeline.compile_, "run": pipeline.run, "submit": submit.submit},
     ),
     "bench": (
-        "Measure speed and memory, as ratios in one run.",
+        "Measure speed and memory as ratios within one run.",
         {"data": loader.bench, "preprocess": preprocess.bench, "train": training.train, "curves": training.curves},
     ),
 }
-"""Topic -> what it is about, and its commands by name."""
+"""Topic -> its help text, and its commands by name."""
 
 for topic, (about, commands) in COMMANDS.items():
     topic_app = typer.Typer(help=about, no_args_is_help=True)
@@ -54,7 +57,7 @@ def version(
 
 
 def main() -> None:
-    """Run the command line; what a user can mend is one line on stderr and exit code 2."""
+    """Run the command line. An error that a user can fix is one line on stderr and exit code 2."""
     log_to_stderr()
     sys.exit(exit_code(app))
 

@@ -1,8 +1,8 @@
-"""Tasks as containers on this machine, through the API of Docker, which podman speaks as well.
+"""Run tasks as containers on this machine, through the Docker API, which podman also provides.
 
-A container runs as the calling user, or as the image's if that is root, on a read-only root file system, without
-capabilities and, unless a network is named, with none but loopback. It sees the artifacts, the workspace and the files
-that the parameters name. Its current folder is that of the artifacts, so MLflow keeps its store there.
+A container runs as the calling user, or as the image's user if the caller is root. It has a read-only root file system,
+no capabilities and, unless you name a network, only loopback. It sees the artifacts, the workspace and the files that
+the parameters name. Its working directory is the artifacts folder, so MLflow creates its store there.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ HARDENED = {
     "tmpfs": {"/tmp": "exec,mode=1777"},  # exec: compiled kernels
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
-    "shm_size": "2g",  # a limit, for loader processes; taken when it is used
-    "entrypoint": "env",  # the command of a task is a whole one, and not for `mobanet`
+    "shm_size": "2g",  # limit of /dev/shm for loader processes; memory is used only on demand
+    "entrypoint": "env",  # a task brings a complete command, not arguments of `mobanet`
 }
 """Arguments of every container."""
 
 HANDED_ON = (*ENVIRONMENT, "MLFLOW_RUN_ID", "OMP_NUM_THREADS")
-"""Variables of this process that containers get, where they are set."""
+"""Variables of this process that are passed to containers if they are set."""
 
 LABEL = "mobanet.artifacts"
-"""Of every container: where its run puts its artifacts."""
+"""Label of every container: the artifacts folder of its run."""
 
 NO_NETWORK = "none"
 
 
 class ContainerError(MobanetError):
-    """There is no engine or no image, or a container could not do what is asked for."""
+    """There is no container engine or no image, or a container cannot run as requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Containers:
-    """What tasks run in."""
+    """Image and network of the containers."""
 
-    image: str  # of every task; it is there already, and not pulled
-    network: str = NO_NETWORK  # none, host, or a network of the engine
+    image: str  # image of every task; it must exist on this machine, as it is never pulled
+    network: str = NO_NETWORK  # none, host, or the name of a network of the engine
 
     def runner(self, artifacts: Path, workspace: Path, files: Iterable[Path] = ()) -> local.DockerRunner:
         """A runner for kfp.
 
         Args:
-            artifacts: folder, absolute; kfp mounts it under this path.
-            workspace: folder, which kfp mounts as well.
-            files: files and folders that tasks read.
+            artifacts: artifacts folder, absolute; kfp mounts it at the same path.
+            workspace: workspace folder; kfp mounts it too.
+            files: files and folders that tasks read; mounted read-only.
 
         Raises:
-            ContainerError: there is no engine or no image, or MLflow's store would be out of reach.
+            ContainerError: there is no engine or no image, or containers cannot reach the MLflow store.
         """
         _check_store(self.network)
         user = _user(self.image)
@@ -81,10 +81,10 @@ class Containers:
         )
 
     def _run(self, client: Any, image: str, command: list[str], volumes: Mapping[str, Any], **given: Any) -> int:
-        """Run a task; returns its exit code.
+        """Run a task in a container, and return its exit code.
 
-        Stands in for kfp's own function, which pulls an image that podman lists under `localhost/`, takes a container
-        that is gone before it looked for a success, and leaves one running on Ctrl-C.
+        It replaces kfp's own function, which has three faults: it pulls images that podman lists under `localhost/`, it
+        treats a container that has disappeared as a success, and it leaves the container running on Ctrl-C.
         """
         try:
             container = client.containers.create(self.image, command, volumes=volumes, **given)
@@ -96,54 +96,58 @@ class Containers:
             finally:
                 container.remove(force=True)
         except APIError as error:
-            print(f"error: the container could not be run ({error.explanation or error})")
+            print(f"error: cannot run the container ({error.explanation or error})")
             return 125
 
 
 def _check_store(network: str) -> None:
-    """MLflow's store must be where containers can reach it: found now, not after hours."""
+    """Check that containers can reach the MLflow store, so that a run does not fail after hours.
+
+    Raises:
+        ContainerError: they cannot reach it.
+    """
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if address and not urlsplit(address).hostname:
         raise ContainerError(
-            "MLFLOW_TRACKING_URI names a file, which containers do not see; unset it, and runs are kept beside the "
-            "artifacts, or name a server"
+            "MLFLOW_TRACKING_URI names a file, which containers cannot see; unset it to store runs next to the "
+            "artifacts, or set it to a server"
         )
     if address and network == NO_NETWORK:
         raise ContainerError(
-            "MLFLOW_TRACKING_URI names a server, but containers have no network; add `--network host`, or unset it, "
-            "and runs are kept beside the artifacts"
+            "MLFLOW_TRACKING_URI names a server, but containers have no network; add `--network host`, or unset the "
+            "variable to store runs next to the artifacts"
         )
 
 
 def _user(image: str) -> str:
-    """UID:GID for the containers.
+    """`UID:GID` for the containers.
 
     Raises:
-        ContainerError: no engine answers, the image is not there, or it would have to run as root.
+        ContainerError: no engine answers, the image does not exist, or it would run as root.
     """
     try:
         client = docker.from_env()
         user = client.images.get(image).attrs["Config"].get("User") or "root"
     except ImageNotFound:
         raise ContainerError(
-            f"no image {image} on this machine; run `make image`, or name yours with --image"
+            f"there is no image {image} on this machine; run `make image`, or name another image with --image"
         ) from None
     except DockerException as error:
-        where = os.environ.get("DOCKER_HOST", "the usual socket")
+        where = os.environ.get("DOCKER_HOST", "the default socket")
         raise ContainerError(
-            f"no container engine answers at {where} ({_root(error)}); start Docker, or `podman system service`, whose "
-            "socket DOCKER_HOST must name"
+            f"no container engine answers at {where} ({_root(error)}); start Docker, or start `podman system service` "
+            "and set DOCKER_HOST to its socket"
         ) from None
     if os.getuid():
         return f"{os.getuid()}:{os.getgid()}"
     uid, _, gid = user.partition(":")
     if not uid.isdigit() or int(uid) == 0:
-        raise ContainerError(f"image {image} runs as {user}; build it with the number of a user, as `make image` does")
+        raise ContainerError(f"image {image} runs as {user}; build it with a numeric user id, as `make image` does")
     return f"{uid}:{gid or uid}"
 
 
 def _root(error: BaseException) -> BaseException:
-    """The first error of a chain: `permission denied` rather than what three libraries made of it."""
+    """The first error of a chain: `permission denied` instead of the errors that wrap it."""
     while cause := error.__cause__ or error.__context__:
         error = cause
     return error

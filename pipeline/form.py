@@ -1,7 +1,7 @@
-"""The parameters of a run in Kubeflow: a form with what is changed often, and one text with the rest of params.yaml.
+"""Parameters of a Kubeflow run: a form with the keys that change often, and one text with the rest of params.yaml.
 
-In: a params file. Out: the defaults of the pipeline's parameters. And back, in the first task of a run: the form and
-the text -> every section, checked, as JSON. A key stands in the form or in the text, never in both.
+In: a params file. Out: the defaults of the pipeline's parameters. The first task of a run converts them back: form and
+text -> every section as JSON, checked. A key is either in the form or in the text; setting it in both is an error.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SECTIONS: dict[str, type[Any]] = {
     "export": ExportConfig,
     "register": RegisterConfig,
 }
-"""Section of params.yaml -> the class that it must fit."""
+"""Section of params.yaml -> its dataclass."""
 
 FORM = {
     "data_source": "data.source",
@@ -55,25 +55,25 @@ FORM = {
     "train_seed": "train.seed",
     "register_promote": "register.promote",
 }
-"""Parameter of the pipeline -> key of params.yaml. An empty text in the form is null."""
+"""Parameter of the pipeline -> key of params.yaml. An empty string in the form means null."""
 
 LIMIT = 10_000
-"""Characters that Kubeflow takes for one parameter."""
+"""Maximum length of a parameter in Kubeflow, characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a params file says."""
+    """Default values of the pipeline's parameters."""
 
-    form: dict[str, Any]  # by parameter of the pipeline
-    text: str  # the rest, as YAML in one line: kfp writes it into a comment as well
+    form: dict[str, Any]  # parameter of the pipeline -> value
+    text: str  # the other keys, as YAML on one line, because kfp also writes it into a comment
 
 
 def defaults(params: Path) -> Defaults:
-    """A params file, taken apart.
+    """Split a params file into form and text.
 
     Raises:
-        ParamsError: the file does not fit, or is longer than Kubeflow can take.
+        ParamsError: a key or a value is wrong, or the text is longer than `LIMIT`.
     """
     document = deepcopy(dict(read_yaml(params)))
     _check(document, str(params))
@@ -84,18 +84,20 @@ def defaults(params: Path) -> Defaults:
         form[parameter] = "" if value is None else value
     text = yaml.safe_dump(document, sort_keys=False, default_flow_style=True, width=LIMIT).strip()
     if len(text) > LIMIT:
-        raise ParamsError(f"{params}: {len(text)} characters without the keys of the form; Kubeflow takes {LIMIT}")
+        raise ParamsError(
+            f"{params}: {len(text)} characters without the keys of the form; Kubeflow accepts {LIMIT}, so shorten it"
+        )
     return Defaults(form, text)
 
 
 def checked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the first task of a run answers: every section as JSON, and `pod_gpus`.
+    """The outputs of the first task of a run: every section as JSON, and `pod_gpus`.
 
     Args:
-        values: of all parameters of the pipeline.
+        values: parameter of the pipeline -> value, for all parameters.
 
     Raises:
-        ParamsError: a value is none with which the run could go to its end.
+        ParamsError: a value would make a later task fail.
     """
     check_memory(**{name: values[name] for name in ("train_memory", "evaluate_memory")})
     gpus = pod_gpus(values["train_nodes"], values["train_gpus"], values["train_batch_size"])
@@ -106,67 +108,71 @@ def sections(form: Mapping[str, Any], text: str) -> dict[str, str]:
     """Every section as JSON.
 
     Args:
-        form: parameter of the pipeline -> value; others than those of `FORM` are passed over.
-        text: the rest, as YAML.
+        form: parameter of the pipeline -> value; parameters that are not in `FORM` are ignored.
+        text: the other keys, as YAML.
 
     Raises:
-        ParamsError: a key or a value is wrong, or a key stands in the form and in the text.
+        ParamsError: a key or a value is wrong, or a key is both in the form and in the text.
     """
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ParamsError(f"params: not valid YAML ({getattr(error, 'problem', None) or error}); mend it") from None
+        raise ParamsError(f"params: not valid YAML ({getattr(error, 'problem', None) or error}); correct it") from None
     for parameter, key in FORM.items():
         name, field = key.split(".")
         section = document.get(name) if isinstance(document, dict) else None
         if not isinstance(section, dict):
-            raise ParamsError(f"params: the section {name} is missing; compare with the params.yaml of the project")
+            raise ParamsError(f"params: the section {name} is missing; compare it with the project's params.yaml")
         if field in section:
-            raise ParamsError(f"params: {key} is given twice; remove it here, {parameter} in the form says it")
+            raise ParamsError(f"params: {key} is set twice; remove it here, because {parameter} in the form sets it")
         section[field] = None if form[parameter] == "" else form[parameter]
     _check(document, "params")
     return {name: json.dumps(document[name]) for name in SECTIONS}
 
 
 def pod_gpus(nodes: int, gpus: int, batch_size: int) -> int:
-    """GPUs that the pod of the task train asks for: with several nodes it launches other pods, and needs none.
+    """GPUs that the pod of the task train requests: none for several nodes, because it then launches other pods.
 
     Args:
-        nodes: that train together.
-        gpus: of each of them.
-        batch_size: crops of all of them.
+        nodes: number of nodes that train together, 1 or more.
+        gpus: GPUs per node, 0 or more.
+        batch_size: crops per step over all nodes and GPUs.
 
     Raises:
-        ParamsError: a number is out of range, or the batch cannot be shared out evenly.
+        ParamsError: a number is out of range, or the batch cannot be divided evenly.
     """
     if nodes < 1 or gpus < 0:
         raise ParamsError(f"train_nodes is {nodes} and train_gpus {gpus}; expected 1 or more, and 0 or more")
     ranks = nodes * max(gpus, 1)
     if batch_size % ranks:
         raise ParamsError(
-            f"train_batch_size is {batch_size}; expected a multiple of {ranks}, the processes that train_nodes and "
-            "train_gpus ask for"
+            f"train_batch_size is {batch_size}; expected a multiple of {ranks}, the number of processes that "
+            "train_nodes and train_gpus start"
         )
     return gpus if nodes == 1 else 0
 
 
 def check_memory(**quantities: str) -> None:
-    """Refuse what Kubernetes would refuse when the pod is due.
+    """Check amounts of memory, which Kubernetes would check only when it starts the pod.
 
     Raises:
-        ParamsError: one of them is no amount of memory.
+        ParamsError: a value is not an amount of memory.
     """
     for name, quantity in quantities.items():
         if not re.fullmatch(r"[1-9]\d*([kMGT]|[KMGT]i)?", quantity):
-            raise ParamsError(f"{name} is {quantity!r}; expected a quantity of Kubernetes, for example 64G")
+            raise ParamsError(f"{name} is {quantity!r}; expected a Kubernetes quantity, for example 64G")
 
 
 def _check(document: Mapping[str, Any], where: str) -> None:
-    """Refuse what a step would refuse later, after hours."""
+    """Check all sections now, so that a step does not reject one after hours.
+
+    Raises:
+        ParamsError: a section, a key or a value is wrong.
+    """
     for name in (*SECTIONS, *document):
         if name not in document or name not in SECTIONS:
             wrong = "missing" if name in SECTIONS else "unknown"
-            raise ParamsError(f"{where}: the section {name} is {wrong}; compare with the params.yaml of the project")
+            raise ParamsError(f"{where}: the section {name} is {wrong}; compare it with the project's params.yaml")
     for name, cls in SECTIONS.items():
         try:
             from_mapping(cls, document[name], name)

@@ -1,4 +1,4 @@
-"""What a run of the pipeline leaves on its workspace, in MLflow and in the cluster, and what becomes of it then."""
+"""Start and end of a pipeline run: set up its workspace, and clean up the workspace, MLflow and the cluster."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ log = logging.getLogger(__name__)
 
 
 def start(workspace: Path, run: str, sections: Mapping[str, str]) -> None:
-    """Tell the tasks to come which run they belong to, and whether they are tracked.
+    """Write to the workspace which run later tasks belong to, and whether they are tracked.
 
     Args:
-        workspace: folder of this run.
-        run: its name in Kubeflow.
+        workspace: workspace of the run; created if it does not exist.
+        run: name of the run in Kubeflow.
         sections: sections of params.yaml as JSON.
     """
     workspace.mkdir(parents=True, exist_ok=True)
@@ -29,17 +29,17 @@ def start(workspace: Path, run: str, sections: Mapping[str, str]) -> None:
 
 
 def stop(workspace: Path, state: str) -> None:
-    """Delete the TrainJob, if there was one; empty the workspace; close the MLflow runs that a lost task has left open.
+    """Delete the TrainJob if there is one, empty the workspace, and close MLflow runs that lost tasks left open.
 
-    A run that Kubeflow has opened itself does not have the tag, and is left to Kubeflow.
+    MLflow runs that Kubeflow opened itself do not have the tag, so Kubeflow closes them.
 
     Args:
-        workspace: folder of this run.
-        state: how it ended, in Kubeflow's words.
+        workspace: workspace of the run.
+        state: final state of the run, as Kubeflow names it.
 
     Raises:
         TrackingError: MLflow cannot be reached.
-        ClusterError: the TrainJob cannot be deleted; its pods may still write to the workspace, which is left as it is.
+        ClusterError: the TrainJob cannot be deleted. The workspace is not emptied, as its pods may still write to it.
     """
     if (workspace / TRAINJOB).is_file():
         from components.common.kubernetes.client import Cluster
@@ -53,4 +53,4 @@ def stop(workspace: Path, state: str) -> None:
             path.unlink()
     closed = end_runs(tags, "FINISHED" if state == "SUCCEEDED" else "FAILED") if tags else ()
     (workspace / RUN).unlink(missing_ok=True)  # last: a retry needs it
-    log.info("the run of the pipeline has ended: %s; MLflow runs closed now: %s", state, ", ".join(closed) or "none")
+    log.info("the pipeline run ended: %s; MLflow runs closed now: %s", state, ", ".join(closed) or "none")

@@ -1,4 +1,4 @@
-"""Run the graph on this machine with kfp's own runners: every task a process, or a container."""
+"""Run the graph on this machine with kfp's local runners: each task is a process or a container."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from pipeline.containers import Containers
 
 FILES = {"data_path": Path.exists, "data_repo": Path.exists, "model_weights": Path.is_file}
-"""Parameters that may name something on this machine, and how to tell."""
+"""Parameter that may name a file or folder of this machine -> function that tells whether it does."""
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class PipelineError(MobanetError):
-    """A task of the pipeline has failed; what it had to say is above."""
+    """A task of the pipeline failed; its own message is in the log above."""
 
 
 def run(pipeline: Any, form: Mapping[str, Any], out: Path, containers: Containers | None = None) -> None:
-    """Run a pipeline; logs of kfp and of the tasks go to stderr.
+    """Run a pipeline. Logs of kfp and of the tasks go to stderr.
 
     Args:
-        pipeline: what `graph.build` made.
-        form: its parameters; one that names a file or a folder of this machine is made absolute.
-        out: gets a folder per run with the artifacts of every task.
-        containers: what the tasks run in; None: they are processes.
+        pipeline: result of `graph.build`.
+        form: its parameters; paths of this machine are made absolute.
+        out: folder for the artifacts; each run gets a folder in it.
+        containers: run the tasks in these containers; None: run them as processes.
 
     Raises:
         PipelineError: a task failed.
-        ContainerError: there can be no containers.
+        ContainerError: containers cannot be started.
     """
     files = files_here(form)
     out.mkdir(parents=True, exist_ok=True)
@@ -62,15 +62,18 @@ def run(pipeline: Any, form: Mapping[str, Any], out: Path, containers: Container
 
 
 def files_here(form: Mapping[str, Any]) -> dict[str, Path]:
-    """Parameters that name something on this machine -> where it is; a path inside of a repository is none of them."""
+    """Parameters that name a file or folder of this machine -> its absolute path.
+
+    `data_path` is skipped if `data_repo` is set, because it is then a path inside that repository.
+    """
     inside = {"data_path"} if form["data_repo"] else set()
     given = {name: Path(form[name]).expanduser() for name in FILES.keys() - inside if form[name]}
     return {name: path.resolve() for name, path in given.items() if FILES[name](path)}
 
 
 def _sentence(message: str, out: Path) -> str:
-    """What failed, in our words: kfp names the task first, and then the groups that it stands in."""
+    """One sentence that names the failed task. kfp's message names the task first, then the groups around it."""
     failed = re.search(r"Inner task failed: '?([\w-]+)", message)
     if failed is None:
-        return f"the pipeline failed ({message}); its log is above"
-    return f"the step {failed[1]} failed, see its log above; artifacts of the steps before it are in {out}"
+        return f"the pipeline failed ({message}); see its log above"
+    return f"the step {failed[1]} failed, see its log above; the artifacts of earlier steps are in {out}"

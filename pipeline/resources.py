@@ -1,4 +1,4 @@
-"""What every task gets on a cluster, as a table; docs/kubeflow.md says how to choose."""
+"""Resources of every task on a cluster, as a table; docs/kubeflow.md explains how to choose them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from kfp import dsl, kubernetes
 
 GPU = "nvidia.com/gpu"
 WORKSPACE_SIZE = "100Gi"
-"""Raw tiles (Potsdam 14 GB unpacked), store and checkpoints, twice for drafts."""
+"""Size of the workspace: raw tiles (Potsdam: 14 GB unpacked), store and checkpoints, twice because of drafts."""
 
 WORKSPACE_ACCESS = "ReadWriteMany"
-"""Tasks land on any node. Kubeflow takes no workspace that does not say this, unless its API server has a default."""
+"""Access mode of the workspace: tasks run on any node. Kubeflow requires it, unless its API server has a default."""
 
 DATA = "/data"
-"""Where acquire sees the volume with the user's files."""
+"""Path at which acquire sees the volume with the user's files."""
 
 SECRET = "mobanet"
-"""Secret of the namespace, with addresses and keys; none of them is written into the graph."""
+"""Secret of the namespace that holds addresses and keys; the graph contains none of them."""
 
 ENVIRONMENT = {
     "MLFLOW_TRACKING_URI": False,
@@ -28,26 +28,26 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": True,
     "AWS_SECRET_ACCESS_KEY": True,
 }
-"""Key of the secret, and variable of every task -> whether it may be missing."""
+"""Key of the secret, which is also a variable of every task -> whether it is optional."""
 
 DIGEST = "@sha256:"
-"""What an image has in its name that cannot change; the key of Kubeflow's cache holds the name alone."""
+"""Mark of an image name that always means the same image; Kubeflow's cache key contains only the name."""
 
 HOUR_S, DAY_S = 3600, 24 * 3600
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
-    """Of one task; requests and limits are the same, so that a pod gets what it was placed for."""
+    """Resources of one task. Requests equal limits, so that a pod gets what it was scheduled for."""
 
-    cpu: str
-    memory: str  # unless a parameter of the pipeline says it
-    gpus: str | None = None  # parameter of the pipeline that says how many; None: never any
-    shm: str | None = None  # /dev/shm for loader processes and NCCL; None: the runtime's 64 MB
-    timeout_s: int
+    cpu: str  # Kubernetes quantity
+    memory: str  # Kubernetes quantity; a parameter of the pipeline can override it
+    gpus: str | None = None  # parameter of the pipeline that sets the number of GPUs; None: no GPUs
+    shm: str | None = None  # size of /dev/shm, for loader processes and NCCL; None: the default, 64 MB
+    timeout_s: int  # time limit of the task, seconds
     retries: int = 1
-    backoff_s: int = 60  # before the first retry, doubled for every further one
-    cached: bool = False  # only where all that a task makes is in its artifacts: the workspace is another in every run
+    backoff_s: int = 60  # pause before the first retry, seconds; doubled for each further one
+    cached: bool = False  # only for tasks whose results are all artifacts, because each run has a new workspace
 
 
 RESOURCES = {
@@ -65,22 +65,22 @@ RESOURCES = {
     "promote": Resources(cpu="1", memory="4G", timeout_s=HOUR_S, retries=3),
     "finish": Resources(cpu="1", memory="2G", timeout_s=HOUR_S, retries=3),
 }
-"""Task -> what it gets."""
+"""Task -> its resources."""
 
 
 def apply(task: dsl.PipelineTask, given: Resources, image: str, gpus: object = None, memory: object = None) -> None:
-    """Write resources into a task.
+    """Set image, resources, retries, caching and secrets of a task.
 
     Args:
         task: the task.
-        given: its line of the table.
-        image: what the task runs in.
-        gpus: how many, a parameter; for a task that can use any.
-        memory: a parameter; None: as the table says.
+        given: its row of the table.
+        image: image of the task.
+        gpus: number of GPUs, a parameter of the pipeline; used only if `given.gpus` is set.
+        memory: memory, a parameter of the pipeline; None: the value of the table.
     """
     task.set_container_image(image)
     task.set_cpu_request(given.cpu).set_cpu_limit(given.cpu)
-    task.set_env_variable("OMP_NUM_THREADS", given.cpu)  # torch would start a thread for every core of the node
+    task.set_env_variable("OMP_NUM_THREADS", given.cpu)  # otherwise torch starts one thread per core of the node
     task.set_memory_request(memory or given.memory).set_memory_limit(memory or given.memory)
     task.set_retry(given.retries, f"{given.backoff_s}s", 2.0, "3600s")
     task.set_caching_options(given.cached and DIGEST in image)

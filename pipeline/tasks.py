@@ -1,4 +1,4 @@
-"""The two tasks of the graph that are no steps: one opens a run of the pipeline, one closes it."""
+"""The two tasks of the graph that are not steps: one opens a pipeline run, the other closes it."""
 
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def begin(
         ("pod_gpus", int),
     ],
 ):
-    """Put the form and the rest of params.yaml together, and check every key before anything is computed."""
+    """Merge the form with the rest of params.yaml, and check every key before anything is computed."""
     form = locals()
     from collections import namedtuple
 
@@ -60,7 +60,7 @@ def begin(
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def finish(status: dsl.PipelineTaskFinalStatus, workspace: str) -> None:
-    """Delete the TrainJob of the run, close the MLflow run if its task was lost, and empty the workspace."""
+    """Delete the TrainJob of the run, close MLflow runs whose task was lost, and empty the workspace."""
     from components.common.entrypoints.kubeflow import task
     from pipeline.lifetime import stop
 

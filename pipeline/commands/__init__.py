@@ -1,1 +1,1 @@
-"""The commands of `mobanet`, a file per topic."""
+"""The commands of `mobanet`, one module per topic."""

@@ -1,4 +1,4 @@
-"""`mobanet model`: look at networks without training one."""
+"""`mobanet model`: inspect networks without training one."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from components.common.params import section
 def info(
     backbone: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="timm name, e.g. vit_large_patch14_dinov2, in the paper's network."),
+        typer.Option(metavar="NAME", help="timm name, for example vit_large_patch14_dinov2, in the paper's network."),
     ] = None,
-    params: Annotated[Path, typer.Option(metavar="FILE", help="Without --backbone: its section `model`.")] = Path(
-        "params.yaml"
-    ),
-    aux_heads: Annotated[bool, typer.Option(help="With the two auxiliary heads of training.")] = True,
+    params: Annotated[
+        Path, typer.Option(metavar="FILE", help="Without --backbone: file whose section `model` to use.")
+    ] = Path("params.yaml"),
+    aux_heads: Annotated[bool, typer.Option(help="Include the two auxiliary heads of training.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Count the weights of a network: total and trainable, overall and by part.
 
-    Nothing is downloaded and no memory is taken for the weights, so the largest backbones are counted at once.
+    It downloads nothing and allocates no memory for the weights, so it is fast for the largest backbones too.
     """
     from components.train.config import ModelParams
     from model import MoBaNetConfig
@@ -63,19 +63,22 @@ def info(
 def list_(
     pattern: Annotated[
         str | None,
-        typer.Argument(help="Names with * and ?, e.g. '*dinov3*'; default: foundation models, not made to classify."),
+        typer.Argument(
+            help="Names with * and ?, for example '*dinov3*'; default: foundation models without a classifier."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """List backbones that timm has weights for, with the licence of these.
+    """List the backbones for which timm has weights, with the licence of the weights.
 
-    A name goes into params.yaml, model.backbone, as it is, beside `weights: hub`. Nothing is downloaded here.
+    To use one, set `model.backbone` in params.yaml to its name and `model.weights` to `hub`. This command downloads
+    nothing.
     """
     from model.catalogue import pretrained_backbones
 
     found = pretrained_backbones(pattern)
     if not found:
-        raise ParamsError(f"{pattern!r} matches no backbone that can be used; without a pattern, many are listed")
+        raise ParamsError(f"{pattern!r} matches no supported backbone; run the command without a pattern to list them")
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(entry) for entry in found], indent=2))
         return
@@ -86,5 +89,5 @@ def list_(
         size = f"{entry.weights / 1e6:,.1f}"
         table.add_row(entry.name, size, str(entry.patch_px), entry.positions, entry.licence)
     console = Console()
-    console.width = max(console.width, 120)  # a name is there to be copied, so none is cut
+    console.width = max(console.width, 120)  # never cut names, because users copy them
     console.print(table)

@@ -1,4 +1,4 @@
-"""`mobanet pipeline`: the graph for Kubeflow, compiled or run on this machine; kfp is imported when it is called."""
+"""`mobanet pipeline`: compile the Kubeflow graph, or run it on this machine. kfp is imported only when it is needed."""
 
 from __future__ import annotations
 
@@ -15,36 +15,40 @@ from components.common.files import replacing
 if TYPE_CHECKING:
     from pipeline.form import Defaults
 
-PARAMS = Annotated[Path, typer.Option(metavar="FILE", help="Gives every parameter its default.")]
+PARAMS = Annotated[Path, typer.Option(metavar="FILE", help="File with the default of every parameter.")]
 IMAGE_OPTION = Annotated[
-    str, typer.Option(metavar="NAME@DIGEST", envvar="MOBANET_IMAGE", help="Of all tasks; cached only with a digest.")
+    str,
+    typer.Option(
+        metavar="NAME@DIGEST", envvar="MOBANET_IMAGE", help="Image of all tasks; tasks are cached only with a digest."
+    ),
 ]
 DATA_CLAIM = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="A PersistentVolumeClaim with your files; data_path is then below /data."),
+    typer.Option(metavar="NAME", help="PersistentVolumeClaim with your files; set data_path to a path in /data."),
 ]
 STORAGE_CLASS = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of the workspace, for ReadWriteMany; else the cluster's default.")
+    str | None,
+    typer.Option(metavar="NAME", help="Storage class of the workspace, with ReadWriteMany; default: the cluster's."),
 ]
-DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Print tasks and parameters, and do nothing.")]
+DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Print tasks and parameters, and stop.")]
 
 
 class Runner(StrEnum):
-    """What runs a task on this machine."""
+    """How to run a task on this machine."""
 
     subprocess = "subprocess"
     docker = "docker"
 
 
 def compile_(
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Gets the graph; ends with .yaml.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Output file; must end with .yaml.")],
     image: IMAGE_OPTION = IMAGE,
     data_claim: DATA_CLAIM = None,
     storage_class: STORAGE_CLASS = None,
     params: PARAMS = Path("params.yaml"),
     dry_run: DRY_RUN = False,
 ) -> None:
-    """Write the graph as one file that Kubeflow takes."""
+    """Compile the graph to one YAML file for Kubeflow."""
     from pipeline.form import defaults
     from pipeline.graph import build, compiled
     from pipeline.resources import RESOURCES
@@ -62,18 +66,22 @@ def compile_(
 
 
 def run(
-    runner: Annotated[Runner, typer.Option(help="subprocess: every task is a process; docker: a container.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets a folder of artifacts per run.")] = Path(
+    runner: Annotated[Runner, typer.Option(help="subprocess: run tasks as processes; docker: as containers.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Artifacts folder; each run gets a folder in it.")] = Path(
         "reports/kubeflow"
     ),
-    image: Annotated[str, typer.Option(metavar="NAME", envvar="MOBANET_IMAGE", help="docker: of all tasks.")] = IMAGE,
-    network: Annotated[str, typer.Option(metavar="NAME", help="docker: none, host, or one of the engine's.")] = "none",
+    image: Annotated[
+        str, typer.Option(metavar="NAME", envvar="MOBANET_IMAGE", help="docker: image of all tasks.")
+    ] = IMAGE,
+    network: Annotated[
+        str, typer.Option(metavar="NAME", help="docker: none, host, or a network of the engine.")
+    ] = "none",
     params: PARAMS = Path("params.yaml"),
     dry_run: DRY_RUN = False,
 ) -> None:
-    """Run the graph on this machine, in the project's folder, with the parameters of a params file.
+    """Run the graph on this machine, in the project folder, with the parameters of a params file.
 
-    Exit 0: done. Exit 2: a task failed; the sentence names it, its own is above.
+    Exit 0: done. Exit 2: a task failed; the error names it, and the task's own message is in the log above.
     """
     from pipeline.form import defaults
     from pipeline.graph import build
@@ -98,7 +106,7 @@ def _print_plan(given: Defaults) -> None:
 
     width = max(map(len, RESOURCES))
     for name, need in RESOURCES.items():
-        gpus = f", GPUs as {need.gpus} says" if need.gpus else ""
+        gpus = f", GPUs: {need.gpus}" if need.gpus else ""
         typer.echo(f"{name:<{width}}  {need.cpu} CPU, {need.memory}{gpus}{', cached' if need.cached else ''}")
     for name, value in {**given.form, "params": given.text}.items():
         typer.echo(f"{name} = {value}")

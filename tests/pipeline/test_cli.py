@@ -56,7 +56,7 @@ def test_an_unknown_backbone_is_an_error_a_user_can_read():
     [
         (["model", "info", "--backbone", "vit_nonsense"], 2, "error: backbone is 'vit_nonsense'"),
         (["model", "info", "--params", "nowhere.yaml"], 2, "error: nowhere.yaml: no such file"),
-        (["model", "list", "resnet*"], 2, "error: 'resnet*' matches no backbone that can be used"),
+        (["model", "list", "resnet*"], 2, "error: 'resnet*' matches no supported backbone"),
         (["--version"], 0, ""),
     ],
 )

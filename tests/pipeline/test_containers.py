@@ -1,4 +1,4 @@
-"""`mobanet pipeline run --runner docker` without an engine: what is refused, and what a container is asked to be."""
+"""`mobanet pipeline run --runner docker` without an engine: what is rejected, and which options a container gets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.containers import ContainerError, Containers
 
 
 class Engine:
-    """Stands in for Docker's client: one image, one container that prints a line and ends with `code`."""
+    """Replaces Docker's client: one image, one container that prints a line and exits with `code`."""
 
     def __init__(self, user="10001:10001", code=0, refuses=None):
         self.user, self.code, self.refuses = user, code, refuses
@@ -60,7 +60,7 @@ def engine(monkeypatch):
         monkeypatch.setattr(docker, "from_env", lambda: engine)
         return engine
 
-    monkeypatch.setattr(docker_task_handler, "run_docker_container", None)  # put back afterwards
+    monkeypatch.setattr(docker_task_handler, "run_docker_container", None)  # restored afterwards
     monkeypatch.setattr(local.config.LocalExecutionConfig, "instance", None)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
@@ -76,7 +76,7 @@ def folders(tmp_path):
 
 
 def run_task(folders, containers=None, files=()):
-    """One task through kfp's own handler."""
+    """Run one task with kfp's own handler."""
     runner = (containers or Containers("mobanet:latest")).runner(*folders, files)
     return docker_task_handler.DockerTaskHandler(
         image="of/the:component", full_command=["sh", "-c", "true"], pipeline_root=str(folders[0]), runner=runner
@@ -109,7 +109,7 @@ def test_a_container_that_fails_fails_its_task_and_is_removed(engine, folders):
 def test_what_the_engine_refuses_is_said_and_fails_the_task(engine, folders, capsys):
     engine(refuses="no such network: nowhere")
     assert run_task(folders) is Status.FAILURE
-    assert "error: the container could not be run (no such network: nowhere)" in capsys.readouterr().out
+    assert "error: cannot run the container (no such network: nowhere)" in capsys.readouterr().out
 
 
 def test_ctrl_c_removes_the_container(engine, folders, monkeypatch):
@@ -144,7 +144,7 @@ def test_without_a_tracking_server_the_store_of_mlflow_lies_beside_the_artifacts
 @pytest.mark.parametrize(
     ("address", "network", "sentence"),
     [
-        ("sqlite:///mlflow.db", "host", "names a file, which containers do not see"),
+        ("sqlite:///mlflow.db", "host", "names a file, which containers cannot see"),
         ("http://localhost:5000", "none", "names a server, but containers have no network; add `--network host`"),
     ],
 )
@@ -167,7 +167,7 @@ def test_an_image_that_is_not_there_is_not_pulled(engine, folders):
 @pytest.mark.parametrize("user", ["", "root", "mobanet", "0:0"])
 def test_no_container_runs_as_root_nor_as_a_name_that_may_be_root(engine, folders, user):
     engine(user=user)
-    with pytest.raises(ContainerError, match="build it with the number of a user"):
+    with pytest.raises(ContainerError, match="build it with a numeric user id"):
         Containers("mobanet:latest").runner(*folders)
 
 

@@ -1,4 +1,4 @@
-"""pipeline/deploy: manifests that a cluster takes, that fit each other and the graph, and that hold no secret."""
+"""pipeline/deploy: manifests that are valid, that match each other and the graph, and that contain no secret."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pipeline.resources import ENVIRONMENT, RESOURCES, SECRET, WORKSPACE_SIZE
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "pipeline/deploy"
 KUBERNETES = ("1.31", kubernetes_validate.latest_version())
-"""The oldest one that docs/kubeflow.md names, and the newest one that there is a schema of."""
+"""The oldest version that docs/kubeflow.md names, and the newest version with a schema."""
 BUILDS = ("inside", "outside", "data")
 KUSTOMIZATIONS = {path.parent.name: yaml.safe_load(path.read_text()) for path in DEPLOY.glob("*/kustomization.yaml")}
-IN_THE_GRAPH = {"pipelines.kubeflow.org/v2_component": "true"}  # what Kubeflow Pipelines gives to every task's pod
+IN_THE_GRAPH = {"pipelines.kubeflow.org/v2_component": "true"}  # label that Kubeflow Pipelines adds to every task's pod
 OBJECT_STORE = {"app": "seaweedfs"}
 BY_KUBEFLOW = (IN_THE_GRAPH, OBJECT_STORE)
 
@@ -31,13 +31,13 @@ def read(path):
 
 
 def listed(folder):
-    """Files that a kustomization names."""
+    """Files that a kustomization lists."""
     made = KUSTOMIZATIONS[folder]
     return {DEPLOY / folder / name for name in made.get("resources", ()) if name.endswith(".yaml")}
 
 
 def built_from(folder):
-    """Files that a kustomization comes to, with those of what it stands on."""
+    """Files of a kustomization, including those of its bases."""
     return listed(folder) | (listed("base") if "../base" in KUSTOMIZATIONS[folder]["resources"] else set())
 
 
@@ -64,7 +64,7 @@ RUNTIME = one("ClusterTrainingRuntime", "mobanet-torch")
 
 
 def pods():
-    """Name -> metadata and spec of every pod that the manifests come to."""
+    """Name -> metadata and spec of every pod that the manifests create."""
     found = {name_of(m): m["spec"]["template"] for kind in ("Deployment", "StatefulSet") for m in of_kind(kind)}
     found |= {name_of(m): m for m in of_kind("Pod")}
     return {**found, name_of(RUNTIME): NODE["template"]["spec"]["template"]}
@@ -79,7 +79,7 @@ def all_of(pod):
 
 
 def chosen(selector):
-    """Names of the pods that a selector takes."""
+    """Names of the pods that a selector matches."""
     wanted = selector["matchLabels"].items()
     return {name for name, pod in pods().items() if wanted <= pod["metadata"]["labels"].items()}
 
@@ -92,7 +92,7 @@ def test_a_cluster_takes_it(manifest):
 
 def test_the_trainer_takes_the_runtime():
     read_by_sdk = models.TrainerV1alpha1ClusterTrainingRuntime.from_dict(RUNTIME)
-    assert read_by_sdk.to_dict() == RUNTIME  # a key that it does not know would be gone
+    assert read_by_sdk.to_dict() == RUNTIME  # an unknown key would be missing
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "node"}, "spec": NODE["template"]["spec"]}
     for version in KUBERNETES:
         kubernetes_validate.validate(job, version, strict=True)
@@ -197,7 +197,7 @@ def policies():
 
 
 def doors():
-    """Policy, direction, selectors of the other side (none: anyone), ports (none: all) of every rule."""
+    """Policy, direction, peer selectors (none: anyone) and ports (none: all) of every rule."""
     for name, policy in policies().items():
         for direction, side in (("ingress", "from"), ("egress", "to")):
             for rule in policy.get(direction, ()):
@@ -209,7 +209,9 @@ def test_every_pod_of_ours_is_shut_and_no_other():
     shut = policies()["mobanet"]
     assert shut["policyTypes"] == ["Ingress", "Egress"] and "ingress" not in shut
     assert chosen(shut["podSelector"]) == pods().keys()
-    assert all(chosen(policy["podSelector"]) for policy in policies().values())  # {} would take Kubeflow's own
+    assert all(
+        chosen(policy["podSelector"]) for policy in policies().values()
+    )  # {} would also select Kubeflow's own pods
 
 
 def test_doors_lead_to_pods_that_there_are_and_to_ports_that_they_have():
@@ -246,7 +248,7 @@ def test_the_runtime_is_found_and_gives_a_node_what_the_table_gives_to_train():
     assert container["name"] == "node"
     assert container["resources"]["limits"] == {"cpu": train.cpu, "memory": train.memory}
     assert pod["activeDeadlineSeconds"] == train.timeout_s
-    brought = {"dshm", "kfp-workspace"}  # by the TrainJob, from the pod that launches it
+    brought = {"dshm", "kfp-workspace"}  # added by the TrainJob, from the pod that launches it
     assert not brought & {thing["name"] for thing in (*pod["volumes"], *container["volumeMounts"])}
 
 

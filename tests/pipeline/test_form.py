@@ -1,4 +1,4 @@
-"""The form of a run and the text with the rest: taken apart, put together, refused."""
+"""pipeline/form.py: splitting params.yaml into form and text, merging them, and rejecting wrong values."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def test_a_pod_that_launches_others_holds_no_gpu(nodes, gpus, asked):
         (
             3,
             0,
-            "train_batch_size is 8; expected a multiple of 3, the processes that train_nodes and train_gpus ask for",
+            "train_batch_size is 8; expected a multiple of 3, the number of processes that train_nodes and",
         ),
-        (2, 8, "train_batch_size is 8; expected a multiple of 16, the processes that"),
+        (2, 8, "train_batch_size is 8; expected a multiple of 16, the number of processes that"),
     ],
 )
 def test_nodes_that_could_not_train_are_refused_by_the_first_task(nodes, gpus, sentence):
@@ -80,7 +80,7 @@ def test_a_change_in_the_form_reaches_its_section_and_no_other(given):
             {},
             "{crop_px",
             "{seed: 3, crop_px",
-            "params: train.seed is given twice; remove it here, train_seed in the form",
+            "params: train.seed is set twice; remove it here, because train_seed in the form",
         ),
         ({}, "register:", "registry:", "params: the section register is missing"),
         ({}, "export:", "more: {}, export:", "params: the section more is unknown"),
@@ -106,5 +106,5 @@ def test_memory_is_a_quantity_of_kubernetes(quantity):
 
 @pytest.mark.parametrize("quantity", ["64 GB", "lots", "", "-1G", "0", "64g"])
 def test_what_kubernetes_would_refuse_when_the_pod_is_due_is_refused_at_once(quantity):
-    with pytest.raises(ParamsError, match="train_memory is .*expected a quantity of Kubernetes"):
+    with pytest.raises(ParamsError, match="train_memory is .*expected a Kubernetes quantity"):
         check_memory(evaluate_memory="1G", train_memory=quantity)

@@ -1,4 +1,4 @@
-"""The compiled graph: what Kubeflow takes, and what it has in common with dvc.yaml and params.yaml."""
+"""The compiled graph: valid for Kubeflow, and consistent with dvc.yaml and params.yaml."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def documents(text):
 
 @pytest.fixture(scope="module")
 def tasks(documents):
-    """Name -> what the graph says of every task, the groups that they stand in left out."""
+    """Name -> entry of every task in the graph, without the groups around them."""
     spec, _ = documents
     dags = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
     found = [task for dag in dags for task in dag["tasks"].values()]
@@ -66,7 +66,7 @@ def test_a_stage_and_its_task_read_the_same_sections(step, tasks):
     of_stage = {key.split(".")[0] for key in stage["params"]}
     of_stage |= {"data"} if any("${data." in dep for dep in stage["deps"]) else set()
     of_task = tasks[step]["inputs"]["parameters"].keys() & SECTIONS.keys()
-    assert of_task - {"runtime"} == of_stage  # `runtime` is no parameter for DVC: docs/architecture.md
+    assert of_task - {"runtime"} == of_stage  # `runtime` is not a DVC parameter: docs/architecture.md
 
 
 def test_every_parameter_has_a_description_and_the_default_of_the_params_file(documents):
@@ -197,5 +197,5 @@ def test_promotion_stands_under_a_condition_and_registering_promotes_nothing(doc
 
 
 def dags(documents):
-    """Every group of tasks."""
+    """All groups of tasks."""
     return [component["dag"] for component in documents[0]["components"].values() if "dag" in component]

@@ -1,4 +1,4 @@
-"""pipeline/lifetime.py: what the first and the last task of a run do."""
+"""pipeline/lifetime.py: the work of the first and the last task of a run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_end_closes_what_was_lost_and_empties_the_workspace(tmp_path, ended,
     stop(tmp_path, state)
     assert ended == [({"kubeflow_run": "r1"}, status)]
     assert tmp_path.is_dir() and not list(tmp_path.iterdir())
-    assert f"has ended: {state}; MLflow runs closed now: m1" in caplog.text
+    assert f"the pipeline run ended: {state}; MLflow runs closed now: m1" in caplog.text
 
 
 def test_a_retry_after_mlflow_was_away_still_knows_what_to_close(tmp_path, monkeypatch, ended):

@@ -1,4 +1,4 @@
-"""pipeline/local.py: which parameters name something on this machine."""
+"""pipeline/local.py: which parameters name a file or folder of this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NOTHING = {"data_path": "", "data_repo": "", "model_weights": "none"}
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """A folder with tiles, a repository and weights, which is home as well."""
+    """A folder with tiles, a repository and weights; it is also the home directory."""
     for folder in ("raw", "tiles.git"):
         (tmp_path / folder).mkdir()
     (tmp_path / "vit.safetensors").touch()

@@ -1,4 +1,4 @@
-"""`mobanet pipeline run --runner subprocess`: the graph from its first to its last task, and one that breaks."""
+"""`mobanet pipeline run --runner subprocess`: the graph from its first to its last task, and one that fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mobanet pipeline`: what is written, what is printed, what is refused."""
+"""`mobanet pipeline`: output files, printed text, rejected input."""
 
 from __future__ import annotations
 
