@@ -101,7 +101,7 @@ class TileFiles:
             rasters = [path, *(vrt_sources(path, self.folder) if path.suffix.lower() == ".vrt" else ())]
             for raster in rasters:
                 beside = sidecars_of(raster.name, os.listdir(raster.parent))
-                found |= {str((raster.parent / one).relative_to(self.folder)) for one in (raster.name, *beside)}
+                found |= {os.path.relpath(raster.parent / one, self.folder) for one in (raster.name, *beside)}
         return sorted(found)
 
 
