@@ -78,9 +78,12 @@ class Ground:
 
 def histogram(dsm_HW: Array) -> Histogram:
     """Count the measured heights."""
-    bins = np.floor(dsm_HW[np.isfinite(dsm_HW)] / np.float32(BIN_M)).astype(np.int32)
+    there_HW = np.isfinite(dsm_HW)
+    bins = (dsm_HW.ravel() if there_HW.all() else dsm_HW[there_HW]) / np.float32(BIN_M)
+    np.floor(bins, out=bins)
     first = int(bins.min()) if bins.size else 0
-    return Histogram(first, np.bincount(bins - first))
+    bins -= np.float32(first)
+    return Histogram(first, np.bincount(bins.astype(np.intp)))
 
 
 def merged(histograms: Iterable[Histogram]) -> Histogram:
