@@ -74,7 +74,7 @@ def project(tmp_path_factory) -> Project:
 
 @pytest.fixture(scope="module")
 def ran(project, engine):
-    """The graph in containers beside `dvc repro`; what the engine said of every container while it ran."""
+    """The graph in containers, and `dvc repro` for comparison; the engine's description of every running container."""
     seen = {}
     with ThreadPoolExecutor() as pool:
         runs = [pool.submit(project.call, *command) for command in (RUN, ("dvc", "repro"))]

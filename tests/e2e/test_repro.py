@@ -1,4 +1,4 @@
-"""`dvc repro` with the parameters as shipped: killed in mid-training, started again, and what it comes to."""
+"""`dvc repro` with the parameters as shipped: killed during training, started again, and its results."""
 
 from __future__ import annotations
 

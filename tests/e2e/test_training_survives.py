@@ -25,7 +25,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory) -> ToyTraining:
-    """A training and what it comes to when nothing happens, on one rank and on two."""
+    """A training and its undisturbed results on one rank and on two."""
     toy = ToyTraining(tmp_path_factory.mktemp("toy"))
     assert toy.run("whole") == 0, toy.log("whole")
     assert toy.run("whole-2", torchrun(2)) == 0, toy.log("whole-2")

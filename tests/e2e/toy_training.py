@@ -1,4 +1,4 @@
-"""A training that takes seconds, as its own process: on the toy store, through the door or under `torchrun`."""
+"""A training of some seconds as a separate process, with the step's command line or under `torchrun`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ToyTraining:
         self.params.write_text(yaml.safe_dump(merged(merged(shipped, SETTINGS), changes or {})))
 
     def arguments(self, run: str) -> list[str]:
-        """Of the door; what a run writes is under its own name."""
+        """Command-line options of the step; each run writes to its own folder."""
         paths = {"params": self.params, "store": self.store} | {
             name: self.folder / run / name for name in ("models", "checkpoints")
         }
