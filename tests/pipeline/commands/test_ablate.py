@@ -54,5 +54,5 @@ def test_seeds_may_have_blanks_between_them():
 
 def test_the_built_in_studies_are_listed_when_one_is_unknown(params, toy_store, tmp_path):  # noqa: F811
     result = runner.invoke(app, ["ablate", "none", "--params", str(params), "--store", str(toy_store)])
-    assert "it has modules, masking" in str(result.exception)
+    assert "choose one of modules, masking" in str(result.exception)
     assert yaml.safe_load(params.read_text())["train"]["steps"] == 2
