@@ -40,7 +40,9 @@ SPLIT = Split("tiny", train=(VICTIM, "2_11"), val=("2_12",), test=(OTHER,))
 ALONE = Split("tiny", train=(VICTIM,), val=(), test=())
 SIDE_PX = 32
 CLIP = (-0.5, 2.0)
-CHECK = CheckConfig(max_dsm_missing_share=0.5, max_disagreement_share=0.01, max_class_share_deviation=100, workers=1)
+CHECK = CheckConfig(
+    max_dsm_missing_share=0.5, max_disagreement_share=0.01, max_class_share_deviation=100, accept={}, workers=1
+)
 PREPROCESS = PreprocessConfig(
     heights=HeightsConfig(
         method="above-ground", ground_radius_m=12.0, scale_m=10.0, percentiles=(2.0, 98.0), clip=CLIP
@@ -75,7 +77,7 @@ def make_base(folder: Path) -> Base:
     raw, store = folder / "raw", folder / "store"
     tree = collect([archive], datasets.dataset("potsdam"), raw, exact=False)
     make_store(PREPROCESS, SPLIT, tree, store)
-    found = examine(tree, (SPLIT,), True, CHECK).findings
+    found = examine(tree, (SPLIT,), True, CHECK, PREPROCESS.reader()).findings
     assert not found, found
     return Base(archive, raw, store)
 
@@ -115,7 +117,7 @@ def _record_case(base: Base, category: str, rng: np.random.Generator, room: Path
     if tree.dataset == read_raw_tree(base.raw).dataset:
         return _put_through(base, tree, room / "store", set(), False)
     try:  # another data set, which is valid: its store need not be the clean one, but nothing may break
-        examine(tree, (SPLIT,), True, CHECK)
+        examine(tree, (SPLIT,), True, CHECK, PREPROCESS.reader())
         make_store(PREPROCESS, ALONE, tree, room / "store")
     except MobanetError as error:
         return _refused(error)
@@ -163,7 +165,7 @@ def _archive_case(base: Base, category: str, rng: np.random.Generator, room: Pat
 def _put_through(base: Base, tree: RawTree, store: Path, touched: set[str], may_hide: bool) -> Outcome:
     """Check all tiles, preprocess the damaged one, and judge what came of it."""
     try:
-        findings = examine(tree, (SPLIT,), True, CHECK).findings
+        findings = examine(tree, (SPLIT,), True, CHECK, PREPROCESS.reader()).findings
         lines = [line for one in findings for line in one.sentence.splitlines()[1:]]
         if lines:
             return Outcome("WRONG", f"a finding of several lines: {lines}")

@@ -53,7 +53,7 @@ def run(data: DataConfig, sample: SampleConfig, raw: Path) -> RawTree:
         DataError: the source holds no tile, cannot be read, or is unsafe.
         ParamsError: the data set or a variant is unknown, or `crs` is set to different values.
     """
-    dataset = _with_crs(datasets.dataset(data.dataset, data.image, data.dsm), data.crs)
+    dataset = with_crs(datasets.dataset(data.dataset, data.image, data.dsm), "data.crs", data.crs)
     if data.path is None:
         with replacing_folder(raw) as draft:
             tree = replace(write_city(sample.seed, sample.side_px, draft), folder=raw)
@@ -66,14 +66,16 @@ def run(data: DataConfig, sample: SampleConfig, raw: Path) -> RawTree:
     return tree
 
 
-def _with_crs(dataset: Dataset, crs: str | None) -> Dataset:
-    """The data set with the CRS of files that state none: `crs` of dataset.yaml, else `data.crs`."""
+def with_crs(dataset: Dataset, option: str, crs: str | None) -> Dataset:
+    """The data set with the CRS of files that state none: `crs` of dataset.yaml, else the one of an option.
+
+    Raises:
+        ParamsError: one of them is not a CRS, or they differ.
+    """
     key = f"crs in datasets/{dataset.name}/dataset.yaml"
-    own, given = _parsed(key, dataset.crs), _parsed("data.crs", crs)
+    own, given = _parsed(key, dataset.crs), _parsed(option, crs)
     if own is not None and given is not None and not same_crs(own, given):
-        raise ParamsError(
-            f"{key} is {dataset.crs}, but data.crs is {crs}; set data.crs to null, or correct the one that is wrong"
-        )
+        raise ParamsError(f"{key} is {dataset.crs}, but {option} is {crs}; correct dataset.yaml, or remove {option}")
     return replace(dataset, crs=dataset.crs or crs)
 
 

@@ -168,6 +168,7 @@ CODES: dict[str, Code] = {
     ),
     # labels
     "colours-snapped": Code("repaired", "colours close to a class's; given to the class", "nothing"),
+    "label-missing": Code("repaired", "pixels without a label; ignored", "nothing"),
     "colours-unknown": Code(
         "warning",
         "few pixels of no class; ignored",

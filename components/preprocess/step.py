@@ -213,12 +213,14 @@ def _log_table(manifest: Manifest) -> None:
     """Log one line per tile: its classes, and how many pixels were repaired or ignored."""
     widths = [max(9, len(name) + 1) for name in manifest.classes]
     names = "".join(f"{name:>{width}}" for name, width in zip(manifest.classes, widths, strict=True))
-    log.info("%-8s%-6s%13s  %s  snapped px  unknown px  DSM missing", "tile", "subset", "size, px", names)
+    ids = max(8, *(len(tile.id) + 2 for tile in manifest.tiles))
+    log.info("%-*s%-6s%13s  %s  snapped px  unknown px  DSM missing", ids, "tile", "subset", "size, px", names)
     for tile in manifest.tiles:
         labelled_px = max(1, sum(tile.class_px))
         shares = zip((100 * px / labelled_px for px in tile.class_px), widths, strict=True)
         log.info(
-            "%-8s%-6s%5d x %-5d  %s%12d%12d%11.2f %%",
+            "%-*s%-6s%5d x %-5d  %s%12d%12d%11.2f %%",
+            ids,
             tile.id,
             tile.subset,
             tile.width_px,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from components.acquire.isprs_files import collect
+from components.acquire.step import with_crs
 from components.acquire.summary import summary
 from components.common.data import datasets
-from components.common.readers.position import parse_crs
 
 
 def import_(
@@ -42,8 +41,6 @@ def import_(
 
     Exit 0: done, see the table. Exit 2: no files of the data set were found, or a source is unsafe.
     """
-    known, out = datasets.dataset(dataset, image, dsm), out.expanduser()
-    if crs is not None:
-        parse_crs(crs)
-    tree = collect([path.expanduser() for path in sources], replace(known, crs=crs or known.crs), out, exact=False)
+    known, out = with_crs(datasets.dataset(dataset, image, dsm), "--crs", crs), out.expanduser()
+    tree = collect([path.expanduser() for path in sources], known, out, exact=False)
     typer.echo(f"{out}:\n{summary(tree, datasets.tiles(known.name))}\n{known.acknowledgement}")

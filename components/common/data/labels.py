@@ -63,6 +63,7 @@ class Decoded:
     y_HW: Labels  # 0..K-1, 255 = ignore
     snapped_px: int  # not exactly a colour of the legend, nor black
     unknown_px: int  # of no class; ignored
+    masked_px: int  # of a class or of no class, but marked as missing; ignored
     unknown: Unknown | None  # the first of them
 
 
@@ -93,7 +94,9 @@ def decode(picture_BHW: Picture, legend: Legend, missing_HW: npt.NDArray[np.bool
         y_HW, inexact_HW = _by_corner(picture_BHW, legend)
     else:
         y_HW, inexact_HW = _by_distance(picture_BHW, legend)
+    masked_px = 0
     if missing_HW is not None:
+        masked_px = int(np.count_nonzero(y_HW[missing_HW] != IGNORE))
         y_HW[missing_HW] = IGNORE
         inexact_HW = inexact_HW & ~missing_HW if inexact_HW is not None else None
     unknown_HW = y_HW == UNKNOWN
@@ -104,7 +107,7 @@ def decode(picture_BHW: Picture, legend: Legend, missing_HW: npt.NDArray[np.bool
         row, column = (int(i) for i in np.unravel_index(int(unknown_HW.argmax()), unknown_HW.shape))
         unknown = Unknown(row, column, tuple(picture_BHW[:, row, column].tolist()))
         y_HW[unknown_HW] = IGNORE
-    return Decoded(y_HW, snapped_px, unknown_px, unknown)
+    return Decoded(y_HW, snapped_px, unknown_px, masked_px, unknown)
 
 
 def unknown_sentence(unknown_px: int, all_px: int, example: Unknown) -> str:

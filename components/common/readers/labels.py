@@ -30,7 +30,7 @@ class LabelLayer:
         """Wrap a layer."""
         self.layer, self.legend, self.notes = layer, legend, notes
         self.palette = layer.file.header.palette if legend.colours else None
-        self.snapped_px = self.unknown_px = 0
+        self.snapped_px = self.unknown_px = self.masked_px = 0
         self._example: Unknown | None = None
 
     def rows(self, rows: slice, hidden_hW: Mask | None = None) -> LabelRows:
@@ -47,6 +47,7 @@ class LabelLayer:
         unknown = decoded.unknown and replace(decoded.unknown, row=decoded.unknown.row + rows.start)
         self.snapped_px += decoded.snapped_px
         self.unknown_px += decoded.unknown_px
+        self.masked_px += decoded.masked_px
         self._example = self._example or unknown
         if hidden_hW is not None:
             decoded.y_HW[hidden_hW] = IGNORE
@@ -62,10 +63,12 @@ class LabelLayer:
             Rejected: more pixels are of no class.
         """
         size = self.layer.fit.image.height_px * self.layer.fit.image.width_px
-        if self.snapped_px:
-            share = f"{self.snapped_px:,} px ({100 * self.snapped_px / size:.3g} %)"
-            sentence = f"{share} are not exactly of a class's colour; given to the nearest"
-            self.notes.append(Note("colours-snapped", sentence))
+        for code, px, what in (
+            ("label-missing", self.masked_px, "are marked as missing, or not covered; ignored"),
+            ("colours-snapped", self.snapped_px, "are not exactly of a class's colour; given to the nearest"),
+        ):
+            if px:
+                self.notes.append(Note(code, f"{px:,} px ({100 * px / size:.3g} %) {what}"))
         if self._example is None:
             return
         sentence = unknown_sentence(self.unknown_px, size, self._example)

@@ -45,6 +45,7 @@ def test_the_table_and_the_terms_go_to_stdout_and_commentary_to_stderr(tmp_path)
         (["given", "--dataset", "berlin"], "no data set is called 'berlin'"),
         (["given", "--dataset", "potsdam", "--dsm", "mean"], "potsdam has absolute, lastools, ownapproach"),
         (["given", "--dataset", "potsdam", "--crs", "UTM"], "not a coordinate reference system"),
+        (["given", "--dataset", "potsdam", "--crs", "EPSG:25833"], "is EPSG:32633, but --crs is EPSG:25833"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_and_exit_code_2(tmp_path, arguments, words) -> None:
