@@ -189,7 +189,7 @@ def _resolved_crs(path: Path, stated: CRS | None, configured: CRS | None) -> tup
         sentence = f"its reference system {crs_name(stated)} cannot be identified; {crs_name(configured)} is used"
         return identified(configured.to_wkt()) or configured, (Note("crs-replaced", sentence),)
     if stated.to_epsg() is None and crs.to_epsg() is not None and crs != stated and not _is_compound(stated):
-        sentence = f"its reference system {crs_name(stated)} has no code; it is {crs_name(crs)}"
+        sentence = f"its reference system {crs_name(stated)} matches {crs_name(crs)}, which is used"
         return crs, (Note("crs-matched", sentence),)
     return crs, ()
 

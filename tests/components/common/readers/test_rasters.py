@@ -1,71 +1,51 @@
 import os
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import rasterio
 from PIL import Image
 from rasterio import Affine
 from rasterio.windows import Window
 
 from components.common.errors import DataError
-from components.common.readers.rasters import Grid, open_raster, parse_crs, read_raster, same_crs
+from components.common.readers.rasters import Rejected, equal_to, open_raster
+from tests.components.common.readers.conftest import PLACED, write
 
 HERE = Affine(0.05, 0, 366000, 0, -0.05, 5807000)
 RGB = np.random.default_rng(0).integers(1, 255, (3, 150, 130), dtype=np.uint8)
 HEIGHTS = np.random.default_rng(1).uniform(30, 60, (1, 150, 130)).astype(np.float32)
 
 
-def write(path, pixels_BHW, *, window=None, size=None, **profile):
-    bands, height, width = size or pixels_BHW.shape
-    with rasterio.open(
-        path, "w", "GTiff", count=bands, height=height, width=width, dtype=pixels_BHW.dtype, **profile
-    ) as file:
-        file.write(pixels_BHW, window=window)
-    return path
-
-
-def read_rgb(path):
-    return read_raster(path, bands=3, dtypes=("uint8",))
+def read(path, bands=3, dtypes=("uint8",)):
+    """All pixels of a file with the expected bands and pixel types, and its header."""
+    with open_raster(path, path.parent) as file:
+        picked = file.pick(None, bands, None, "image.bands: [1]")
+        file.require_dtype(picked, dtypes)
+        file.hidden()
+        return file.read(picked.numbers), file.header
 
 
 def read_dsm(path):
-    return read_raster(path, bands=1, dtypes=("float32", "float64"))
+    return read(path, 1, ("float32", "float64"))
 
 
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
-def test_pixels_bands_and_place_come_back_exactly(tmp_path, interleave):
-    raster = read_rgb(write(tmp_path / "a.tif", RGB, crs="EPSG:32633", transform=HERE, interleave=interleave))
-    np.testing.assert_array_equal(raster.pixels_BHW, RGB)
-    assert raster.pixels_BHW.dtype == np.uint8
-    assert (raster.transform, raster.crs, raster.missing_HW) == (HERE, "EPSG:32633", None)
-
-
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-@pytest.mark.parametrize("suffix", [".tfw", ".TFW", ".tifw", ".wld"])
-def test_a_world_file_gives_the_place_of_the_upper_left_corner(tmp_path, suffix):
-    path = write(tmp_path / "a.tif", HEIGHTS)
-    path.with_suffix(suffix).write_text("0.05\n0\n0\n-0.05\n366000.025\n5806999.975\n")
-    raster = read_dsm(path)
-    assert raster.crs is None
-    assert raster.transform.almost_equals(HERE, precision=1e-6)
+def test_pixels_bands_and_position_come_back_exactly(tmp_path, interleave):
+    path = write(tmp_path / "a.tif", RGB, crs="EPSG:32633", transform=HERE, interleave=interleave)
+    pixels_BHW, header = read(path)
+    np.testing.assert_array_equal(pixels_BHW, RGB)
+    assert pixels_BHW.dtype == np.uint8
+    assert (header.transform, header.crs, header.masked, header.alpha) == (HERE, "EPSG:32633", False, None)
+    assert (header.bands, header.dtypes, header.nodata) == (3, ("uint8",) * 3, (None,) * 3)
+    assert (header.scales, header.offsets, header.units) == ((1,) * 3, (0,) * 3, (None,) * 3)
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_file_without_any_place_says_so_and_does_not_warn(tmp_path):
-    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
-        path = write(tmp_path / "a.tif", HEIGHTS)
-    raster = read_dsm(path)
-    assert (raster.transform, raster.crs) == (None, None)
-
-
-@pytest.mark.parametrize("nodata", [-9999.0, float(np.finfo(np.float32).min), float("nan")])
-def test_nodata_is_marked_as_missing(tmp_path, nodata):
-    heights = HEIGHTS.copy()
-    heights[0, 5:7, 3] = nodata
-    missing_HW = read_dsm(write(tmp_path / "a.tif", heights, nodata=nodata, transform=HERE)).missing_HW
-    assert np.argwhere(missing_HW).tolist() == [[5, 3], [6, 3]]
+def test_a_file_without_a_position_reports_none_and_does_not_warn(tmp_path):
+    _, header = read_dsm(write(tmp_path / "a.tif", HEIGHTS))
+    assert (header.transform, header.crs, header.gcps) == (None, None, ())
 
 
 LAYOUTS = {
@@ -83,39 +63,47 @@ def test_a_truncated_file_is_an_error_wherever_it_is_cut(tmp_path, compress, lay
     path = write(tmp_path / "a.tif", RGB, compress=compress, transform=HERE, sparse_ok=sparse, **LAYOUTS[layout])
     size = path.stat().st_size
     os.truncate(path, size - (cut if cut >= 1 else int(cut * size)))
-    with pytest.raises(DataError, match=r"a.tif: not a readable TIFF \(.*\); copy or download it again"):
-        read_rgb(path)
+    with pytest.raises(Rejected, match=r"a.tif: not a readable TIFF \(.*\); copy or download it again") as caught:
+        read(path)
+    assert caught.value.code == "unreadable"
+
+
+def half(pixels_BHW, **facts):
+    """Facts of a file of 150 rows whose rows from 64 on were never written."""
+    return {"window": Window(0, 0, 130, 64), "size": (pixels_BHW.shape[0], 150, 130), "sparse_ok": True, **facts}
 
 
 @pytest.mark.parametrize("compress", ["none", "deflate"])
-@pytest.mark.parametrize("layout", ["strips", "tiles"])
-def test_blocks_that_were_never_written_are_an_error_not_zeros(tmp_path, compress, layout):
-    half = {"window": Window(0, 0, 130, 64), "size": (3, 150, 130), "sparse_ok": True}
-    path = write(tmp_path / "a.tif", RGB[:, :64], compress=compress, transform=HERE, **half, **LAYOUTS[layout])
-    with rasterio.open(path) as file:
-        assert not file.read()[:, 70:].any()  # what GDAL makes of them
-    with pytest.raises(DataError, match="a.tif: some blocks were never written"):
-        read_rgb(path)
-
-
-def test_blocks_that_were_never_written_are_missing_where_nodata_says_so(tmp_path):
-    path = write(
-        tmp_path / "a.tif",
-        HEIGHTS[:, :64],
-        window=Window(0, 0, 130, 64),
-        size=(1, 150, 130),
-        nodata=-9999,
-        sparse_ok=True,
-        transform=HERE,
-        **LAYOUTS["tiles"],
+@pytest.mark.parametrize("layout", ["tiles", "planes"])
+def test_blocks_that_were_never_written_are_read_as_zeros_and_noted(tmp_path, compress, layout):
+    layout = LAYOUTS["tiles"] | LAYOUTS[layout]
+    path = write(tmp_path / "a.tif", RGB[:, :64], compress=compress, transform=HERE, **half(RGB, **layout))
+    with open_raster(path, tmp_path) as file:
+        assert file.header.unwritten_share == pytest.approx(2 / 3)
+        (note,) = file.notes()
+        np.testing.assert_array_equal(file.read((1, 2, 3), slice(0, 64)), RGB[:, :64])
+        assert not file.read((1, 2, 3), slice(64, None)).any()
+    assert (note.code, note.sentence) == (
+        "sparse",
+        "66.7 % of its blocks were never written; they are read as 0",
     )
-    missing_HW = read_dsm(path).missing_HW
-    assert (missing_HW[:64].any(), missing_HW[64:].all()) == (False, True)
+
+
+def test_blocks_that_were_never_written_are_read_as_nodata_where_the_file_has_one(tmp_path):
+    path = write(tmp_path / "a.tif", HEIGHTS[:, :64], nodata=-9999, **half(HEIGHTS, **LAYOUTS["tiles"]))
+    with open_raster(path, tmp_path) as file:
+        assert (file.read((1,), slice(64, None)) == -9999).all()
+        assert "they are read as -9999" in file.notes()[0].sentence
+
+
+def test_a_file_with_all_blocks_has_no_note(tmp_path):
+    with open_raster(write(tmp_path / "a.tif", RGB, sparse_ok=True), tmp_path) as file:
+        assert (file.header.unwritten_share, file.notes()) == (0, [])
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match="gone.tif: no such file; run the acquire step again"):
-        read_rgb(tmp_path / "gone.tif")
+    with pytest.raises(Rejected, match="gone.tif: no such file; run the acquire step again"):
+        read(tmp_path / "gone.tif")
 
 
 @pytest.mark.parametrize("content", ["text", "empty", "png", "folder"])
@@ -128,21 +116,77 @@ def test_what_is_no_tiff_is_an_error(tmp_path, content):
     else:
         path.write_text("not a picture" if content == "text" else "")
     with pytest.raises(DataError, match="a.tif: (not a readable TIFF|no such file)") as caught:
-        read_rgb(path)
+        read(path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_wrong_number_of_bands_names_both(tmp_path):
-    path = write(tmp_path / "a.tif", np.concatenate([RGB, RGB[:1]]), transform=HERE)
-    with pytest.raises(DataError, match="a.tif: has 4 bands, expected 3"):
-        read_rgb(path)
+def test_a_wrong_number_of_bands_names_both_and_the_key_that_picks_bands(tmp_path):
+    path = write(tmp_path / "a.tif", np.concatenate([RGB, RGB[:1]]), colours=None, photometric="minisblack")
+    with pytest.raises(Rejected, match=r"a.tif: has 4 bands, expected 3; .* for example image.bands: \[1\]") as caught:
+        read(path)
+    assert caught.value.code == "band-count"
+    with pytest.raises(Rejected, match="has 1 band, expected 3"):
+        read(write(tmp_path / "b.tif", RGB[:1]))
+
+
+def test_a_band_that_the_file_does_not_have_is_an_error_with_both_numbers(tmp_path):
+    with (
+        open_raster(write(tmp_path / "a.tif", RGB), tmp_path) as file,
+        pytest.raises(Rejected, match="has 3 bands, dataset.yaml asks for band 4; correct dsm.bands") as caught,
+    ):
+        file.pick((4,), 1, None, "dsm.bands: [1]")
+    assert caught.value.code == "band-count"
+
+
+def test_picked_bands_come_in_the_order_of_the_numbers(tmp_path):
+    with open_raster(write(tmp_path / "a.tif", RGB), tmp_path) as file:
+        bands = file.pick((3, 1), 2, None, "image.bands: [1]")
+        assert (bands.numbers, bands.nodata, bands.alpha) == ((3, 1), (), False)
+        np.testing.assert_array_equal(file.read(bands.numbers), RGB[[2, 0]])
+
+
+def test_an_alpha_band_is_a_mask_unless_it_is_picked(tmp_path):
+    rgba = np.concatenate([RGB, RGB[:1]])
+    path = write(tmp_path / "a.tif", rgba, photometric="rgb", alpha="yes")
+    with open_raster(path, tmp_path) as file:
+        masked = [
+            file.pick(numbers, expected, None, "")
+            for numbers, expected in ((None, 3), ((1, 2), 2), (None, 4), ((4,), 1))
+        ]
+    assert [(bands.numbers, bands.alpha) for bands in masked] == [
+        ((1, 2, 3), True),
+        ((1, 2), True),
+        ((1, 2, 3, 4), False),
+        ((4,), False),
+    ]
+
+
+def test_a_palette_stands_for_three_or_four_bands_and_for_one(tmp_path):
+    path = write(tmp_path / "a.tif", RGB[:1], palette={0: (1, 2, 3, 255)})
+    with open_raster(path, tmp_path) as file:
+        assert file.header.palette[0] == (1, 2, 3, 255)
+        assert {file.pick(None, expected, None, "").numbers for expected in (1, 3, 4)} == {(1,)}
+        with pytest.raises(Rejected, match="has 1 band, expected 2"):
+            file.pick(None, 2, None, "")
+
+
+def test_nodata_values_of_dataset_yaml_replace_those_of_the_file(tmp_path):
+    with open_raster(write(tmp_path / "a.tif", RGB, nodata=7), tmp_path) as file:
+        found = [file.pick(None, 3, nodata, "").nodata for nodata in (None, (), (0, 255))]
+    assert found == [((7, 7, 7),), (), ((0, 0, 0), (255, 255, 255))]
 
 
 def test_a_wrong_pixel_type_names_both(tmp_path):
-    with pytest.raises(DataError, match="a.tif: its pixels are uint16, expected uint8"):
-        read_rgb(write(tmp_path / "a.tif", RGB.astype(np.uint16), transform=HERE))
-    with pytest.raises(DataError, match="a.tif: its pixels are uint8, expected float32 or float64"):
-        read_dsm(write(tmp_path / "a.tif", RGB[:1], transform=HERE))
+    with pytest.raises(Rejected, match="a.tif: its pixels are uint16, expected uint8; convert it") as caught:
+        read(write(tmp_path / "a.tif", RGB.astype(np.uint16)))
+    assert caught.value.code == "pixel-type"
+    with pytest.raises(Rejected, match="a.tif: its pixels are uint8, expected float32 or float64"):
+        read_dsm(write(tmp_path / "a.tif", RGB[:1]))
+
+
+def test_complex_numbers_are_no_pixels(tmp_path):
+    with pytest.raises(Rejected, match="its pixels are complex64; expected real numbers"):
+        read(write(tmp_path / "a.tif", RGB.astype(np.complex64)))
 
 
 def test_any_damaged_byte_of_the_header_is_at_worst_a_data_error(tmp_path):
@@ -154,7 +198,7 @@ def test_any_damaged_byte_of_the_header_is_at_worst_a_data_error(tmp_path):
         damaged[place] = rng.integers(0, 256)
         (tmp_path / "b.tif").write_bytes(damaged)
         try:
-            read_rgb(tmp_path / "b.tif")
+            read(tmp_path / "b.tif")
         except DataError as error:
             assert "\n" not in str(error)
             refused += 1
@@ -166,58 +210,66 @@ def test_gdal_prints_nothing(tmp_path):
     os.truncate(path, path.stat().st_size // 2)
     code = (
         "import logging, sys, pathlib; logging.basicConfig(level=logging.INFO)\n"
-        "from components.common.readers.rasters import read_raster\n"
-        "try: read_raster(pathlib.Path(sys.argv[1]), bands=3, dtypes=('uint8',))\n"
+        "from components.common.readers.rasters import open_raster\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "try:\n"
+        "    with open_raster(path, path.parent) as file: file.read((1, 2, 3))\n"
         "except Exception as error: print(type(error).__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("DataError\n", "")
-
-
-def test_reference_systems_are_compared_by_what_they_are_not_how_they_are_spelt():
-    utm = parse_crs("EPSG:32633")
-    assert same_crs(utm, parse_crs(utm.to_wkt()))
-    assert same_crs(utm, parse_crs("+proj=utm +zone=33 +datum=WGS84 +units=m +no_defs"))
-    assert not same_crs(utm, parse_crs("EPSG:32632"))
-
-
-def test_an_unknown_reference_system_is_an_error():
-    with pytest.raises(DataError, match="'EPSG:1' is no coordinate reference system; write data.crs like EPSG:32633"):
-        parse_crs("EPSG:1")
+    assert (done.stdout, done.stderr) == ("Rejected\n", "")
 
 
 @pytest.mark.parametrize("compress", ["none", "lzw"])
-def test_windows_are_cut_out_of_the_whole(tmp_path, compress):
+def test_windows_are_cut_out_of_the_file(tmp_path, compress):
     path = write(tmp_path / "a.tif", RGB, crs="EPSG:32633", transform=HERE, compress=compress, nodata=0)
-    with open_raster(path, bands=3, dtypes=("uint8",)) as file:
-        assert file.grid == Grid(150, 130, HERE, parse_crs("EPSG:32633"))
-        assert (file.bands, file.dtype, file.nodata) == (3, "uint8", 0)
-        np.testing.assert_array_equal(file.read(slice(10, 33)), RGB[:, 10:33])
-        np.testing.assert_array_equal(file.read(slice(10, 33), slice(5, 6)), RGB[:, 10:33, 5:6])
-        assert file.missing(slice(10, 33), slice(5, 6)).shape == (23, 1)
+    with open_raster(path, tmp_path) as file:
+        assert (file.header.height_px, file.header.width_px, file.header.nodata) == (150, 130, (0, 0, 0))
+        np.testing.assert_array_equal(file.read((1, 2, 3), slice(10, 33)), RGB[:, 10:33])
+        np.testing.assert_array_equal(file.read((1, 2, 3), slice(10, 33), slice(5, 6)), RGB[:, 10:33, 5:6])
         image_hWC = np.zeros((7, 130, 3), np.uint8)
-        file.read(slice(0, 7), out_BhW=np.moveaxis(image_hWC, -1, 0))
+        file.read((1, 2, 3), slice(0, 7), out=np.moveaxis(image_hWC, -1, 0))
         np.testing.assert_array_equal(image_hWC, np.moveaxis(RGB[:, :7], 0, -1))
 
 
-def test_a_pixel_is_missing_where_all_bands_are_nodata(tmp_path):
-    pixels_BHW = RGB.copy()
-    pixels_BHW[:, 3, 4] = 0
-    pixels_BHW[1:, 5, 6] = 0
-    raster = read_rgb(write(tmp_path / "a.tif", pixels_BHW, nodata=0, transform=HERE))
-    assert np.argwhere(raster.missing_HW).tolist() == [[3, 4]]
+@pytest.mark.parametrize("own_mask", [False, True], ids=["internal", "msk"])
+def test_a_mask_hides_pixels_in_the_file_or_next_to_it(tmp_path, own_mask):
+    hidden_HW = np.zeros((150, 130), bool)
+    hidden_HW[10:20, 30:35] = True
+    path = write(tmp_path / "a.tif", RGB, hidden_HW=hidden_HW, own_mask=own_mask)
+    assert (tmp_path / "a.tif.msk").exists() == own_mask
+    with open_raster(path, tmp_path) as file:
+        assert file.header.masked
+        np.testing.assert_array_equal(file.hidden(), hidden_HW)
+        np.testing.assert_array_equal(file.hidden(slice(15, 25), slice(32, 50)), hidden_HW[15:25, 32:50])
+
+
+@pytest.mark.parametrize("own_mask", [False, True], ids=["internal", "msk"])
+def test_a_mask_hides_pixels_also_where_the_file_has_a_nodata_value(tmp_path, own_mask):
+    hidden_HW = np.zeros((150, 130), bool)
+    hidden_HW[10:20, 30:35] = True
+    path = write(tmp_path / "a.tif", HEIGHTS, hidden_HW=hidden_HW, own_mask=own_mask, nodata=-9999)
+    with open_raster(path, tmp_path) as file:
+        assert (file.header.masked, file.header.nodata) == (True, (-9999,))
+        np.testing.assert_array_equal(file.hidden(), hidden_HW)
+
+
+def test_alpha_of_zero_hides_pixels_unless_it_is_a_band(tmp_path):
+    rgba = np.concatenate([RGB, np.full((1, 150, 130), 255, np.uint8)])
+    rgba[3, 4, 5], rgba[3, 6, 7] = 0, 1
+    with open_raster(write(tmp_path / "a.tif", rgba, photometric="rgb", alpha="yes"), tmp_path) as file:
+        assert (file.header.alpha, file.header.masked) == (4, False)
+        assert np.argwhere(file.hidden()).tolist() == [[4, 5]]
+        assert file.hidden(alpha=False) is None
 
 
 @pytest.mark.parametrize(("name", "error_px"), [("a.png", 0), ("a.jpg", 40), ("A.JPEG", 40)])
-def test_pictures_of_other_formats_are_read_with_their_world_files(tmp_path, name, error_px):
+def test_pictures_of_other_formats_are_read(tmp_path, name, error_px):
     smooth = np.clip(np.add.outer(np.arange(150), np.arange(130)), 0, 255).astype(np.uint8)
     path = tmp_path / name
     Image.fromarray(smooth).save(path, **({} if name.endswith("png") else {"quality": 95}))
-    suffix = ".pgw" if name.endswith("png") else ".jgw"
-    path.with_suffix(suffix).write_text("0.05\n0\n0\n-0.05\n366000.025\n5806999.975\n")
-    raster = read_raster(path, bands=1, dtypes=("uint8",))
-    assert np.abs(raster.pixels_BHW[0].astype(int) - smooth).max() <= error_px
-    assert raster.transform.almost_equals(HERE, precision=1e-6)
+    pixels_BHW, _ = read(path, 1)
+    assert np.abs(pixels_BHW[0].astype(int) - smooth).max() <= error_px
 
 
 @pytest.mark.parametrize(("name", "format"), [("a.png", "PNG"), ("a.jpg", "JPEG")])
@@ -227,7 +279,7 @@ def test_a_truncated_picture_is_an_error(tmp_path, name, format, keep):
     Image.fromarray(np.moveaxis(RGB, 0, -1)).save(path)
     os.truncate(path, int(path.stat().st_size * keep))
     with pytest.raises(DataError, match=f"{name}: not a readable {format} "):
-        read_rgb(path)
+        read(path)
 
 
 def test_a_file_is_opened_as_what_its_name_says_and_as_nothing_else(tmp_path):
@@ -236,7 +288,54 @@ def test_a_file_is_opened_as_what_its_name_says_and_as_nothing_else(tmp_path):
     for name in ("a.png", "a.jpg", "a.tif"):
         (tmp_path / name).write_text(vrt)
         with pytest.raises(DataError, match=f"{name}: not a readable"):
-            read_rgb(tmp_path / name)
-    (tmp_path / "a.vrt").write_text(vrt)
-    with pytest.raises(DataError, match=r"a.vrt: its name ends on '.vrt'; expected .tif, .tiff, .jpg"):
-        read_rgb(tmp_path / "a.vrt")
+            read(tmp_path / name)
+    (tmp_path / "a.gml").write_text(vrt)
+    with pytest.raises(DataError, match=r"a.gml: .gml files are not supported; convert it with gdal_translate to .tif"):
+        read(tmp_path / "a.gml")
+
+
+def test_a_rejection_travels_between_processes_with_all_it_says(tmp_path):
+    error = pickle.loads(pickle.dumps(Rejected("unreadable", "is broken", tmp_path / "a.tif")))
+    assert (error.code, error.sentence, error.path) == ("unreadable", "is broken", tmp_path / "a.tif")
+    assert str(error) == f"{tmp_path}/a.tif: is broken"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "expected"),
+    [
+        ("uint8", 7.0, [False, True, False]),
+        ("uint8", -1.0, None),
+        ("uint8", 256.0, None),
+        ("uint8", 6.5, None),
+        ("uint8", float("nan"), None),
+        ("int16", -9999.0, [False, False, False]),
+        ("uint16", -9999.0, None),
+        ("uint16", 3.4e38, None),
+        ("float32", float("nan"), [False, False, True]),
+        ("float32", 0.1, [True, False, False]),
+        ("float64", float("nan"), [False, False, True]),
+    ],
+)
+def test_a_value_is_compared_in_the_type_of_the_pixels_or_not_at_all(dtype, value, expected):
+    pixels = np.array([0.1, 7, np.nan if dtype.startswith("f") else 9]).astype(dtype)
+    found = equal_to(pixels, value)
+    assert found is None if expected is None else found.tolist() == expected
+
+
+def test_the_lowest_float32_is_found_though_the_tag_holds_it_as_a_double():
+    assert equal_to(np.array([np.finfo(np.float32).min], np.float32), -3.4028234663852886e38).tolist() == [True]
+    assert equal_to(np.array([1, -np.inf], np.float32), -1.7976931348623157e308).tolist() == [False, True]
+
+
+def test_a_vrt_that_leaves_the_folder_is_rejected(tmp_path):
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "outside.tif", RGB, **PLACED)
+    vrt = tmp_path / "data" / "a.vrt"
+    vrt.write_text(
+        '<VRTDataset rasterXSize="130" rasterYSize="150"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">../outside.tif</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
+        "</VRTRasterBand></VRTDataset>"
+    )
+    with pytest.raises(Rejected, match=r"a.vrt: its source '../outside.tif' lies outside") as caught:
+        read(vrt, 1)
+    assert caught.value.code == "unreadable"
