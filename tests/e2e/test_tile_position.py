@@ -118,10 +118,15 @@ def by_transform(place: Place, path, tile: str) -> None:
     write(path, image_of(tile), crs=place.crs, transform=place.transform)
 
 
-def by_control_points(place: Place, path, tile: str) -> None:
+def by_control_points(place: Place, path, tile: str, crs: str | None = None) -> None:
+    to_crs = pyproj.Transformer.from_crs(place.crs, crs or place.crs, always_xy=True)
     corners = [(row, column) for row in (0, 21.5, SIDE) for column in (0, 40, SIDE)]
-    points = [GroundControlPoint(r, c, *(place.transform @ (c, r))) for r, c in corners]
-    write(path, image_of(tile), crs=place.crs, gcps=points)
+    points = [GroundControlPoint(r, c, *to_crs.transform(*(place.transform @ (c, r)))) for r, c in corners]
+    write(path, image_of(tile), crs=crs or place.crs, gcps=points)
+
+
+def by_control_points_in_degrees(place: Place, path, tile: str) -> None:
+    by_control_points(place, path, tile, "EPSG:4326")
 
 
 def by_world_file(place: Place, path, tile: str) -> None:
@@ -160,9 +165,9 @@ def assert_in_place(place: Place, ended) -> None:
     for entry in ended.store.manifest.tiles:
         axis, tile = AXES[entry.id], ended.store[entry]
         np.testing.assert_array_equal(tile.image_HWC, image_of(entry.id).transpose(1, 2, 0))
-        seen = ~place.transform @ (Affine(*entry.transform) @ tuple(corners))
+        to_place = pyproj.Transformer.from_crs(entry.crs, place.crs, always_xy=True)
+        seen = ~place.transform @ to_place.transform(*(Affine(*entry.transform) @ tuple(corners)))
         np.testing.assert_allclose(seen, corners, atol=0.1)
-        assert horizontal(entry.crs) == horizontal(place.crs)
         metres = metres_along(place, axis, place.centres()[axis])
         np.testing.assert_allclose(metres_of(ended.store, entry.id), 100 + metres, atol=LIMIT_M)
         edge = np.abs((metres + STRIPE_M / 2) % STRIPE_M - STRIPE_M / 2)
@@ -174,7 +179,14 @@ def assert_in_place(place: Place, ended) -> None:
 @pytest.mark.parametrize("name", PLACES)
 @pytest.mark.parametrize("write_image", [by_transform, by_control_points, by_world_file_and_prj])
 def test_a_tile_lands_where_its_own_files_say(tmp_path, name, write_image):
-    assert_in_place(PLACES[name], town(PLACES[name], tmp_path, write_image).run())
+    ended = town(PLACES[name], tmp_path, write_image).run()
+    assert_in_place(PLACES[name], ended)
+    assert {horizontal(entry.crs) for entry in ended.store.manifest.tiles} == {horizontal(PLACES[name].crs)}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_tile_with_control_points_in_degrees_lands_where_they_say(tmp_path, name):
+    assert_in_place(PLACES[name], town(PLACES[name], tmp_path, by_control_points_in_degrees).run())
 
 
 @pytest.mark.parametrize("name", CODED)
