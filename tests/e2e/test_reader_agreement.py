@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import yaml
 
 from tests.e2e.own_data import CASES, Ended, OwnData, case_data, needs_cases
 from tests.mutations.raster_content import mutate
@@ -37,6 +38,9 @@ REJECTING = {
     *("low-coverage", "dsm-blank", "dsm-units-differ", "label-nodata", "label-unknown"),
 }
 """Codes of errors that preprocess stops at; others are of the set as a whole, or make scores wrong."""
+
+ACCEPT = re.compile(r"set check\.accept: (\{.*\})")
+"""How an error says that it can be accepted."""
 
 NOTED = {
     *("sparse", "crs-replaced", "crs-matched", "crs-assumed", "padded", "partly-covered", "grid-shift", "warped"),
@@ -141,3 +145,25 @@ def test_check_and_preprocess_agree_on_mutations(tmp_path, base, group):
         wrong += [f"{what}: {line}" for line in disagreements(data.run())]
         shutil.rmtree(tmp_path / str(number))
     assert not wrong, "\n".join(re.sub(f"{tmp_path}/", "", line) for line in wrong)
+
+
+@pytest.mark.parametrize("group", range(4))
+def test_an_error_that_says_how_to_accept_it_is_accepted_by_both_steps(tmp_path, base, group):
+    wrong = []
+    for number in range(COUNT + group, COUNT + 80, 4):
+        data, what = mutated(tmp_path / str(number), number, base)
+        ended = data.run()
+        for _ in range(3):  # an error may hide another one of the same layer
+            ways = [ACCEPT.search(one["sentence"]) for one in ended.found()]
+            if not ways or not all(ways):
+                break
+            known = data.params.setdefault("check", {}).setdefault("accept", {})
+            for code, tiles in (next(iter(yaml.safe_load(way[1]).items())) for way in ways):
+                known[code] = "all" if "all" in (tiles, known.get(code)) else [*known.get(code, ()), *tiles]
+            ended = data.run()
+            again = [one for one in ended.found() if one["code"] in known]
+            wrong += [f"{what}: {one['code']} is not accepted: {known}" for one in again]
+            wrong += [f"{what}: {line}" for line in disagreements(ended)]
+            stored = ended.store.manifest.accepted if ended.store else {}
+            wrong += [f"{what}: {code} is not in the manifest" for code in known if ended.store and code not in stored]
+    assert not wrong, "\n".join(wrong)
