@@ -44,7 +44,15 @@ ACCEPT = re.compile(r"set check\.accept: (\{.*\})")
 
 NOTED = {
     *("sparse", "crs-replaced", "crs-matched", "crs-assumed", "padded", "partly-covered", "grid-shift", "warped"),
-    *("label-warped", "image-missing", "dsm-holes", "dsm-nodata-found", "unit-converted", "unit-replaced"),
+    *(
+        "label-warped",
+        "image-missing",
+        "label-missing",
+        "dsm-holes",
+        "dsm-nodata-found",
+        "unit-converted",
+        "unit-replaced",
+    ),
     *("scale-applied", "colours-snapped", "colours-unknown"),
 }
 """Codes of what preprocess notes in the manifest, one finding a note."""
