@@ -1,4 +1,3 @@
-import functools
 import math
 import multiprocessing
 import os
@@ -12,9 +11,12 @@ import pytest
 
 from components.common.errors import DataError
 from components.common.pool import cores, pooled
-from components.common.readers.rasters import read_raster
+from components.common.readers.rasters import open_raster
 
-read_dsm = functools.partial(read_raster, bands=1, dtypes=("float32",))
+
+def width_of(path):
+    with open_raster(path, path.parent) as file:
+        return file.header.width_px
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -36,7 +38,7 @@ def test_a_workers_error_arrives_as_itself_and_ends_the_others():
 
 def test_our_own_error_crosses_the_processes_with_its_sentence(tmp_path):
     with pytest.raises(DataError, match="one.tif: no such file"):
-        list(pooled(read_dsm, [tmp_path / "one.tif", tmp_path / "two.tif"], 2))
+        list(pooled(width_of, [tmp_path / "one.tif", tmp_path / "two.tif"], 2))
 
 
 def test_a_killed_worker_is_an_error_that_names_the_remedy():

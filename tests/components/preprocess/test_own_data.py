@@ -8,7 +8,7 @@ from PIL import Image
 from rasterio import Affine
 
 from components.common.data import datasets
-from components.common.data.datasets import IGNORE, ClassInfo, Dataset, DsmInfo, ImageInfo
+from components.common.data.datasets import IGNORE, ClassInfo, Dataset, DsmInfo, ImageInfo, LabelInfo
 from components.common.data.store import Store
 from components.common.errors import DataError
 from components.preprocess.labelling import eroded
@@ -32,7 +32,7 @@ VILLAGE = Dataset(
     class_shares=None,
     image=ImageInfo(files="images/{tile}.tif", bands=BANDS, range=(0, 4000), mean=(0.5,) * 4, std=(0.2,) * 4),
     dsm=DsmInfo(files="heights.tif", unit_m=0.01, relative_to="datum"),
-    label="labels/{tile}.png",
+    label=LabelInfo(files="labels/{tile}.png"),
     eroded=None,
 )
 SPLIT = {"train": "[north, south]", "val": "[east]", "test": "[west]"}
@@ -65,7 +65,7 @@ def village(tmp_path, monkeypatch, raw_tree):
         (raw / "labels").mkdir(exist_ok=True)
         Image.fromarray(label_of(tile)).save(raw / f"labels/{tile}.png")
     heights_HW = np.full((100, 240), 4000, np.int32)  # 100 x 240 m of 1 m
-    heights_HW[:, 100:] = 5000
+    heights_HW[:, 55:] = 5000
     mosaic = Affine(1, 0, 365980, 0, -1, 5807030)
     write_tiff(raw / "heights.tif", heights_HW[None], crs="EPSG:32633", transform=mosaic, nodata=-9999)
 
@@ -104,7 +104,7 @@ def test_images_of_16_bits_and_labels_by_value_are_stored_as_bytes_and_classes(v
         np.testing.assert_array_equal(tile.label_HW, expected_HW)
         np.testing.assert_array_equal(tile.eroded_HW, eroded(expected_HW))
         assert entry.ignored_px == 15
-        assert f"images/{entry.id}.tif: 15 px hold no image; their labels are ignored" in entry.notes
+        assert f"images/{entry.id}.tif: 15 px (0.417 %) hold no image; their labels are ignored" in entry.notes
 
 
 def test_one_dsm_for_all_tiles_is_warped_to_each_and_said_so(village, store_of):
@@ -114,13 +114,30 @@ def test_one_dsm_for_all_tiles_is_warped_to_each_and_said_so(village, store_of):
     for entry in store.manifest.tiles:
         x_W = place_of(entry.id).c + (np.arange(SIDE) + 0.5) * GSD_M
         dsm_HW = store[entry].dsm_HW
-        clear = np.abs(x_W - 366080) > 1
-        np.testing.assert_allclose(dsm_HW[:, clear], np.broadcast_to(x_W > 366080, dsm_HW.shape)[:, clear], atol=0.01)
+        clear = np.abs(x_W - 366035) > 1
+        np.testing.assert_allclose(dsm_HW[:, clear], np.broadcast_to(x_W > 366035, dsm_HW.shape)[:, clear], atol=0.01)
         assert any(note.startswith("heights.tif: ") and "warped" in note for note in entry.notes)
 
 
+def test_training_range_reads_a_mosaic_only_under_the_training_tiles(village, store_of, rewrite, tmp_path):
+    raw = village()
+    before = store_of(raw).manifest.heights
+    first_column = 366075 - 365980  # the training tiles end at 366070 m
+
+    def raised(pixels_BHW):
+        pixels_BHW[:, :, first_column:] = 70000
+        pixels_BHW[:, 65:] = 70000  # 65 m below the upper edge; the tiles end at 60 m
+        return pixels_BHW
+
+    rewrite(raw / "heights.tif", raised)
+    store = store_of(raw)
+    assert store.manifest.heights == before
+    (test,) = store.manifest.subset("test")
+    assert (store[test].dsm_HW == 2.0).all()
+
+
 def test_the_erosion_does_not_depend_on_the_bands_that_a_tile_goes_through_in(village, store_of, monkeypatch):
-    from components.preprocess import layers
+    from components.common.readers import layers
 
     monkeypatch.setattr(layers, "BAND_ROWS", 7)
     monkeypatch.setattr(layers, "BAND_PX", 1)
@@ -144,7 +161,7 @@ def test_a_normalised_dsm_of_8_bits_is_taken_as_metres_above_the_ground(village,
     [
         ({"image": replace(VILLAGE.image, bands=BANDS[:3], mean=(0.5,) * 3, std=(0.2,) * 3)}, "4 bands, expected 3"),
         ({"image": replace(VILLAGE.image, bands=(*BANDS, "x"), mean=(0.5,) * 5, std=(0.2,) * 5)}, "expected 5"),
-        ({"labels": "colours"}, "north.png: has 1 bands, expected 3"),
+        ({"labels": "colours"}, "north.png: has 1 band, expected 3"),
         ({"classes": VILLAGE.classes[:2]}, "have a value of no class, for example 0 at row"),
     ],
 )

@@ -15,10 +15,11 @@ from components.preprocess.tiles import TileJob, build_tile
 
 DATASET = dataset("sample")
 SIDE = 64
+GREY = {"photometric": "minisblack"}  # a fourth band would be an alpha band otherwise
 
 
 def classes(label_BHW):
-    return decode(label_BHW, legend_of(DATASET)).y_HW
+    return decode(label_BHW, legend_of(DATASET, DATASET.label)).y_HW
 
 
 @pytest.fixture
@@ -33,8 +34,7 @@ def build(tmp_path, config):
             tile="2_10",
             subset="train",
             heights=as_recorded(given.heights, DATASET.dsm, None),
-            max_unknown_share=given.max_unknown_share,
-            max_pad_px=given.max_pad_px,
+            settings=given.reader(),
         )
         entry = build_tile(job)
         return map_tile(tmp_path / "store" / entry.file), entry, entry.notes
@@ -63,10 +63,9 @@ def test_the_entry_says_what_the_tile_is(potsdam, build):
     assert (sum(entry.class_px), entry.ignored_px, entry.snapped_px, entry.unknown_px) == (SIDE * SIDE, 0, 0, 0)
     assert (tile.eroded_HW == IGNORE).mean() == 1 - (6 / 8) ** 2
     assert entry.dsm_missing_share == 0.0
-    assert entry.sources == {
-        DATASET.path(kind, "2_10"): hashlib.sha256((raw / DATASET.path(kind, "2_10")).read_bytes()).hexdigest()
-        for kind in ("image", "dsm", "label", "eroded")
-    }
+    names = [DATASET.path(kind, "2_10") for kind in ("image", "dsm", "label", "eroded")]
+    names.append(DATASET.path("dsm", "2_10").replace(".tif", ".tfw"))  # it has no other position
+    assert entry.sources == {name: hashlib.sha256((raw / name).read_bytes()).hexdigest() for name in names}
 
 
 def test_cars_in_another_yellow_and_lossy_labels_decode_alike_and_are_counted(potsdam, build, pixels_of):
@@ -83,12 +82,15 @@ def test_a_few_unknown_colours_are_ignored_counted_and_noted(potsdam, build):
     tile, entry, notes = build(potsdam(magenta_px=4))
     assert (tile.label_HW[0, :4] == IGNORE).all()
     assert (entry.unknown_px, entry.ignored_px) == (4, 4)
-    assert [note.split("2_10_label.tif: ")[1] for note in notes] == ["4 px have a colour of no class; ignored"]
+    (note,) = notes
+    assert (
+        "2_10_label.tif: 4 px (0.0977 %) have a colour of no class, for example RGB 200, 10, 200 at row 0, col" in note
+    )
 
 
 def test_many_unknown_colours_are_an_error(potsdam, build):
     with pytest.raises(
-        DataError, match=r"2_10_label.tif: 0.122 % .* RGB 200, 10, 200 at row 0, column 0; at most 0.1 %"
+        DataError, match=r"2_10_label.tif: 5 px \(0.122 %\) .* RGB 200, 10, 200 at row 0, column 0; at most 0.1 %"
     ):
         build(potsdam(magenta_px=5))
 
@@ -103,7 +105,7 @@ def test_a_dsm_one_column_narrower_is_padded_by_repeating_its_edge(potsdam, buil
 
 def test_a_dsm_much_narrower_is_an_error_with_both_sizes(potsdam, build):
     with pytest.raises(
-        DataError, match=r"dsm_potsdam_02_10.tif: is 55 x 64 px \(w x h\), the image 64 x 64; up to 8 px"
+        DataError, match=r"dsm_potsdam_02_10.tif: is 55 x 64 px .*, the image is 64 x 64 px; up to 8 px"
     ):
         build(potsdam(dsm_short_by=9))
 
@@ -130,20 +132,20 @@ def test_nan_and_nodata_are_missing_and_their_share_is_kept(potsdam, build):
 def test_a_dsm_without_a_single_height_is_an_error(potsdam, rewrite, build):
     raw = potsdam()
     rewrite(raw / DATASET.path("dsm", "2_10"), lambda pixels_BHW: np.full_like(pixels_BHW, -9999))
-    with pytest.raises(DataError, match="dsm_potsdam_02_10.tif: holds no height at all"):
+    with pytest.raises(DataError, match="dsm_potsdam_02_10.tif: holds no height: every pixel is marked as missing"):
         build(raw)
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "profile", "sentence"),
     [
-        ("image", lambda p: np.concatenate([p, p[:1]]), {}, "2_10_RGB.tif: has 4 bands, expected 3"),
+        ("image", lambda p: np.concatenate([p, p[:1]]), GREY, "2_10_RGB.tif: has 4 bands, expected 3"),
         ("image", lambda p: p.astype(np.uint16), {}, "2_10_RGB.tif: its pixels are uint16, expected uint8"),
-        ("label", lambda p: p[:1], {}, "2_10_label.tif: has 1 bands, expected 3"),
+        ("label", lambda p: p[:1], {}, "2_10_label.tif: has 1 band, expected 3"),
         ("dsm", lambda p: p.astype(np.int16), {}, "02_10.tif: its pixels are int16, expected float32"),
         ("dsm", lambda p: p, {"crs": "EPSG:32632"}, "its reference system is EPSG:32632, the image's EPSG:32633"),
         ("label", lambda p: p, {"crs": "EPSG:25833"}, "2_10_label.tif: its reference system is EPSG:25833"),
-        ("eroded", lambda p: p, {"transform": Affine(0.1, 0, 366032, 0, -0.1, 5806993.6)}, "px off the image's grid"),
+        ("eroded", lambda p: p, {"transform": Affine(0.1, 0, 366032, 0, -0.1, 5806993.6)}, "another resolution"),
         ("dsm", lambda p: p, {"transform": Affine(0.05, 0, 366033, 0, -0.05, 5806993.6)}, "20 px right of"),
     ],
 )  # fmt: skip

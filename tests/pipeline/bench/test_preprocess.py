@@ -12,7 +12,7 @@ from components.common.data.datasets import Split
 from components.common.data.store import Store
 from components.common.errors import DataError
 from components.common.params import section
-from components.common.readers.rasters import read_raster
+from components.common.readers.rasters import open_raster
 from components.preprocess.step import PreprocessConfig, make_store
 from pipeline.bench import preprocess
 from pipeline.bench.city import make, raw_tree
@@ -56,7 +56,8 @@ def test_tiles_that_are_there_in_this_size_are_not_made_again(tmp_path):
     make(tree, 200)
     assert path.stat().st_mtime_ns == before
     make(tree, 300)
-    assert read_raster(path, bands=3, dtypes=("uint8",)).grid.width_px == 300
+    with open_raster(path, tmp_path) as file:
+        assert file.header.width_px == 300
 
 
 def test_the_figures_are_those_of_the_run_and_only_the_raw_tiles_are_left(config, tmp_path):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.common.data.heights import cells_of, histogram, measured, merged, scaled
+from components.common.data.heights import cells_of, histogram, merged, scaled
 from components.common.data.store import Heights
 
 GSD_M = 0.25
@@ -50,6 +50,28 @@ def test_outliers_and_holes_do_not_move_the_ground_around_them():
     assert np.nanmax(np.abs(got_HW - clean_HW)[~touched_HW]) < 0.2
 
 
+BUILDING = (slice(120, 180), slice(100, 170))
+HOLES = {
+    "next to a building": (slice(120, 180), slice(170, 200)),
+    "around a corner of it": (slice(170, 200), slice(90, 120)),
+    "over half of it": (slice(120, 180), slice(130, 180)),
+    "larger than the search radius": (slice(190, 310), slice(90, 230)),
+    "at the edge of the tile": (slice(60, 130), slice(280, 320)),
+    "in the middle of nowhere": (slice(60, 90), slice(200, 240)),
+}
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.05])
+@pytest.mark.parametrize("hole", HOLES)
+def test_a_hole_does_not_change_the_ground_of_measured_pixels_around_it(hole, slope):
+    dsm_HW, _ = scene(slope)
+    holey_HW = dsm_HW.copy()
+    holey_HW[HOLES[hole]] = np.nan
+    whole_HW, got_HW = (above_ground(heights_HW, gsd_m=GSD_M, radius_m=12.0) for heights_HW in (dsm_HW, holey_HW))
+    np.testing.assert_array_equal(np.isnan(got_HW), np.isnan(holey_HW))
+    assert np.nanmax(np.abs(got_HW - whole_HW)) < 0.15
+
+
 def test_the_radius_is_in_metres_whatever_the_pixel():
     dsm_HW, buildings_HW = scene()
     building = (slice(130, 170), slice(110, 160))  # 15 x 17 m: wider than 2 x 4 m, narrower than 2 x 12 m
@@ -67,16 +89,6 @@ def test_any_size_of_tile_has_heights(shape):
 
 def test_a_tile_without_heights_stays_without():
     assert np.isnan(above_ground(np.full((30, 30), np.nan, np.float32), gsd_m=0.05, radius_m=12.0)).all()
-
-
-def test_marked_and_impossible_heights_are_not_measured():
-    dsm_HW = np.array([[40.0, -9999.0, 3.4e38], [np.inf, np.nan, 8000.0]], np.float64)
-    missing_HW = np.array([[False, False, False], [False, False, True]])
-    got_HW = measured(dsm_HW, missing_HW)
-    assert got_HW.dtype == np.float32
-    assert np.isnan(got_HW).tolist() == [[False, True, True], [True, True, True]]
-    assert got_HW[0, 0] == 40.0
-    assert np.isnan(measured(dsm_HW, None)).sum() == 4
 
 
 def test_without_any_height_the_percentiles_are_zero():
@@ -126,9 +138,7 @@ def test_heights_above_the_ground_divide_by_the_scale():
 
 
 def test_a_dsm_that_is_relative_to_the_ground_is_taken_as_it_is():
-    decimetres_HW = np.array([[0, 12, 200, 255]], np.uint8)
-    metres_HW = measured(decimetres_HW, None, unit_m=0.1)
-    np.testing.assert_allclose(metres_HW, [[0, 1.2, 20, 25.5]], rtol=1e-6)
+    metres_HW = np.array([[0, 1.2, 20, 25.5]], np.float32)
     heights = Heights("above-ground", 0.0, 10.0, None, None, (-0.5, 2.0), "ground")
     np.testing.assert_allclose(scaled(metres_HW, heights, GSD_M), [[0, 0.12, 2.0, 2.0]], rtol=1e-6)
 

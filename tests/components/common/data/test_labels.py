@@ -1,13 +1,12 @@
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from components.common.data.datasets import IGNORE, dataset
-from components.common.data.labels import Legend, Unknown, decode, legend_of, require_known
-from components.common.errors import DataError
+from components.common.data.labels import Legend, Unknown, decode, legend_of, unknown_sentence
 
-POTSDAM = legend_of(dataset("potsdam"))
+POTSDAM = legend_of(dataset("potsdam"), dataset("potsdam").label)
 PALETTE = dataset("potsdam").palette
 OWN = Legend(colours=((10, 120, 40), (200, 30, 30), (200, 30, 40)))  # the last two are 10 apart
 
@@ -107,17 +106,47 @@ def test_a_value_beyond_one_byte_is_a_value_like_any_other():
     assert decoded.unknown_px == 2
 
 
-def test_unknown_pixels_up_to_the_limit_pass():
-    require_known(Path("a.tif"), 5, 100, Unknown(3, 4, (255, 3, 254)), 0.05)
-    require_known(Path("a.tif"), 0, 100, None, 0.0)
+def test_colours_and_values_to_ignore_are_no_class_and_not_unknown():
+    by_value = decode(np.array([[[3, 7, 9, 8]]], np.uint8), Legend(values=(7, 3), ignored=(9,)))
+    assert by_value.y_HW.tolist() == [[1, 0, IGNORE, IGNORE]]
+    assert (by_value.unknown_px, by_value.unknown) == (1, Unknown(0, 3, (8,)))
+    white_blue = Legend(colours=((255, 255, 255), (0, 0, 255)), ignored=((255, 0, 255),))
+    by_corner = decode(picture([[(255, 0, 255), (0, 0, 255), (255, 255, 255), (250, 4, 250)]]), white_blue)
+    assert (by_corner.y_HW.tolist(), by_corner.unknown_px) == ([[IGNORE, 1, 0, IGNORE]], 0)
 
 
-def test_unknown_pixels_beyond_the_limit_show_file_share_colour_place_and_remedy():
-    with pytest.raises(DataError) as caught:
-        require_known(Path("a.tif"), 6, 100, Unknown(3, 4, (255, 3, 254)), 0.05)
-    assert str(caught.value) == (
-        "a.tif: 6 % of the pixels have a colour of no class, for example RGB 255, 3, 254 at row 3, column 4; at most "
-        "5 % are ignored: mend the file, name its classes in dataset.yaml or raise preprocess.max_unknown_share"
+def test_a_colour_to_ignore_that_is_no_corner_of_the_colour_cube_is_told_from_the_classes():
+    legend = Legend(colours=((255, 255, 255), (0, 0, 255)), ignored=((128, 0, 128),))
+    decoded = decode(picture([[(128, 0, 128), (255, 255, 255), (0, 0, 255), (120, 6, 133), (255, 0, 255)]]), legend)
+    assert decoded.y_HW.tolist() == [[IGNORE, 0, 1, IGNORE, IGNORE]]
+    assert (decoded.unknown_px, decoded.unknown) == (1, Unknown(0, 4, (255, 0, 255)))
+
+
+def test_floats_are_classes_where_they_are_whole_numbers_and_nan_is_ignored():
+    decoded = decode(np.array([[[7.0, 3.0, np.nan, 7.5, np.inf, 255.0]]], np.float32), Legend(values=(7, 3)))
+    assert decoded.y_HW.tolist() == [[0, 1, IGNORE, IGNORE, IGNORE, IGNORE]]
+    assert (decoded.unknown_px, decoded.unknown) == (2, Unknown(0, 3, (7.5,)))
+
+
+def test_missing_pixels_are_ignored_and_not_counted():
+    missing_HW = np.array([[True, False, True]])
+    decoded = decode(np.array([[[9, 7, 7]]], np.uint8), Legend(values=(7, 3)), missing_HW)
+    assert (decoded.y_HW.tolist(), decoded.unknown_px) == ([[IGNORE, 0, IGNORE]], 0)
+    snapped = decode(picture([[(250, 255, 255), (250, 255, 255), (0, 0, 255)]]), POTSDAM, missing_HW)
+    assert (snapped.y_HW.tolist(), snapped.snapped_px) == ([[IGNORE, 0, IGNORE]], 1)
+
+
+def test_the_legend_holds_what_the_data_set_declares_as_not_labelled():
+    info = replace(dataset("potsdam").label, nodata=(0, (128, 0, 128)), ignore=((255, 0, 255),))
+    legend = legend_of(dataset("potsdam"), info)
+    assert legend.ignored == ((0, 0, 0), (128, 0, 128), (255, 0, 255))
+    assert (legend.bands, legend.dtypes, legend.colours) == (3, ("uint8",), POTSDAM.colours)
+
+
+def test_unknown_pixels_are_described_by_count_share_kind_and_place():
+    assert unknown_sentence(6, 100, Unknown(3, 4, (255, 3, 254))) == (
+        "6 px (6 %) have a colour of no class, for example RGB 255, 3, 254 at row 3, column 4"
     )
-    with pytest.raises(DataError, match="have a value of no class, for example 9 at row 0, column 1;"):
-        require_known(Path("a.tif"), 6, 100, Unknown(0, 1, (9,)), 0.05)
+    assert unknown_sentence(1234, 10**6, Unknown(0, 1, (9.5,))) == (
+        "1,234 px (0.123 %) have a value of no class, for example 9.5 at row 0, column 1"
+    )

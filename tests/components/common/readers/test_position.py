@@ -38,6 +38,9 @@ LAMBERT_93 = (
     'PARAMETER["standard_parallel_2",44],PARAMETER["false_easting",700000],PARAMETER["false_northing",6600000],'
     'UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
 )
+WITHOUT_ELLIPSOID = LAMBERT_93.replace(
+    'GRS 1980",6378137,298.257222101', 'unretrievable - using WGS84",6378137,298.257223563'
+)
 TOWN_GRID = (
     'PROJCS["Town grid",GEOGCS["ETRS89",DATUM["European_Terrestrial_Reference_System_1989",SPHEROID["GRS 1980",6378137,'
     '298.257222101]],PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]],PROJECTION["Transverse_Mercator"],'
@@ -147,7 +150,8 @@ def test_ground_control_points_nearly_on_a_grid_are_used(tmp_path, off_px, noted
     assert np.abs(moved_px).max() <= off_px
     assert [note.code for note in found.notes] == ["position-inexact"] * noted
     if noted:
-        assert found.notes[0].sentence == "its ground control points lie up to 0.40 px off the grid through them; used"
+        said = "its ground control points lie up to 0.40 px off the grid through them; used: rectify it if needed"
+        assert found.notes[0].sentence == said
 
 
 def test_ground_control_points_off_a_grid_are_rejected_with_residual_limit_and_remedy(tmp_path):
@@ -215,11 +219,11 @@ def test_the_configured_crs_replaces_only_one_that_cannot_be_identified(tmp_path
 
 def test_a_crs_without_a_code_that_matches_a_coded_one_is_that_one_and_noted(tmp_path):
     path = write(tmp_path / "a.tif", PIXELS, transform=HERE)
-    (tmp_path / "a.prj").write_text(LAMBERT_93.replace("EPSG:2154", "RGF93 Lambert 93"))
+    (tmp_path / "a.prj").write_text(WITHOUT_ELLIPSOID)
     found = position(path)
     assert (found.crs, [note.code for note in found.notes]) == (CRS.from_epsg(2154), ["crs-matched"])
     assert found.notes[0].sentence == (
-        "its reference system 'RGF93 Lambert 93' (without an EPSG code) matches EPSG:2154, which is used"
+        "its reference system 'EPSG:2154' (without an EPSG code) matches EPSG:2154, which is used"
     )
 
 
@@ -233,10 +237,7 @@ def test_a_crs_without_a_code_that_matches_a_coded_one_is_that_one_and_noted(tmp
         ("+proj=utm +zone=33 +datum=WGS84 +units=m +no_defs", 32633),
         (ESRI_UTM32, 25832),
         (LAMBERT_93, 2154),
-        (
-            LAMBERT_93.replace('GRS 1980",6378137,298.257222101', 'unretrievable - using WGS84",6378137,298.257223563'),
-            2154,
-        ),
+        (WITHOUT_ELLIPSOID, 2154),
         (ESRI_DEGREES, 4326),
         (CRS.from_epsg(28992).to_wkt(), 28992),
         (CRS.from_epsg(23032).to_wkt(), 23032),
