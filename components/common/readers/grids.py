@@ -83,7 +83,8 @@ def fit(path: Path, layer: Grid, image: Grid, rules: Rules) -> Fit:
         )
         raise Rejected("grid-mismatch", sentence, path)
     code = "warped" if rules.heights else "label-warped"
-    note = Note(code, f"{why}; warped to the image's grid{_assumed(layer, image)}")
+    look = "" if rules.heights else ": look at it over the image, for example in QGIS"
+    note = Note(code, f"{why}; warped to the image's grid{_assumed(layer, image)}{look}")
     return Fit(image, layer, None, False, (note,), _doubt(layer, image))
 
 
@@ -121,15 +122,18 @@ def _on_the_grid(path: Path, layer: Grid, image: Grid, place: tuple[int, int, fl
         raise Rejected("grid-mismatch", sentence, path)
     notes = []
     if layer.crs is None and image.crs is not None and layer.transform != image.transform:
-        notes.append(Note("crs-assumed", f"states no reference system{_assumed(layer, image)}"))
+        assumed = f"states no reference system{_assumed(layer, image)}; check that it lies where the image does"
+        notes.append(Note("crs-assumed", assumed))
     if shift_px > NOTED_SHIFT_PX:
-        notes.append(Note("grid-shift", f"lies {shift_px:.2f} px off the image's grid; read without resampling"))
+        shift = f"lies {shift_px:.2f} px off the image's grid; read as it is: resample it if that is wrong"
+        notes.append(Note("grid-shift", shift))
     if few and max(lacks) > 0:
         notes.append(_padded(lacks, rules))
     elif not few:
         share = covered_share(layer, image)
         rest = "not measured" if rules.heights else "ignored"
-        notes.append(Note("partly-covered", f"covers {100 * share:.1f} % of the image; the rest is {rest}"))
+        sentence = f"covers {100 * share:.1f} % of the image; the rest is {rest}: cut the tile to leave it out"
+        notes.append(Note("partly-covered", sentence))
     doubt = "" if few else _doubt(layer, image)
     return Fit(image, layer, (-row, -column), few, tuple(notes), doubt)
 

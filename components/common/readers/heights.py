@@ -79,7 +79,8 @@ class HeightLayer:
         self.scaling = self._scaling(header, number)
         self.missing_px = self.implausible_px = 0
         self._found: list[float] = []  # nodata values that the file does not name
-        self._survey = _Survey(max(1, min(header.height_px, header.width_px) // SAMPLE_SIDE))
+        top = float(np.iinfo(self.dtype).max) if self.dtype.kind in "iu" and self.dtype.itemsize > 1 else None
+        self._survey = _Survey(max(1, min(header.height_px, header.width_px) // SAMPLE_SIDE), top)
 
     def metres(self, rows: slice) -> Heights:
         """Heights of rows of the image, `[h, W]`, metres, NaN = not measured."""
@@ -157,7 +158,10 @@ class HeightLayer:
         info, band = self.info, number - 1
         scale = header.scales[band] if info.scale is None else info.scale
         offset = header.offsets[band] if info.offset is None else info.offset
-        stated = stated_unit(header, band)
+        stated, unit = stated_unit(header, band), header.units[band]
+        if stated is None and unit is not None and info.unit_m is None:
+            sentence = f"states the unit {unit!r}, which is not known; read as metres: set dsm.unit_m in dataset.yaml"
+            self.notes.append(Note("dsm-units", sentence))
         unit_m = stated if info.unit_m in (None, METRE) and stated is not None else (info.unit_m or METRE)
         if stated is not None and info.unit_m not in (None, METRE, stated) and not np.isclose(stated, unit_m, 1e-5):
             if stated != METRE:
@@ -166,7 +170,10 @@ class HeightLayer:
                     "or correct the file"
                 )
                 raise Rejected("dsm-units-differ", sentence, self.layer.file.path)
-            sentence = f"states metres, but unit_m in dataset.yaml is {info.unit_m:g}; unit_m is used"
+            sentence = (
+                f"states metres, but unit_m in dataset.yaml is {info.unit_m:g}; unit_m is used: remove it if the file "
+                "is right"
+            )
             self.notes.append(Note("unit-replaced", sentence))
         if unit_m == stated and unit_m != METRE:
             self.notes.append(Note("unit-converted", f"states a unit of {unit_m:.6g} m; converted to metres"))
@@ -204,8 +211,9 @@ def stated_unit(header: Header, band: int) -> float | None:
 class _Survey:
     """Lowest and highest pixel, how often each occurs, and a sample of the heights."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, top: float | None) -> None:
         self._step = step
+        self._top = top  # the largest value of an integer type, which often means "not measured"
         self.over = False  # whether nothing more is to be taken in
         self.clear()
 
@@ -246,10 +254,8 @@ class _Survey:
         if self._low is None or self._high is None:
             return None
         sample = np.concatenate(self._sample)
-        for (value, height_m, count), far_m, below in (
-            (self._low, FAR_BELOW_M, True),
-            (self._high, FAR_ABOVE_M, False),
-        ):
+        above_m = FAR_BELOW_M if self._high[0] == self._top else FAR_ABOVE_M
+        for (value, height_m, count), far_m, below in ((self._low, FAR_BELOW_M, True), (self._high, above_m, False)):
             others = sample[sample != np.float32(height_m)]
             if count < REPEATS or np.unique(others).size < DISTINCT:
                 continue

@@ -78,7 +78,8 @@ class LabelLayer:
                 "label.ignore in dataset.yaml, add the class, or raise preprocess.max_unknown_share"
             )
             raise Rejected("label-unknown", sentence, self.layer.file.path)
-        self.notes.append(Note("colours-unknown", f"{sentence}; ignored"))
+        sentence += "; ignored: add the class, or list them under label.ignore in dataset.yaml"
+        self.notes.append(Note("colours-unknown", sentence))
 
 
 def contradiction(nodata: tuple[float, ...], legend: Legend, names: tuple[str, ...]) -> str | None:

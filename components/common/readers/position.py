@@ -65,7 +65,8 @@ def position_of(file: RasterFile, configured: CRS | None) -> Position:
         transform, residual_px = _from_points(file.path, header)
         stated = header.gcps_crs or stated
         if residual_px > NOTED_SHIFT_PX:
-            sentence = f"its ground control points lie up to {residual_px:.2f} px off the grid through them; used"
+            off = f"its ground control points lie up to {residual_px:.2f} px off the grid through them"
+            sentence = f"{off}; used: rectify it if needed"
             notes.append(Note("position-inexact", sentence))
     elif transform is None:
         transform = _from_world_file(file.path)
@@ -187,6 +188,7 @@ def _resolved_crs(path: Path, stated: CRS | None, configured: CRS | None) -> tup
     if crs is None:
         assert configured is not None
         sentence = f"its reference system {crs_name(stated)} cannot be identified; {crs_name(configured)} is used"
+        sentence += ": check that it is right"
         return identified(configured.to_wkt()) or configured, (Note("crs-replaced", sentence),)
     if stated.to_epsg() is None and crs.to_epsg() is not None and crs != stated and not _is_compound(stated):
         sentence = f"its reference system {crs_name(stated)} matches {crs_name(crs)}, which is used"

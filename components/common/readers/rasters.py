@@ -114,33 +114,38 @@ class RasterFile:
             return []
         fill = 0 if self.header.nodata[0] is None else self.header.nodata[0]
         share = f"{100 * self.header.unwritten_share:.3g} %"
-        return [Note("sparse", f"{share} of its blocks were never written; they are read as {fill:g}")]
+        sentence = (
+            f"{share} of its blocks were never written; they are read as {fill:g}: if they should hold data, write the "
+            "file again with gdal_translate"
+        )
+        return [Note("sparse", sentence)]
 
-    def pick(self, numbers: tuple[int, ...] | None, expected: int, nodata: Sequence[Any] | None, example: str) -> Bands:
+    def pick(
+        self, numbers: tuple[int, ...] | None, expected: int, nodata: Sequence[Any] | None, example: str, fewer: str
+    ) -> Bands:
         """Choose the bands to read.
 
         Args:
             numbers: their numbers in dataset.yaml, from 1; None: all but an alpha band.
             expected: how many there must be; one that has a palette stands for three or four.
             nodata: values in dataset.yaml that mean "missing"; None: the one that the file states.
-            example: a key of dataset.yaml that picks bands, for the message.
+            example: a key of dataset.yaml that picks bands, for the message about a file that has more.
+            fewer: what to do about a file that has fewer.
 
         Raises:
             Rejected: the file has too few bands, or more than are expected.
         """
         header = self.header
+        count = f"{header.bands} band{'s' * (header.bands != 1)}"
         if numbers is None:
             all_numbers = range(1, header.bands + 1)
             numbers = tuple(n for n in all_numbers if n != header.alpha or header.bands == expected)
             if len(numbers) != expected and not (len(numbers) == 1 and header.palette and expected in (3, 4)):
-                count = f"{header.bands} band{'s' * (header.bands != 1)}"
-                sentence = (
-                    f"has {count}, expected {expected}; put the right file in its place, or say in dataset.yaml which "
-                    f"bands to read, for example {example}"
-                )
+                remedy = f"pick its bands in dataset.yaml, for example {example}" if len(numbers) > expected else fewer
+                sentence = f"has {count}, expected {expected}; put the right file in its place, or {remedy}"
                 raise Rejected("band-count", sentence, self.path)
         if max(numbers) > header.bands:
-            sentence = f"has {header.bands} bands, dataset.yaml asks for band {max(numbers)}; correct {example}"
+            sentence = f"has {count}, but dataset.yaml asks for band {max(numbers)}; correct its `bands`"
             raise Rejected("band-count", sentence, self.path)
         stated = tuple(value for n in numbers if (value := header.nodata[n - 1]) is not None)
         marks: tuple[tuple[float, ...], ...] = (stated,) if nodata is None and len(stated) == len(numbers) else ()

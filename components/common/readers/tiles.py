@@ -123,7 +123,7 @@ class TileReader:
         info, notes = self.files.dataset.image, list[Note]()
         file = self._open("image")
         example = f"image.bands: {{{', '.join(f'{name}: {n}' for n, name in enumerate(info.bands, 1))}}}"
-        bands = file.pick(info.band_numbers, len(info.bands), info.nodata, example)
+        bands = file.pick(info.band_numbers, len(info.bands), info.nodata, example, "name its bands in image.bands")
         file.require_dtype(bands, IMAGE_DTYPES if self.files.own else ("uint8",))
         position = position_of(file, self._crs())
         notes += [*position.notes, *file.notes()]
@@ -144,7 +144,7 @@ class TileReader:
         """
         info, notes = self.files.dataset.dsm, list[Note]()
         file = self._open("dsm")
-        bands = file.pick(info.bands, 1, info.nodata, "dsm.bands: [1]")
+        bands = file.pick(info.bands, 1, info.nodata, "dsm.bands: [1]", "convert it with gdal_translate")
         scaled = info.scale is not None or file.header.scales[bands.numbers[0] - 1] != 1
         file.require_dtype(bands, _dsm_dtypes(self.files, scaled))
         layer = self._layer("dsm", file, bands, notes)
@@ -161,9 +161,11 @@ class TileReader:
         info = dataset.label if kind == "label" else dataset.eroded
         assert info is not None
         file, legend = self._open(kind), legend_of(dataset, info)
-        other = "values" if legend.colours else "colours"
-        example = f"{kind}.bands: {list(range(1, legend.bands + 1))}, or labels: {other}"
-        bands = file.pick(info.bands, legend.bands, () if info.nodata is not None else None, example)
+        example = f"{kind}.bands: {list(range(1, legend.bands + 1))}" + (
+            "" if legend.colours else ", or labels: colours"
+        )
+        nodata = () if info.nodata is not None else None
+        bands = file.pick(info.bands, legend.bands, nodata, example, "set labels: values if its numbers are classes")
         file.require_dtype(bands, legend.dtypes)
         self._require_no_class(kind, file, bands, info)
         layer = self._layer(kind, file, bands, notes)
