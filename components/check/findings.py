@@ -30,7 +30,7 @@ class Code:
     acceptable: bool = False  # whether `check.accept` can accept it; only errors of judgement
 
 
-COPY = "copy or download the file again"
+COPY, NOTHING = "copy or download the file again", "nothing"
 CODES: dict[str, Code] = {
     # files
     "unreadable": Code("error", "file cannot be read to its end", COPY),
@@ -94,14 +94,14 @@ CODES: dict[str, Code] = {
         "check that both files are of this tile and that data.crs is right",
         acceptable=True,
     ),
-    "padded": Code("repaired", "layer is smaller than its image; padded at the edge", "nothing"),
+    "padded": Code("repaired", "layer is smaller than its image; padded at the edge", NOTHING),
     "partly-covered": Code(
         "warning", "layer covers a part of its image", "cut the tile to the layer, or leave the rest ignored"
     ),
     "grid-shift": Code(
         "warning", "layer lies a fraction of a pixel off its image", "resample it with gdalwarp if the shift is real"
     ),
-    "warped": Code("repaired", "heights on another grid; warped to the image's", "nothing"),
+    "warped": Code("repaired", "heights on another grid; warped to the image's", NOTHING),
     "label-warped": Code(
         "warning",
         "label on another grid; warped to the image's",
@@ -117,7 +117,7 @@ CODES: dict[str, Code] = {
     "size-odd": Code("warning", "size far from the other tiles'", "check that it is the file of this tile"),
     # images
     "image-constant": Code("error", "image of one value", COPY, acceptable=True),
-    "image-missing": Code("repaired", "pixels without an image; their labels are ignored", "nothing"),
+    "image-missing": Code("repaired", "pixels without an image; their labels are ignored", NOTHING),
     "image-black": Code(
         "warning", "image has black regions", "if nothing was recorded there, set image.nodata: [0] in dataset.yaml"
     ),
@@ -127,7 +127,7 @@ CODES: dict[str, Code] = {
     # heights
     "dsm-blank": Code("error", "no height at all", "set dsm.nodata or dsm.unit_m in dataset.yaml", acceptable=True),
     "dsm-constant": Code("error", "one height everywhere", COPY, acceptable=True),
-    "dsm-holes": Code("repaired", "heights missing; masked", "nothing"),
+    "dsm-holes": Code("repaired", "heights missing; masked", NOTHING),
     "dsm-missing": Code(
         "error",
         "too many heights missing",
@@ -137,15 +137,17 @@ CODES: dict[str, Code] = {
     "dsm-nodata-found": Code(
         "warning", "value that repeats far from all other heights; masked", "set dsm.nodata in dataset.yaml"
     ),
-    "dsm-outliers": Code("repaired", "heights far beyond all others; limited by the robust scaling", "nothing"),
+    "dsm-outliers": Code("repaired", "heights far beyond all others; limited by the robust scaling", NOTHING),
     "dsm-saturated": Code(
         "warning", "heights at the largest value that the file can hold", "use a file with more bits per pixel"
     ),
-    "dsm-units": Code("warning", "heights seem to be in another unit", "correct dsm.unit_m in dataset.yaml"),
+    "dsm-units": Code(
+        "warning", "heights seem to be in another unit", "correct dsm.unit_m (or dsm.scale) in dataset.yaml"
+    ),
     "dsm-units-differ": Code(
         "error", "the file and dataset.yaml state different units", "remove dsm.unit_m from dataset.yaml"
     ),
-    "unit-converted": Code("repaired", "heights converted to metres", "nothing"),
+    "unit-converted": Code("repaired", "heights converted to metres", NOTHING),
     "unit-replaced": Code(
         "warning",
         "unit stated by the file replaced by unit_m",
@@ -159,16 +161,16 @@ CODES: dict[str, Code] = {
     "dsm-normalised": Code(
         "warning",
         "heights above ground where absolute ones are expected",
-        "set dsm.relative_to: ground in dataset.yaml if they are",
+        "set dsm.relative_to: ground in dataset.yaml if they are above the ground",
     ),
     "dsm-absolute": Code(
         "warning",
         "absolute heights where heights above ground are expected",
-        "set dsm.relative_to: datum in dataset.yaml if they are",
+        "set dsm.relative_to: datum in dataset.yaml if they are absolute",
     ),
     # labels
-    "colours-snapped": Code("repaired", "colours close to a class's; given to the class", "nothing"),
-    "label-missing": Code("repaired", "pixels without a label; ignored", "nothing"),
+    "colours-snapped": Code("repaired", "colours close to a class's; given to the class", NOTHING),
+    "label-missing": Code("repaired", "pixels without a label; ignored", NOTHING),
     "colours-unknown": Code(
         "warning",
         "few pixels of no class; ignored",
@@ -237,8 +239,9 @@ class Finding:
 
 def finding(code: str, observation: str, tile: str | None = None, file: str | None = None) -> Finding:
     """A finding with the severity and the remedy of its code."""
+    remedy = "" if CODES[code].remedy == NOTHING else f"; {CODES[code].remedy}"
     accept = how_to_accept(code, tile) if CODES[code].acceptable else ""
-    return Finding(code, CODES[code].severity, tile, file, f"{observation}; {CODES[code].remedy}{accept}")
+    return Finding(code, CODES[code].severity, tile, file, f"{observation}{remedy}{accept}")
 
 
 def accepted(one: Finding, accept: Accepted) -> Finding:

@@ -61,7 +61,7 @@ def saturation(subject: Subject) -> Iterator[Finding]:
     for tile, facts, dsm in _tiles(subject):
         if dsm.saturated_share > SATURATED_SHARE:
             share = f"{100 * dsm.saturated_share:.1f} % of its heights"
-            sentence = f"{share} are {dsm.top_m:g} m, the largest value of the file's type: this high or higher"
+            sentence = f"{share} are {dsm.top_m:g} m, the largest value of the file's type: they may be higher"
             yield finding("dsm-saturated", sentence, tile, facts.places["dsm"])
 
 
@@ -85,15 +85,15 @@ def _odd_unit(relief_m: float, above_m: float | None, side_m: float) -> str | No
     """
     if above_m is None:
         if relief_m > max(STEEP_M, side_m):
-            return f"its relief is {relief_m:.0f} m on {side_m:.0f} m of ground: are the heights in metres?"
+            return f"its relief is {relief_m:.0f} m on {side_m:.0f} m of ground, as if they were in another unit"
         return None
     if above_m > BUILDING_M[1]:
         unit = "decimetres" if above_m < 10 * BUILDING_M[1] else "centimetres"
-        return f"its buildings are {above_m:.0f} m high: are the heights in {unit}?"
+        return f"its buildings are {above_m:.0f} m high, as if the heights were in {unit}"
     if above_m < -relief_m / 4 and relief_m > FLAT_M:
-        return f"its buildings lie {-above_m:.0f} m below its roads and lawns: are the heights upside down?"
+        return f"its buildings lie {-above_m:.0f} m below its roads and lawns, as if depths were given"
     if above_m < BUILDING_M[0] and relief_m < FLAT_M:
-        return f"its buildings are {above_m:.2f} m high: are the heights in metres?"
+        return f"its buildings are {above_m:.2f} m high, as if the heights were in a larger unit"
     return None
 
 
@@ -104,10 +104,10 @@ def reference(subject: Subject) -> Iterator[Finding]:
             continue
         place = facts.places["dsm"]
         if subject.dataset.dsm.relative_to == "datum" and abs(dsm.quarter_m) < GROUND_M and dsm.low_m > -2 * GROUND_M:
-            sentence = "a quarter of its heights are about 0: are they above the ground, not absolute?"
+            sentence = "a quarter of its heights are about 0, like heights above the ground"
             yield finding("dsm-normalised", sentence, tile, place)
         elif subject.dataset.dsm.relative_to == "ground" and dsm.low_m > LOWEST_M:
-            sentence = f"no height is below {dsm.low_m:.1f} m: are they absolute, not above the ground?"
+            sentence = f"no height is below {dsm.low_m:.1f} m, unlike heights above the ground"
             yield finding("dsm-absolute", sentence, tile, place)
 
 

@@ -62,7 +62,7 @@ def labels_in_their_place(subject: Subject) -> Iterator[Finding]:
     for tile, facts in subject.tiles.items():
         pixels = facts.pixels.get("image")
         if facts.image and pixels and not pixels.constant and facts.image.corner_share > CORNER_SHARE:
-            sentence = f"{_percent(facts.image.corner_share)} have pure colours: a label under the image's name?"
+            sentence = f"{_percent(facts.image.corner_share)} have pure colours, like a label"
             yield finding("image-is-label", sentence, tile, facts.places["image"])
 
 

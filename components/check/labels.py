@@ -22,7 +22,7 @@ def legend(subject: Subject) -> Iterator[Finding]:
         if _foreign(label):
             sentence = (
                 f"{label.foreign_px:,} px ({100 * label.foreign_px / label.all_px:.3g} %) are nowhere near a colour of "
-                "a class: an image under the label's name, or another legend?"
+                "a class, as in an image or with another legend"
             )
             yield finding("label-foreign", sentence, tile, facts.places[kind])
 
@@ -44,11 +44,11 @@ def boundaries(subject: Subject) -> Iterator[Finding]:
     for tile, facts in subject.tiles.items():
         full, eroded = facts.label, facts.eroded
         if full is not None and not full.boundary_px and full.ignored_px and _classes(full) > 1:
-            sentence = "no two classes touch: is it the eroded label (noBoundary)? Scores would be too good"
+            sentence = "no two classes touch, as in an eroded label (noBoundary): scores would be too good"
             yield finding("label-eroded", sentence, tile, facts.places["label"])
         elif full is not None and eroded is not None and full.boundary_px:
             if eroded.boundary_px > ERODED_BOUNDARIES * full.boundary_px:
-                sentence = "classes touch as in the full label: is it the full label? Scores would be too low"
+                sentence = "classes touch as in the full label: scores would be too low"
                 yield finding("eroded-full", sentence, tile, facts.places["eroded"])
 
 

@@ -85,7 +85,8 @@ def test_blocks_that_were_never_written_are_read_as_zeros_and_noted(tmp_path, co
         assert not file.read((1, 2, 3), slice(64, None)).any()
     assert (note.code, note.sentence) == (
         "sparse",
-        "66.7 % of its blocks were never written; they are read as 0",
+        "66.7 % of its blocks were never written; they are read as 0: if they should hold data, write the file again "
+        "with gdal_translate",
     )
 
 
