@@ -34,13 +34,14 @@ SATURATED_SHARE = 0.01
 def presence(subject: Subject) -> Iterator[Finding]:
     """Heights of which too many are missing, and those that are all the same."""
     limit = subject.limits.max_dsm_missing_share
-    for tile, facts, dsm in _tiles(subject):
-        missing, place = facts.pixels["dsm"].missing_share, facts.places["dsm"]
-        flat_ground = subject.dataset.dsm.relative_to == "ground" and facts.pixels["dsm"].highest == 0
-        if dsm.median_m is not None and facts.pixels["dsm"].constant and not flat_ground:
-            yield finding("dsm-constant", f"is {dsm.median_m:.2f} m high everywhere", tile, place)
-        elif dsm.median_m is not None and missing > limit:
-            sentence = f"{100 * missing:.1f} % of its heights are missing, more than {100 * limit:g} %"
+    for tile, facts, _ in _tiles(subject):
+        pixels, place = facts.pixels["dsm"], facts.places["dsm"]
+        if pixels.lowest is None:  # the reader reports it
+            continue
+        if pixels.constant and (pixels.lowest != 0 or subject.dataset.dsm.relative_to != "ground"):
+            yield finding("dsm-constant", f"is {pixels.lowest:.2f} m high everywhere", tile, place)
+        elif pixels.missing_share > limit:
+            sentence = f"{100 * pixels.missing_share:.1f} % of its heights are missing, more than {100 * limit:g} %"
             yield finding("dsm-missing", sentence, tile, place)
 
 
