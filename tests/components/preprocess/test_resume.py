@@ -11,10 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
+import rasterio.shutil
 import yaml
 
+from components.common.data.config import Accepted
 from components.common.data.datasets import dataset, split
+from components.common.data.rawtree import read_raw_tree, write_raw_tree
 from components.common.data.store import Store
 from components.common.errors import DataError
 from components.preprocess.step import run as preprocess
@@ -88,6 +93,53 @@ def test_a_raw_file_that_has_changed_makes_its_tile_anew(stopped, config, rewrit
     changed = stopped / DATASET.path("image", TILES[0])
     digest = hashlib.sha256(changed.read_bytes()).hexdigest()
     assert result.manifest.tiles[0].sources[DATASET.path("image", TILES[0])] == digest
+
+
+def test_a_changed_world_file_makes_its_tile_again(stopped, config, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    world_file = (stopped / DATASET.path("dsm", TILES[0])).with_suffix(".tfw")
+    lines = world_file.read_text().splitlines()
+    lines[4] = repr(float(lines[4]) + 0.02)  # 0.4 px to the east
+    world_file.write_text("\n".join(lines))
+    result = run(config(), stopped, tmp_path / "store")
+    assert finished_tiles(caplog) == len(TILES) - 2
+    assert ["lies 0.40 px off" in note for note in result.manifest.tiles[0].notes] == [True]
+    name = world_file.relative_to(stopped).as_posix()
+    assert result.manifest.tiles[0].sources[name] == hashlib.sha256(world_file.read_bytes()).hexdigest()
+
+
+def test_a_new_mask_file_makes_its_tile_again(stopped, config, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    image = stopped / DATASET.path("image", TILES[0])
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(image, "r+") as file:
+        file.write_mask(np.arange(64)[:, None].repeat(64, 1) >= 10)
+    assert image.with_name(f"{image.name}.msk").exists()
+    result = run(config(), stopped, tmp_path / "store")
+    assert finished_tiles(caplog) == len(TILES) - 2
+    assert result.manifest.tiles[0].ignored_px == 10 * 64
+
+
+def test_a_changed_source_of_a_vrt_makes_its_tile_again(stopped, config, rewrite, tmp_path, caplog, raw_tree):
+    caplog.set_level(logging.INFO)
+    vrt, source = stopped / "height.vrt", stopped / DATASET.path("dsm", TILES[0])
+    rasterio.shutil.copy(source, vrt, driver="VRT")
+    tree = read_raw_tree(stopped)
+    tiles = tree.tiles | {TILES[0]: {**tree.tiles[TILES[0]], "dsm": vrt.name}}
+    write_raw_tree(replace(tree, tiles=tiles))
+    run_shard(config(), "sample", stopped, tmp_path / "store", TILES[:1])
+    changed = source.read_bytes()
+    source.write_bytes(changed)  # the same pixels, but later
+    caplog.clear()
+    result = run(config(), stopped, tmp_path / "store")
+    assert finished_tiles(caplog) == len(TILES) - 2
+    names = {vrt.name, source.relative_to(stopped).as_posix()}
+    assert names < result.manifest.tiles[0].sources.keys()
+
+
+def test_an_accepted_finding_makes_every_tile_again(stopped, config, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    preprocess(config(), "sample", stopped, tmp_path / "store", Accepted({"low-coverage": "all"}))
+    assert finished_tiles(caplog) == 0
 
 
 @pytest.mark.parametrize("damage", ["no note", "half a note", "no tile", "foreign note"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from components.common.data.config import Accepted
 from components.common.data.datasets import dataset, split
 from components.common.data.store import MANIFEST, Store
 from components.common.errors import DataError, ParamsError
@@ -140,6 +141,21 @@ def test_a_table_and_the_notes_of_the_workers_are_logged(potsdam, config, tmp_pa
     row = next(message for message in caplog.messages if message.startswith("2_10 "))
     assert row.split()[1:5] == ["train", "64", "x", "64"]
     assert row.split()[-4:] == ["0", "3", f"{100 * 64 / 64**2:.2f}", "%"]
+
+
+def test_the_manifest_records_what_the_user_has_accepted(potsdam, config, tmp_path):
+    raw = potsdam(magenta_px=64)
+    with pytest.raises(DataError, match=r'set check.accept: {label-unknown: \["2_10"\]}'):
+        run(config(), raw, tmp_path / "store")
+    accepted = Accepted({"label-unknown": ("2_10",), "dsm-blank": "all"})
+    versions = [preprocess(config(), "sample", raw, tmp_path / "store", accepted).data_md5]
+    manifest = Store(tmp_path / "store").manifest
+    assert manifest.accepted == {"label-unknown": ("2_10",), "dsm-blank": "all"}
+    assert (manifest.tiles[0].id, manifest.tiles[0].unknown_px) == ("2_10", 64)
+    versions.append(
+        preprocess(config(), "sample", raw, tmp_path / "store", Accepted({"label-unknown": "all"})).data_md5
+    )
+    assert len(set(versions)) == 2
 
 
 @pytest.fixture

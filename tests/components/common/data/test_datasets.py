@@ -1,3 +1,6 @@
+import json
+from dataclasses import asdict
+
 import pytest
 
 from components.common.data import datasets
@@ -174,6 +177,72 @@ def test_a_mistake_in_a_data_set_is_one_sentence_that_names_the_file_and_the_key
     assert sentence in str(error.value)
     assert "dataset.yaml" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+FULL = (
+    ("files: mosaic.tif, unit_m: 1,", "files: mosaic.tif, bands: [2], nodata: [-9999, 0], scale: 0.01, offset: 200,"),
+    ("bands: [a, b, c, d]", "bands: {a: 1, b: 2, c: 3, d: 5}, nodata: [0], scale: 0.0001, offset: -1"),
+    (
+        'label: "labels/{tile}.png"',
+        'label: {files: "labels/{tile}.png", nodata: [], ignore: [0, [128, 0, 128]], bands: [1]}',
+    ),
+    ("eroded: null", 'eroded: {files: "eroded/{tile}.png", ignore: [0]}'),
+)
+
+
+def test_every_key_of_a_layer_is_read(own):
+    dataset = own(*FULL)
+    assert (dataset.image.bands, dataset.image.band_numbers) == (("a", "b", "c", "d"), (1, 2, 3, 5))
+    assert (dataset.image.nodata, dataset.image.scale, dataset.image.offset) == ((0,), 0.0001, -1)
+    assert (dataset.dsm.bands, dataset.dsm.nodata, dataset.dsm.scale) == ((2,), (-9999, 0), 0.01)
+    assert (dataset.dsm.offset, dataset.dsm.unit_m) == (200, None)
+    assert (dataset.label.nodata, dataset.label.ignore, dataset.label.bands) == ((), (0, (128, 0, 128)), (1,))
+    assert (dataset.eroded.files, dataset.eroded.nodata, dataset.eroded.ignore) == ("eroded/{tile}.png", None, (0,))
+    assert dataset.path("eroded", "a") == "eroded/a.png"
+
+
+def test_keys_that_are_not_given_leave_the_layer_to_the_file(own):
+    dataset = own(("unit_m: 1, ", ""))
+    assert (dataset.image.band_numbers, dataset.image.nodata, dataset.image.scale, dataset.image.offset) == (None,) * 4
+    dsm = dataset.dsm
+    assert (dsm.unit_m, dsm.nodata, dsm.bands, dsm.scale, dsm.offset) == (None,) * 5
+    assert (dataset.label.nodata, dataset.label.ignore, dataset.label.bands) == (None, (), None)
+
+
+def test_a_data_set_survives_json_with_all_its_keys(own):
+    dataset = own(*FULL)
+    assert datasets.dataset_from(json.loads(json.dumps(asdict(dataset)))) == dataset
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ('"labels/{tile}.png"', '{files: "{tile}.png", ignore: [7]}', ("the value 7 as not labelled", "class other")),
+        ('"labels/{tile}.png"', '{files: "{tile}.png", nodata: [1]}', ("the value 1 as not labelled", "class roof")),
+        ("eroded: null", 'eroded: {files: "{tile}.png", nodata: [1]}', ("the value 1 as not labelled", "class roof")),
+        ("bands: [a, b, c, d]", "bands: {a: 1, b: 2, c: 3, d: 0}", ("bands is", "counted from 1")),
+        ("bands: [a, b, c, d]", "bands: [a, b, c, c]", ("expected different names",)),
+        ("unit_m: 1,", "bands: [1, 2],", ("bands is [1, 2]; expected 1 band number",)),
+        ("unit_m: 1,", "scale: 0,", ("scale is 0.0; expected a number other than 0",)),
+        ("unit_m: 1,", "offset: .inf,", ("offset is inf; expected a number",)),
+        ('"labels/{tile}.png"', "{ignore: [7]}", ("files is missing",)),
+        ('"labels/{tile}.png"', '{files: "{tile}.png", ignored: [3]}', ("ignored is unknown",)),
+    ],
+)
+def test_a_mistake_in_the_keys_of_a_layer_is_one_sentence(own, old, new, parts):
+    with pytest.raises(ParamsError) as error:
+        own((old, new))
+    assert [part in str(error.value) for part in parts] == [True] * len(parts)
+    assert "\n" not in str(error.value)
+
+
+def test_a_colour_to_ignore_that_is_a_class_is_an_error_that_names_both(own):
+    colours = (
+        ("labels: values", "labels: colours"),
+        ('"labels/{tile}.png"', '{files: "{tile}.png", ignore: [[9, 9, 9]]}'),
+    )
+    with pytest.raises(ParamsError, match="label declares RGB 9, 9, 9 as not labelled, which is also the class roof"):
+        own(*colours)
 
 
 @pytest.mark.parametrize(
