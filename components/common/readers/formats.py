@@ -189,11 +189,11 @@ def vrt_sources(path: Path, root: Path) -> list[Path]:
         DataError: the VRT is damaged, runs code, or names something other than a raster file inside `root`.
     """
     status = path.stat()
-    return list(_sources(path, root, status.st_mtime_ns, status.st_size))
+    return list(_sources(path, root, Path.cwd(), status.st_mtime_ns, status.st_size))
 
 
 @lru_cache(maxsize=64)  # a mosaic is opened for every tile
-def _sources(path: Path, root: Path, *_: int) -> tuple[Path, ...]:
+def _sources(path: Path, root: Path, *_: Path | int) -> tuple[Path, ...]:
     found: dict[Path, None] = {}
     _collect(path, root, found, (path,))
     return tuple(found)
