@@ -235,7 +235,9 @@ def world_transform(path: Path) -> Affine:
         Rejected: the file does not hold six numbers that give pixels a size.
     """
     try:
-        a, d, b, e, x, y = (float(number.replace(",", ".")) for number in path.read_text("ascii", "replace").split())
+        a, d, b, e, x, y = (
+            float(number.replace(",", ".")) for number in path.read_text("utf-8-sig", "replace").split()
+        )
         transform = Affine(a, b, x, d, e, y) @ Affine.translation(-0.5, -0.5)
         if not np.isfinite(transform[:6]).all() or transform.is_degenerate:
             raise ValueError
@@ -249,7 +251,7 @@ def _from_prj(path: Path) -> CRS | None:
     for candidate in (path.with_suffix(".prj"), path.with_suffix(".PRJ")):
         if candidate.is_file():
             try:
-                return CRS.from_user_input(candidate.read_text("utf-8", "replace").strip())
+                return CRS.from_user_input(candidate.read_text("utf-8-sig", "replace").strip())
             except CRSError:
                 sentence = "holds no reference system that can be read; correct or delete it"
                 raise Rejected("crs-unknown", sentence, candidate) from None

@@ -26,7 +26,7 @@ def over(tmp_path, pixels_BHW, use, *, image=IMAGE, warp=True, heights=True, max
         position = position_of(file, None)
         grid = Grid(file.header.height_px, file.header.width_px, position.transform, position.crs)
         place = fit(path, grid, image, Rules(max_pad_px, warp, heights))
-        bands = file.pick(None, len(pixels_BHW), None, "")
+        bands = file.pick(None, len(pixels_BHW), None, "", "")
         return use(Layer(file, bands, place)), [note.code for note in place.notes]
 
 

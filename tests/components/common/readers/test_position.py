@@ -191,6 +191,13 @@ def test_a_prj_file_counts_where_the_file_states_no_crs_and_before_the_configure
     assert position(stated, UTM32).crs == UTM33
 
 
+def test_sidecar_files_may_start_with_a_byte_order_mark(tmp_path):
+    path = write(tmp_path / "a.tif", PIXELS)
+    (tmp_path / "a.prj").write_text(ESRI_UTM32, "utf-8-sig")
+    (tmp_path / "a.tfw").write_text("0.5\n0\n0\n-0.5\n366000.25\n5806999.75\n", "utf-8-sig")
+    assert (close(position(path).transform, HERE), position(path).crs) == (True, CRS.from_epsg(25832))
+
+
 def test_a_prj_file_in_upper_case_is_found(tmp_path):
     path = write(tmp_path / "a.tif", PIXELS, transform=HERE)
     (tmp_path / "a.PRJ").write_text(ESRI_UTM32)

@@ -21,7 +21,7 @@ HEIGHTS = np.random.default_rng(1).uniform(30, 60, (1, 150, 130)).astype(np.floa
 def read(path, bands=3, dtypes=("uint8",)):
     """All pixels of a file with the expected bands and pixel types, and its header."""
     with open_raster(path, path.parent) as file:
-        picked = file.pick(None, bands, None, "image.bands: [1]")
+        picked = file.pick(None, bands, None, "image.bands: [1]", "name its bands")
         file.require_dtype(picked, dtypes)
         file.hidden()
         return file.read(picked.numbers), file.header
@@ -126,22 +126,22 @@ def test_a_wrong_number_of_bands_names_both_and_the_key_that_picks_bands(tmp_pat
     with pytest.raises(Rejected, match=r"a.tif: has 4 bands, expected 3; .* for example image.bands: \[1\]") as caught:
         read(path)
     assert caught.value.code == "band-count"
-    with pytest.raises(Rejected, match="has 1 band, expected 3"):
+    with pytest.raises(Rejected, match="has 1 band, expected 3; .*, or name its bands"):
         read(write(tmp_path / "b.tif", RGB[:1]))
 
 
 def test_a_band_that_the_file_does_not_have_is_an_error_with_both_numbers(tmp_path):
     with (
         open_raster(write(tmp_path / "a.tif", RGB), tmp_path) as file,
-        pytest.raises(Rejected, match="has 3 bands, dataset.yaml asks for band 4; correct dsm.bands") as caught,
+        pytest.raises(Rejected, match="has 3 bands, but dataset.yaml asks for band 4; correct its `bands`") as caught,
     ):
-        file.pick((4,), 1, None, "dsm.bands: [1]")
+        file.pick((4,), 1, None, "", "")
     assert caught.value.code == "band-count"
 
 
 def test_picked_bands_come_in_the_order_of_the_numbers(tmp_path):
     with open_raster(write(tmp_path / "a.tif", RGB), tmp_path) as file:
-        bands = file.pick((3, 1), 2, None, "image.bands: [1]")
+        bands = file.pick((3, 1), 2, None, "", "")
         assert (bands.numbers, bands.nodata, bands.alpha) == ((3, 1), (), False)
         np.testing.assert_array_equal(file.read(bands.numbers), RGB[[2, 0]])
 
@@ -151,7 +151,7 @@ def test_an_alpha_band_is_a_mask_unless_it_is_picked(tmp_path):
     path = write(tmp_path / "a.tif", rgba, photometric="rgb", alpha="yes")
     with open_raster(path, tmp_path) as file:
         masked = [
-            file.pick(numbers, expected, None, "")
+            file.pick(numbers, expected, None, "", "")
             for numbers, expected in ((None, 3), ((1, 2), 2), (None, 4), ((4,), 1))
         ]
     assert [(bands.numbers, bands.alpha) for bands in masked] == [
@@ -166,14 +166,14 @@ def test_a_palette_stands_for_three_or_four_bands_and_for_one(tmp_path):
     path = write(tmp_path / "a.tif", RGB[:1], palette={0: (1, 2, 3, 255)})
     with open_raster(path, tmp_path) as file:
         assert file.header.palette[0] == (1, 2, 3, 255)
-        assert {file.pick(None, expected, None, "").numbers for expected in (1, 3, 4)} == {(1,)}
+        assert {file.pick(None, expected, None, "", "").numbers for expected in (1, 3, 4)} == {(1,)}
         with pytest.raises(Rejected, match="has 1 band, expected 2"):
-            file.pick(None, 2, None, "")
+            file.pick(None, 2, None, "", "")
 
 
 def test_nodata_values_of_dataset_yaml_replace_those_of_the_file(tmp_path):
     with open_raster(write(tmp_path / "a.tif", RGB, nodata=7), tmp_path) as file:
-        found = [file.pick(None, 3, nodata, "").nodata for nodata in (None, (), (0, 255))]
+        found = [file.pick(None, 3, nodata, "", "").nodata for nodata in (None, (), (0, 255))]
     assert found == [((7, 7, 7),), (), ((0, 0, 0), (255, 255, 255))]
 
 
