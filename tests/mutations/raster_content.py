@@ -109,7 +109,7 @@ def near_colours(rng: Generator, data: OwnData) -> None:
 
     def put(pixels_BHW: np.ndarray) -> np.ndarray:
         noise = rng.integers(-20, 21, pixels_BHW.shape) * (rng.random(pixels_BHW.shape) < 0.05)
-        return (pixels_BHW.astype(int) + noise).clip(0, 255).astype(pixels_BHW.dtype)
+        return (np.nan_to_num(pixels_BHW).astype(int) + noise).clip(0, 255).astype(pixels_BHW.dtype)
 
     rewritten(one_file(rng, data, "label"), put)
 
