@@ -4,7 +4,7 @@ from typing import Literal
 import pytest
 
 from components.common.errors import ParamsError
-from components.common.params import from_mapping, section
+from components.common.params import from_mapping, section, subset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,3 +121,23 @@ def test_a_missing_file_says_what_to_pass(tmp_path):
 def test_a_mapping_from_elsewhere_is_checked_the_same_way():
     with pytest.raises(ParamsError, match="run.share is 'x'"):
         from_mapping(Inner, {"share": "x"}, "run")
+
+
+def test_a_subset_reads_its_own_keys_and_leaves_the_others_alone():
+    assert subset({"demo": {"share": 1, "other": object()}}, "demo", Inner) == Inner(share=1.0)
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        ({}, "the section demo is missing"),
+        ({"demo": None}, "the section demo is missing"),
+        ({"demo": {"other": 1}}, "demo.share is missing"),
+        ({"demo": {"share": "x"}}, "demo.share is 'x'"),
+        ({"demo": {"share": 2}}, "demo.share is 2.0; expected a share in 0..1"),
+    ],
+)
+def test_a_subset_that_does_not_fit_is_one_sentence(document, sentence):
+    with pytest.raises(ParamsError) as caught:
+        subset(document, "demo", Inner)
+    assert str(caught.value).startswith(sentence)
