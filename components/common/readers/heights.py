@@ -18,8 +18,8 @@ from pyproj.exceptions import CRSError
 
 from components.common.data.heights import PLAUSIBLE_M
 from components.common.data.layerinfo import DsmInfo
-from components.common.readers.layers import Heights, Layer
-from components.common.readers.rasters import Header, Mask, Note, Pixels, Rejected, equal_to
+from components.common.readers.layers import Heights, Layer, equal_to
+from components.common.readers.rasters import Header, Mask, Note, Pixels, Rejected
 
 SENTINELS = (-9999.0, -99999.0, -999999.0, -32767.0, -32768.0)
 """Usual nodata values, compared with the pixel before its unit is applied: -9999 cm would be a possible height."""
@@ -159,6 +159,13 @@ class HeightLayer:
         scale = header.scales[band] if info.scale is None else info.scale
         offset = header.offsets[band] if info.offset is None else info.offset
         stated, unit = stated_unit(header, band), header.units[band]
+        vertical = vertical_unit(header)
+        if stated is not None and vertical is not None and not np.isclose(stated, vertical, 1e-5):
+            sentence = (
+                f"its band states a unit of {stated:.6g} m, its vertical reference system one of {vertical:.6g} m; the "
+                "band's is used: set dsm.unit_m in dataset.yaml if that is wrong"
+            )
+            self.notes.append(Note("dsm-units", sentence))
         if stated is None and unit is not None and info.unit_m is None:
             sentence = f"states the unit {unit!r}, which is not known; read as metres: set dsm.unit_m in dataset.yaml"
             self.notes.append(Note("dsm-units", sentence))
@@ -196,8 +203,12 @@ class HeightLayer:
 def stated_unit(header: Header, band: int) -> float | None:
     """Metres per unit of a band as the file states it, by its unit or its vertical CRS; None: it states none."""
     unit = header.units[band]
-    if unit is not None and (known := UNITS.get(unit.strip().lower())) is not None:
-        return known
+    known = UNITS.get(unit.strip().lower()) if unit is not None else None
+    return known or vertical_unit(header)
+
+
+def vertical_unit(header: Header) -> float | None:
+    """Metres per unit of a file's vertical CRS; None: it has none."""
     if header.crs is None:
         return None
     try:

@@ -19,7 +19,7 @@ from rasterio.warp import reproject
 from components.common.errors import reason
 from components.common.readers.formats import GDAL_ERRORS
 from components.common.readers.grids import Fit, Grid, rim, to_layer
-from components.common.readers.rasters import Bands, Mask, Pixels, RasterFile, Rejected, equal_to
+from components.common.readers.rasters import Bands, Mask, Pixels, RasterFile, Rejected
 
 NO_CRS = CRS.from_epsg(3857)
 """Stands for a CRS that no file names: any will do when both sides have the same."""
@@ -207,6 +207,18 @@ class Layer:
         except GDAL_ERRORS as error:
             sentence = f"cannot be warped to the image's grid ({reason(error)}); check data.crs"
             raise Rejected("grid-mismatch", sentence, self.file.path) from None
+
+
+def equal_to(pixels: Pixels, value: float) -> Mask | None:
+    """True where pixels have a value; None: their type cannot hold it."""
+    if np.isnan(value):
+        return np.isnan(pixels) if np.issubdtype(pixels.dtype, np.floating) else None
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.issubdtype(pixels.dtype, np.integer):
+            limits = np.iinfo(pixels.dtype)
+            if not np.isfinite(value) or value != int(value) or not limits.min <= value <= limits.max:
+                return None
+        return np.asarray(pixels == pixels.dtype.type(value))
 
 
 def bands_of(grid: Grid, multiple: int = 1) -> list[slice]:

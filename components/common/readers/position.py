@@ -30,6 +30,9 @@ from components.common.readers.rasters import Header, Note, RasterFile, Rejected
 MAX_GCP_RESIDUAL_PX = 0.5
 """Ground control points that lie further off the affine transform through them need rectification first."""
 
+LEAST_GCPS = 3
+"""Fewer ground control points leave the rotation open."""
+
 NOTED_SHIFT_PX = 0.1
 """A smaller shift of a layer is not worth a note."""
 
@@ -202,6 +205,12 @@ def _is_compound(crs: CRS) -> bool:
 
 def _from_points(path: Path, header: Header) -> tuple[Affine, float]:
     """Affine transform through ground control points, and how far they lie off it, pixels."""
+    if len(header.gcps) < LEAST_GCPS:
+        sentence = (
+            f"has {len(header.gcps)} ground control points, which do not show how it is turned; add points until there "
+            f"are {LEAST_GCPS}, or add a world file and remove the points"
+        )
+        raise Rejected("position-inexact", sentence, path)
     try:
         transform = from_gcps(header.gcps)
         points = np.array([(point.x, point.y) for point in header.gcps]).T
@@ -210,12 +219,10 @@ def _from_points(path: Path, header: Header) -> tuple[Affine, float]:
     except (ValueError, TypeError, TransformNotInvertibleError):
         residual_px = float("inf")
     if not residual_px <= MAX_GCP_RESIDUAL_PX:
-        off = f"lie up to {residual_px:.1f} px off" if np.isfinite(residual_px) else "define no grid"
-        sentence = (
-            f"its {len(header.gcps)} ground control points {off} a straight grid, {MAX_GCP_RESIDUAL_PX} px is allowed; "
-            "rectify it with gdalwarp"
-        )
-        raise Rejected("position-inexact", sentence.replace("define no grid a straight grid,", "define no grid,"), path)
+        off = f"lie up to {residual_px:.1f} px off a straight grid, {MAX_GCP_RESIDUAL_PX} px is allowed"
+        off = off if np.isfinite(residual_px) else "define no grid"
+        sentence = f"its {len(header.gcps)} ground control points {off}; rectify it with gdalwarp"
+        raise Rejected("position-inexact", sentence, path)
     return transform, residual_px
 
 

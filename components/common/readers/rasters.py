@@ -110,15 +110,21 @@ class RasterFile:
 
     def notes(self) -> list[Note]:
         """What is worth knowing about the file itself."""
-        if not self.header.unwritten_share:
-            return []
-        fill = 0 if self.header.nodata[0] is None else self.header.nodata[0]
-        share = f"{100 * self.header.unwritten_share:.3g} %"
-        sentence = (
-            f"{share} of its blocks were never written; they are read as {fill:g}: if they should hold data, write the "
-            "file again with gdal_translate"
-        )
-        return [Note("sparse", sentence)]
+        notes = []
+        if self.header.unwritten_share:
+            fill = 0 if self.header.nodata[0] is None else self.header.nodata[0]
+            share = f"{100 * self.header.unwritten_share:.3g} %"
+            sentence = (
+                f"{share} of its blocks were never written; they are read as {fill:g}: if they should hold data, write "
+                "the file again with gdal_translate"
+            )
+            notes.append(Note("sparse", sentence))
+        if (self._dataset.scales, self._dataset.offsets) != (self.header.scales, self.header.offsets):
+            sentence = (
+                "states a scale of 0, or one that is no number; not applied: set scale and offset in dataset.yaml"
+            )
+            notes.append(Note("scale-applied", sentence))
+        return notes
 
     def pick(
         self, numbers: tuple[int, ...] | None, expected: int, nodata: Sequence[Any] | None, example: str, fewer: str
@@ -232,18 +238,6 @@ def open_raster(path: Path, root: Path) -> Iterator[RasterFile]:
             yield file
 
 
-def equal_to(pixels: Pixels, value: float) -> Mask | None:
-    """True where pixels have a value; None: their type cannot hold it."""
-    if np.isnan(value):
-        return np.isnan(pixels) if np.issubdtype(pixels.dtype, np.floating) else None
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.issubdtype(pixels.dtype, np.integer):
-            limits = np.iinfo(pixels.dtype)
-            if not np.isfinite(value) or value != int(value) or not limits.min <= value <= limits.max:
-                return None
-        return np.asarray(pixels == pixels.dtype.type(value))
-
-
 @contextmanager
 def one_sentence(path: Path) -> Iterator[None]:
     """Turn what damaged content raises into `Rejected`."""
@@ -276,8 +270,8 @@ def _header(path: Path, dataset: rasterio.DatasetReader) -> Header:
         gcps=tuple(gcps),
         gcps_crs=gcps_crs,
         nodata=dataset.nodatavals,
-        scales=dataset.scales,
-        offsets=dataset.offsets,
+        scales=tuple(scale if np.isfinite(scale) and scale else 1.0 for scale in dataset.scales),  # 0: not set
+        offsets=tuple(offset if np.isfinite(offset) else 0.0 for offset in dataset.offsets),
         units=tuple(unit or None for unit in dataset.units),
         colours=tuple(colour.name for colour in dataset.colorinterp),
         palette=dataset.colormap(1) if paletted else None,

@@ -61,6 +61,28 @@ def test_a_vertical_crs_in_feet_becomes_metres(tile, crs, unit_m):
     assert found == ["unit-converted"] * (unit_m != 1)
 
 
+def test_a_unit_of_the_band_that_the_vertical_crs_contradicts_is_used_and_noted(tile):
+    tile.write("dsm", tile.dsm_HW[None], units=["m"], crs=CRS.from_user_input("EPSG:32633+6360"))
+    metres_HW, found = tile.heights()
+    np.testing.assert_array_equal(metres_HW, tile.dsm_HW)
+    assert found == ["dsm-units"]
+
+
+def test_a_unit_that_is_not_known_is_noted(tile):
+    tile.write("dsm", tile.dsm_HW[None], units=["furlong"])
+    metres_HW, found = tile.heights()
+    np.testing.assert_array_equal(metres_HW, tile.dsm_HW)
+    assert found == ["dsm-units"]
+
+
+@pytest.mark.parametrize("scale", [0.0, float("nan")])
+def test_a_scale_that_cannot_be_right_is_not_applied_and_noted(tile, scale):
+    tile.write("dsm", tile.dsm_HW[None], scales=[scale])
+    metres_HW, found = tile.heights()
+    np.testing.assert_array_equal(metres_HW, tile.dsm_HW)
+    assert found == ["scale-applied"]
+
+
 def test_unit_m_counts_where_the_file_states_no_unit(tile):
     tile.write("dsm", np.rint(tile.dsm_HW[None] * 100).astype(np.int32))
     metres_HW, found = tile.heights(dsm={"unit_m": 0.01})

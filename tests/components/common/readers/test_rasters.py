@@ -10,7 +10,8 @@ from rasterio import Affine
 from rasterio.windows import Window
 
 from components.common.errors import DataError
-from components.common.readers.rasters import Rejected, equal_to, open_raster
+from components.common.readers.layers import equal_to
+from components.common.readers.rasters import Rejected, open_raster
 from tests.components.common.readers.conftest import PLACED, write
 
 HERE = Affine(0.05, 0, 366000, 0, -0.05, 5807000)
