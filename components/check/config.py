@@ -1,4 +1,4 @@
-"""Section `check` of params.yaml, and what the checkers look at."""
+"""Section `check` of params.yaml, and the input of the checkers."""
 
 from __future__ import annotations
 
@@ -47,13 +47,12 @@ class CheckConfig:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Everything that a checker may look at."""
+    """Everything that a checker may use."""
 
     dataset: Dataset
     tiles: Mapping[str, TileFacts]  # in the order of the report
     splits: tuple[Split, ...]  # the chosen one, or all that the data set has
     chosen: bool  # whether one split was asked for
-    own: bool  # a user's own data; False: a benchmark
     limits: CheckConfig
 
     def subset(self, tile: str) -> Subset | None:

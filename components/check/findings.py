@@ -45,7 +45,7 @@ CODES: dict[str, Code] = {
     "unplaced": Code(
         "warning",
         "name fits an image and a label",
-        "move it to a folder whose name says which, such as images or labels",
+        "move it to a folder named after its layer, such as images or labels",
     ),
     "band-count": Code(
         "error",
@@ -113,7 +113,7 @@ CODES: dict[str, Code] = {
         "correct gsd_m in dataset.yaml, or resample the tile with gdalwarp -tr",
         acceptable=True,
     ),
-    "off-place": Code("warning", "tile lies elsewhere than its id says", "check its georeference and its name"),
+    "off-place": Code("warning", "tile does not lie where its id puts it", "check its georeference and its name"),
     "size-odd": Code("warning", "size far from the other tiles'", "check that it is the file of this tile"),
     # images
     "image-constant": Code("error", "image of one value", COPY, acceptable=True),

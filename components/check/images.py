@@ -72,9 +72,9 @@ def colour_tags(subject: Subject) -> Iterator[Finding]:
     if subject.dataset.image.band_numbers is not None:  # you have picked the bands yourself
         return
     for tile, facts in subject.tiles.items():
-        said = facts.files["image"].colours if "image" in facts.files else ()
-        if set(PHOTO) <= set(said) and set(PHOTO) <= set(names) and said[:3] != PHOTO:
-            odd = [(i, said[i], name) for i, name in enumerate(names) if said[i] in PHOTO and said[i] != name]
+        tags = facts.files["image"].colours if "image" in facts.files else ()
+        if set(PHOTO) <= set(tags) and set(PHOTO) <= set(names) and tags[:3] != PHOTO:
+            odd = [(i, tags[i], name) for i, name in enumerate(names) if tags[i] in PHOTO and tags[i] != name]
             if odd:
                 i, tag, name = odd[0]
                 sentence = f"the file calls band {i + 1} {tag}, dataset.yaml calls it {name}"

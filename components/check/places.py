@@ -20,7 +20,7 @@ GSD_TOLERANCE = 0.05
 """A resolution may differ by this share, as rounded numbers do."""
 
 OFF_SHARE = 0.1
-"""A tile may lie this share of its side away from where its id says."""
+"""A tile may lie this share of its side away from where its id puts it."""
 
 ODD_AREA = 3.0
 """Tiles of one data set differ by less than this factor in area."""
@@ -84,7 +84,7 @@ def ground_sizes(subject: Subject) -> Iterator[Finding]:
 
 
 def places_by_id(subject: Subject) -> Iterator[Finding]:
-    """Tiles that lie elsewhere than the row and column in their id say, judged by the other tiles."""
+    """Tiles that do not lie where the row and column in their id put them, relative to the other tiles."""
     if not {"{r}", "{c}"} <= {f"{{{part[0]}}}" for part in subject.dataset.image.files.split("{")[1:]}:
         return
     known, corners = placed(subject), {}

@@ -112,15 +112,18 @@ def examine(
         findings: those that are known already.
     """
     tiles = [tile for tile in (splits[0].tiles if chosen else tree.tiles) if tree.tiles.get(tile)]
-    own = tree.source == "folder"
-    jobs = [TileJob(TileFiles(tree.folder, tree.dataset, own, tile, tree.tiles[tile]), settings) for tile in tiles]
+    jobs = [TileJob(_files(tree, tile), settings) for tile in tiles]
     read = pooled(scan_tile, jobs, config.workers)
     facts = {found.tile: found for found in track(read, "checking tiles", len(tiles))}
-    subject = Subject(tree.dataset, facts, splits, chosen, own, config)
+    subject = Subject(tree.dataset, facts, splits, chosen, config)
     found = {*findings, *(one for checker in CHECKERS for one in checker(subject))}
     order = {tile: number for number, tile in enumerate(facts)}
     judged = sorted((accepted(one, config.accepted) for one in found), key=lambda one: _rank(one, order))
     return Report(str(tree.folder), tree.source, subject, tuple(judged))
+
+
+def _files(tree: RawTree, tile: str) -> TileFiles:
+    return TileFiles(tree.folder, tree.dataset, tree.source == "folder", tile, tree.tiles[tile])
 
 
 def _rank(one: Finding, order: dict[str, int]) -> tuple[int, int, int, str, str, str]:

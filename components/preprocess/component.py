@@ -1,4 +1,4 @@
-"""The doors for Kubeflow: some tiles of the store, beside other tasks; then the whole store on the workspace."""
+"""Entry points for Kubeflow: one makes some tiles of the store next to other tasks, one completes the store."""
 
 from kfp import dsl
 

@@ -1,4 +1,4 @@
-"""Packages as unpacked from ISPRS, with one thing wrong, and what the check says of them."""
+"""Packages as unpacked from ISPRS, with one thing wrong, and the report of the check on them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def checked(config) -> Callable[..., Report]:
 
 @pytest.fixture
 def codes(checked) -> Callable[..., set[tuple[str, str | None]]]:
-    """Code and tile of every finding; that other tiles of the splits are not there is known."""
+    """Code and tile of every finding, except that other tiles of the splits are missing."""
 
     def codes(folder, **options) -> set[tuple[str, str | None]]:
         found = checked(folder, **options).findings
@@ -85,7 +85,7 @@ def codes(checked) -> Callable[..., set[tuple[str, str | None]]]:
 @pytest.fixture
 def rewritten() -> Callable[..., Path]:
     def rewritten(folder: Path, name: str, change=lambda pixels_BHW: pixels_BHW, **profile) -> Path:
-        """Write the one file below a folder whose name contains `name` anew; None leaves a key of the profile out."""
+        """Rewrite the one file in a folder whose name contains `name`; None leaves a key of the profile out."""
         (path,) = [path for path in folder.rglob("*.tif") if name in path.name]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)

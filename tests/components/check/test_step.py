@@ -76,7 +76,7 @@ def test_a_clean_split_has_no_finding(package, checked):
     )  # a tile has 64 blocks
 
 
-def test_every_trap_of_the_real_package_is_mended(package, checked):
+def test_every_trap_of_the_real_package_is_repaired(package, checked):
     report = checked(package(tiles=datasets.split("potsdam", "official").tiles, **REAL_POTSDAM_TRAPS), split="official")
     assert {one.code for one in report.findings if one.severity != "repaired"} == {"wrongly-annotated"}
     assert {one.code for one in report.findings if one.severity == "repaired"} == {
@@ -142,14 +142,14 @@ def test_the_stage_refuses_another_data_set(raw, config, tmp_path):
         run(vaihingen, config(), SETTINGS, raw(), tmp_path / "report.json")
 
 
-def test_a_tile_that_is_wholly_missing_is_an_error_of_a_chosen_split_only(package, checked):
+def test_a_tile_without_any_file_is_an_error_of_a_chosen_split_only(package, checked):
     folder = package()
     chosen = {one.tile for one in checked(folder, split="ssrs").findings if one.code == "tile-missing"}
     assert chosen == set(datasets.split("potsdam", "ssrs").tiles) - {"2_10", "2_11", "2_12", "3_10", "3_11"}
     assert {one.code for one in checked(folder).findings} == {"split-incomplete"}
 
 
-def test_the_door_reads_its_sections(raw, tmp_path):
+def test_the_entry_point_reads_its_sections(raw, tmp_path):
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["data"] |= {"source": "isprs", "dataset": "potsdam", "split": SPLIT, "path": "x"}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))

@@ -55,7 +55,7 @@ def test_a_copy_in_another_encoding_is_found(package, rewritten, checked):
 
 def test_two_ids_of_one_file_are_an_error(config):
     split = Split("mine", train=("2_10",), val=(), test=("02_10",))
-    subject = Subject(datasets.dataset("potsdam"), {}, (split,), True, False, config())
+    subject = Subject(datasets.dataset("potsdam"), {}, (split,), True, config())
     assert [(one.code, one.tile) for one in same_files(subject)] == [("same-file", "02_10")]
 
 
@@ -76,4 +76,4 @@ def test_class_shares_of_some_tiles_may_differ_as_much_as_tiles_do(config, packa
     report = checked(package())
     assert not list(class_shares(report.subject))
     one_tile = {"2_10": report.subject.tiles["2_10"]}
-    assert not list(class_shares(Subject(report.subject.dataset, one_tile, (), False, False, config())))
+    assert not list(class_shares(Subject(report.subject.dataset, one_tile, (), False, config())))
