@@ -148,7 +148,7 @@ def test_a_failing_step_is_named_and_the_exit_handler_runs(project, engine, tmp_
     done = project.call(*RUN, "--params", str(tmp_path / "params.yaml"), "--out", str(tmp_path / "out"))
     assert done.returncode == 2
     assert "error: /nowhere" in done.stderr, "the step's own sentence"
-    assert "the run of the pipeline has ended: FAILED" in done.stderr
+    assert "the pipeline run ended: FAILED" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: the step acquire failed, see its log above")
     assert not containers(engine, tmp_path / "out")
 

@@ -43,7 +43,7 @@ def test_every_task_leaves_its_artifacts_and_large_data_stays_on_the_workspace(r
 
 def test_the_workspace_is_gone_afterwards(ran):
     project, done = ran
-    assert "the run of the pipeline has ended: SUCCEEDED; MLflow runs closed now: none" in done.stderr
+    assert "the pipeline run ended: SUCCEEDED; MLflow runs closed now: none" in done.stderr
     assert not list(project.root.glob("data")) and "mobanet-workspace" not in str(list(project.root.iterdir()))
 
 
@@ -77,5 +77,5 @@ def test_a_failing_step_is_named_and_the_exit_handler_runs(project):
     (project.root / "params.yaml").write_text(before)
     assert done.returncode == 2
     assert "error: /nowhere" in done.stderr, "the step's own sentence"
-    assert "the run of the pipeline has ended: FAILED" in done.stderr
+    assert "the pipeline run ended: FAILED" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: the step acquire failed, see its log above")
