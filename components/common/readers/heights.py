@@ -7,18 +7,19 @@ value repeats far below or above all other heights: a nodata value that the file
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from itertools import product
+from math import isclose
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyproj
-from pyproj.exceptions import CRSError
 
 from components.common.data.heights import PLAUSIBLE_M
 from components.common.data.layerinfo import DsmInfo
+from components.common.data.units import METRE, unit_metres, vertical_unit
 from components.common.readers.layers import Heights, Layer, equal_to
+from components.common.readers.position import stated_crs
 from components.common.readers.rasters import Header, Mask, Note, Pixels, Rejected
 
 SENTINELS = (-9999.0, -99999.0, -999999.0, -32767.0, -32768.0)
@@ -27,27 +28,17 @@ SENTINELS = (-9999.0, -99999.0, -999999.0, -32767.0, -32768.0)
 SAMPLE_SIDE = 256
 """About so many rows and columns are enough for the distribution of a tile's heights."""
 
-REPEATS = 9
+REPEATS = 3
 """A nodata value that the file does not name occurs at least so often in a tile."""
 
-DISTINCT = 32
+DISTINCT, DISTINCT_INTEGERS = 32, 3
 """With fewer different heights than this in the sample, a tile is too flat or artificial to tell an outlier."""
 
-FAR_BELOW_M, FAR_ABOVE_M = 20.0, 100.0
-"""A repeated value at least so far from all other heights, and from them by twice their range, is no height."""
+MOST_HIDDEN = 3
+"""So many values at each end of the heights may be hidden nodata values."""
 
-METRE, FOOT, FOOT_US = 1.0, 0.3048, 1200 / 3937
-UNITS: Mapping[str, float] = MappingProxyType(
-    {
-        **dict.fromkeys(("m", "metre", "metres", "meter", "meters"), METRE),
-        **dict.fromkeys(("ft", "foot", "feet", "international foot", "foot_intl", "0.3048 m"), FOOT),
-        **dict.fromkeys(("ftus", "us-ft", "us_ft", "us survey foot", "us survey feet", "foot_us", "sft"), FOOT_US),
-        **dict.fromkeys(("dm", "decimetre", "decimetres", "decimeter", "decimeters"), 0.1),
-        **dict.fromkeys(("cm", "centimetre", "centimetres", "centimeter", "centimeters"), 0.01),
-        **dict.fromkeys(("mm", "millimetre", "millimetres", "millimeter", "millimeters"), 0.001),
-    }
-)
-"""Metres per unit, by the names that files have for it (lower case)."""
+FAR_BELOW_M, FAR_ABOVE_M = 20.0, 100.0
+"""A repeated value at least so far from all other heights, and farther than their range, is no height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +47,6 @@ class Scaling:
 
     factor: float
     shift_m: float
-    unit_m: float
 
     @property
     def identity(self) -> bool:
@@ -76,11 +66,10 @@ class HeightLayer:
         self.layer, self.info, self.notes = layer, info, notes
         header, number = layer.file.header, layer.bands.numbers[0]
         self.dtype = np.dtype(header.dtypes[number - 1])
-        self.scaling = self._scaling(header, number)
+        self.scaling = self._scaling(header, number - 1)
         self.missing_px = self.implausible_px = 0
         self._found: list[float] = []  # nodata values that the file does not name
-        top = float(np.iinfo(self.dtype).max) if self.dtype.kind in "iu" and self.dtype.itemsize > 1 else None
-        self._survey = _Survey(max(1, min(header.height_px, header.width_px) // SAMPLE_SIDE), top)
+        self._survey = _Survey(max(1, min(header.height_px, header.width_px) // SAMPLE_SIDE), self.dtype)
 
     def metres(self, rows: slice) -> Heights:
         """Heights of rows of the image, `[h, W]`, metres, NaN = not measured."""
@@ -110,17 +99,20 @@ class HeightLayer:
             Rejected: the tile has no height at all.
         """
         size = self.layer.fit.image.height_px * self.layer.fit.image.width_px
-        for value in self._found:
-            sentence = (
-                f"the value {value:g} repeats far from all other heights; read as not measured: write "
-                f"nodata: [{value:g}] under dsm in dataset.yaml, or nodata: [] if it is a height"
+        if self._found:
+            stated = [mark for (mark,) in self.layer.bands.nodata]
+            found, both, kept = (", ".join(f"{v:g}" for v in vs) for vs in (self._found, stated + self._found, stated))
+            what = f"the value {found} repeats" if len(self._found) == 1 else f"the values {found} repeat"
+            self._note(
+                "dsm-nodata-found",
+                f"{what} far from all other heights; read as not measured: set dsm.nodata: [{both}] in dataset.yaml, "
+                f"or dsm.nodata: [{kept}] if these are heights",
             )
-            self.notes.append(Note("dsm-nodata-found", sentence))
         if self.missing_px == size:
             raise Rejected("dsm-blank", self._why_blank(), self.layer.file.path)
         if self.missing_px:
             share = f"{self.missing_px:,} px ({100 * self.missing_px / size:.3g} %)"
-            self.notes.append(Note("dsm-holes", f"{share} hold no height; masked"))
+            self._note("dsm-holes", f"{share} hold no height; masked")
 
     def _metres(self, pixels_HW: Pixels, missing_HW: Mask | None, row: int, column: int) -> Heights:
         """Pixels of the file from a row and column on -> metres."""
@@ -150,45 +142,70 @@ class HeightLayer:
 
     def _sentinels(self) -> tuple[float, ...]:
         """Usual nodata values that would be possible heights in the file's unit."""
-        if self.scaling.identity or self.info.nodata is not None:
-            return ()
-        return SENTINELS
+        return () if self.scaling.identity or self.info.nodata == () else SENTINELS
 
-    def _scaling(self, header: Header, number: int) -> Scaling:
-        info, band = self.info, number - 1
+    def _scaling(self, header: Header, band: int) -> Scaling:
+        """How pixels of a band, counted from 0, become metres."""
+        info, unit_m = self.info, self._unit(header.units[band])
         scale = header.scales[band] if info.scale is None else info.scale
         offset = header.offsets[band] if info.offset is None else info.offset
-        stated, unit = stated_unit(header, band), header.units[band]
-        vertical = vertical_unit(header)
-        if stated is not None and vertical is not None and not np.isclose(stated, vertical, 1e-5):
+        if info.scale is None and scale != 1 and info.unit_m not in (None, METRE):
             sentence = (
-                f"its band states a unit of {stated:.6g} m, its vertical reference system one of {vertical:.6g} m; the "
-                "band's is used: set dsm.unit_m in dataset.yaml if that is wrong"
+                f"states a scale of {scale:g}, and unit_m in dataset.yaml is {info.unit_m:g}: both would apply; remove "
+                "dsm.unit_m, or set dsm.scale: 1"
             )
-            self.notes.append(Note("dsm-units", sentence))
-        if stated is None and unit is not None and info.unit_m is None:
-            sentence = f"states the unit {unit!r}, which is not known; read as metres: set dsm.unit_m in dataset.yaml"
-            self.notes.append(Note("dsm-units", sentence))
-        unit_m = stated if info.unit_m in (None, METRE) and stated is not None else (info.unit_m or METRE)
-        if stated is not None and info.unit_m not in (None, METRE, stated) and not np.isclose(stated, unit_m, 1e-5):
-            if stated != METRE:
-                sentence = (
-                    f"states a unit of {stated:.6g} m, but unit_m in dataset.yaml is {info.unit_m:g}; remove unit_m, "
-                    "or correct the file"
-                )
-                raise Rejected("dsm-units-differ", sentence, self.layer.file.path)
-            sentence = (
-                f"states metres, but unit_m in dataset.yaml is {info.unit_m:g}; unit_m is used: remove it if the file "
-                "is right"
-            )
-            self.notes.append(Note("unit-replaced", sentence))
-        if unit_m == stated and unit_m != METRE:
-            self.notes.append(Note("unit-converted", f"states a unit of {unit_m:.6g} m; converted to metres"))
+            raise Rejected("dsm-units-differ", sentence, self.layer.file.path)
         if scale != 1 or offset:
             source = "the file states" if info.scale is None and info.offset is None else "dataset.yaml states"
-            sentence = f"pixels are multiplied by {scale:g} and {offset:g} is added, as {source}"
-            self.notes.append(Note("scale-applied", sentence))
-        return Scaling(scale * unit_m, offset * unit_m, unit_m)
+            self._note("scale-applied", f"pixels are multiplied by {scale:g} and {offset:g} is added, as {source}")
+        return Scaling(scale * unit_m, offset * unit_m)
+
+    def _unit(self, name: str | None) -> float:
+        """Metres per unit, by what the band, the vertical CRS and dataset.yaml state; below 0 for depths."""
+        given, crs = self.info.unit_m, stated_crs(self.layer.file)
+        vertical = vertical_unit(crs.to_wkt()) if crs is not None else None
+        band = unit_metres(name) if name is not None else None
+        if name is not None and band is None and given is None:
+            sentence = f"states the unit {name!r}, which is not known; set dsm.unit_m in dataset.yaml"
+            raise Rejected("dsm-units-differ", sentence, self.layer.file.path)
+        if name is not None and band is None and given == METRE:
+            self._note("dsm-units", f"states the unit {name!r}, which is not known; read as metres: check dsm.unit_m")
+        if band is not None and vertical is not None and not isclose(band, abs(vertical), rel_tol=1e-5):
+            self._note(
+                "dsm-units",
+                f"its band states a unit of {band:.6g} m, its vertical reference system one of {abs(vertical):.6g} m; "
+                "the band's is used: set dsm.unit_m in dataset.yaml if that is wrong",
+            )
+        stated = band or (abs(vertical) if vertical is not None else None)
+        unit_m = self._agreed(given, stated)
+        if vertical is not None and vertical < 0:
+            self._note("unit-converted", "its vertical reference system counts depths; their sign is changed")
+            unit_m = -unit_m
+        return unit_m
+
+    def _agreed(self, given: float | None, stated: float | None) -> float:
+        """Metres per unit; `unit_m: 1` in dataset.yaml is not taken as a contradiction."""
+        if stated is None:
+            return given or METRE
+        if given in (None, METRE) or isclose(given or METRE, stated, rel_tol=1e-5):
+            if stated != METRE:
+                self._note("unit-converted", f"states a unit of {stated:.6g} m; converted to metres")
+            return stated
+        assert given is not None
+        if stated != METRE:
+            sentence = (
+                f"states a unit of {stated:.6g} m, but unit_m in dataset.yaml is {given:g}; remove unit_m, or correct "
+                "the file"
+            )
+            raise Rejected("dsm-units-differ", sentence, self.layer.file.path)
+        self._note(
+            "unit-replaced",
+            f"states metres, but unit_m in dataset.yaml is {given:g}; unit_m is used: remove it if the file is right",
+        )
+        return given
+
+    def _note(self, code: str, sentence: str) -> None:
+        self.notes.append(Note(code, sentence))
 
     def _why_blank(self) -> str:
         if self.implausible_px:
@@ -200,31 +217,17 @@ class HeightLayer:
         return "holds no height: every pixel is marked as missing; copy or download it again"
 
 
-def stated_unit(header: Header, band: int) -> float | None:
-    """Metres per unit of a band as the file states it, by its unit or its vertical CRS; None: it states none."""
-    unit = header.units[band]
-    known = UNITS.get(unit.strip().lower()) if unit is not None else None
-    return known or vertical_unit(header)
-
-
-def vertical_unit(header: Header) -> float | None:
-    """Metres per unit of a file's vertical CRS; None: it has none."""
-    if header.crs is None:
-        return None
-    try:
-        system = pyproj.CRS.from_wkt(header.crs.to_wkt())
-    except CRSError:
-        return None
-    vertical = [part for part in system.sub_crs_list if part.is_vertical] if system.is_compound else []
-    return float(vertical[0].axis_info[0].unit_conversion_factor) if vertical else None
+Counts = npt.NDArray[np.intp]
 
 
 class _Survey:
     """Lowest and highest pixel, how often each occurs, and a sample of the heights."""
 
-    def __init__(self, step: int, top: float | None) -> None:
+    def __init__(self, step: int, dtype: np.dtype[Any]) -> None:
         self._step = step
-        self._top = top  # the largest value of an integer type, which often means "not measured"
+        self._integers = dtype.kind in "iu"
+        wide = self._integers and dtype.itemsize > 1
+        self._top = float(np.iinfo(dtype).max) if wide else None  # often means "not measured"
         self.over = False  # whether nothing more is to be taken in
         self.clear()
 
@@ -264,14 +267,25 @@ class _Survey:
         """A pixel value that repeats far from all other heights; None: there is none."""
         if self._low is None or self._high is None:
             return None
-        sample = np.concatenate(self._sample)
-        above_m = FAR_BELOW_M if self._high[0] == self._top else FAR_ABOVE_M
-        for (value, height_m, count), far_m, below in ((self._low, FAR_BELOW_M, True), (self._high, above_m, False)):
-            others = sample[sample != np.float32(height_m)]
-            if count < REPEATS or np.unique(others).size < DISTINCT:
+        ends = np.array([self._low[1], self._high[1]], np.float32)  # a small hole may not be in the sample
+        heights, counts = np.unique(np.concatenate([*self._sample, ends]), return_counts=True)
+        far_above_m = FAR_BELOW_M if self._high[0] == self._top else FAR_ABOVE_M
+        few = range(min(MOST_HIDDEN, len(heights)) + 1)
+        for below, above in sorted(product(few, few), key=sum):
+            core, core_counts = heights[below : len(heights) - above], counts[below : len(heights) - above]
+            if below + above == 0 or not self._is_varied(core, core_counts, counts):
                 continue
-            low_m, high_m = np.percentile(others, (0.5, 99.5))
-            gap_m = low_m - height_m if below else height_m - high_m
-            if gap_m > max(far_m, 2 * (high_m - low_m)):
-                return value
+            low_m, high_m = np.interp((0.005, 0.995), np.cumsum(core_counts) / core_counts.sum(), core)
+            gaps_m = low_m - heights[below - 1], heights[-above] - high_m
+            if below and (self._low[2] < REPEATS or gaps_m[0] <= max(FAR_BELOW_M, high_m - low_m)):
+                continue
+            if above and (self._high[2] < REPEATS or gaps_m[1] <= max(far_above_m, high_m - low_m)):
+                continue
+            return self._low[0] if below else self._high[0]
         return None
+
+    def _is_varied(self, core: npt.NDArray[np.float32], counts: Counts, all_counts: Counts) -> bool:
+        """Whether the heights that remain are those of a terrain, so that a value far from them stands out."""
+        if len(core) >= DISTINCT:
+            return True
+        return self._integers and len(core) >= DISTINCT_INTEGERS and 2 * counts.sum() > all_counts.sum()

@@ -63,18 +63,28 @@ def position_of(file: RasterFile, configured: CRS | None) -> Position:
         Rejected: ground control points do not fit, a sidecar file is damaged, or the CRS is unusable.
     """
     header, notes = file.header, []
-    transform, stated = header.transform, header.crs
+    transform = header.transform
     if transform is None and header.gcps:
         transform, residual_px = _from_points(file.path, header)
-        stated = header.gcps_crs or stated
         if residual_px > NOTED_SHIFT_PX:
             off = f"its ground control points lie up to {residual_px:.2f} px off the grid through them"
             sentence = f"{off}; used: rectify it if needed"
             notes.append(Note("position-inexact", sentence))
     elif transform is None:
         transform = _from_world_file(file.path)
-    crs, crs_notes = _resolved_crs(file.path, stated or _from_prj(file.path), configured)
+    crs, crs_notes = _resolved_crs(file.path, stated_crs(file), configured)
     return Position(transform, crs, (*notes, *crs_notes))
+
+
+def stated_crs(file: RasterFile) -> CRS | None:
+    """The CRS that a file or the `.prj` next to it states, with its vertical part; None: they state none.
+
+    Raises:
+        Rejected: the `.prj` is damaged.
+    """
+    header = file.header
+    points = header.gcps_crs if header.transform is None else None
+    return points or header.crs or _from_prj(file.path)
 
 
 def parse_crs(text: str) -> CRS:

@@ -68,11 +68,45 @@ def test_a_unit_of_the_band_that_the_vertical_crs_contradicts_is_used_and_noted(
     assert found == ["dsm-units"]
 
 
-def test_a_unit_that_is_not_known_is_noted(tile):
+def test_a_unit_that_is_not_known_is_rejected_until_unit_m_states_it(tile):
     tile.write("dsm", tile.dsm_HW[None], units=["furlong"])
-    metres_HW, found = tile.heights()
+    with pytest.raises(Rejected, match="states the unit 'furlong', which is not known; set dsm.unit_m"):
+        tile.heights()
+    np.testing.assert_allclose(tile.heights(dsm={"unit_m": 2.0})[0], tile.dsm_HW * 2, rtol=1e-6)
+    metres_HW, found = tile.heights(dsm={"unit_m": 1.0})
     np.testing.assert_array_equal(metres_HW, tile.dsm_HW)
     assert found == ["dsm-units"]
+
+
+@pytest.mark.parametrize("unit", ["US Feet", "us-survey-foot", "Foot (US survey)", "USFT"])
+def test_spellings_of_a_unit_are_one_unit_even_if_unit_m_is_1(tile, unit):
+    tile.write("dsm", tile.dsm_HW[None] / np.float32(FOOT_US), units=[unit])
+    metres_HW, found = tile.heights(dsm={"unit_m": 1.0})
+    np.testing.assert_allclose(metres_HW, tile.dsm_HW, rtol=1e-6)
+    assert found == ["unit-converted"]
+
+
+def test_a_vertical_crs_in_a_prj_file_counts(tile):
+    tile.write("dsm", tile.dsm_HW[None] / np.float32(FOOT_US), crs=None)
+    (tile.folder / "dsm.prj").write_text(CRS.from_user_input("EPSG:32633+6360").to_wkt())
+    metres_HW, found = tile.heights()
+    np.testing.assert_allclose(metres_HW, tile.dsm_HW, rtol=1e-6)
+    assert found == ["unit-converted"]
+
+
+def test_depths_of_a_vertical_crs_change_their_sign(tile):
+    tile.write("dsm", -tile.dsm_HW[None], crs=CRS.from_user_input("EPSG:32633+5715"))
+    metres_HW, found = tile.heights()
+    np.testing.assert_array_equal(metres_HW, tile.dsm_HW)
+    assert found == ["unit-converted"]
+
+
+def test_a_scale_of_the_file_and_unit_m_are_not_both_applied(tile):
+    tile.write("dsm", np.rint(tile.dsm_HW[None] * 100).astype(np.uint16), scales=[0.01])
+    with pytest.raises(Rejected, match="states a scale of 0.01, and unit_m in dataset.yaml is 0.01: both would apply"):
+        tile.heights(dsm={"unit_m": 0.01})
+    for dsm in ({"unit_m": 0.01, "scale": 1.0}, {}):
+        np.testing.assert_allclose(tile.heights(dsm=dsm)[0], tile.dsm_HW, atol=0.0051)
 
 
 @pytest.mark.parametrize("scale", [0.0, float("nan")])
@@ -210,7 +244,44 @@ def test_two_hidden_values_are_both_found(tile):
     expected_HW = HOLE_HW.copy()
     expected_HW[:5, :5] = True
     np.testing.assert_array_equal(missing_HW, expected_HW)
-    assert found == ["dsm-nodata-found", "dsm-nodata-found", "dsm-holes"]
+    assert found == ["dsm-nodata-found", "dsm-holes"]
+
+
+@pytest.mark.parametrize(
+    ("values", "low_m", "high_m", "dtype", "unit_m"),
+    [
+        ((0,), 260, 266, np.int16, 1.0),
+        ((0,), 260, 425, np.float32, 1.0),
+        ((32767,), 5, 150, np.int16, 0.01),
+        ((0, -1), 260, 275, np.float32, 1.0),
+        ((0, 65535), 260, 275, np.uint16, 0.01),
+        ((-999, 9998), 260, 275, np.int32, 0.1),
+        ((255,), 0, 6, np.uint8, 1.0),
+    ],
+    ids=["whole metres", "hills", "largest integer", "two below", "at both ends", "decimetres", "8 bits"],
+)
+def test_hidden_nodata_is_found_in(tile, values, low_m, high_m, dtype, unit_m):
+    pixels_HW = (terrain(low_m + 1, high_m) / np.float32(unit_m)).astype(dtype)
+    expected_HW = np.zeros(pixels_HW.shape, bool)
+    for number, value in enumerate(values):
+        place = slice(5, 15), slice(10 + 20 * number, 20 + 20 * number)
+        pixels_HW[place], expected_HW[place] = value, True
+    missing_HW, found = missing_in(tile, pixels_HW, {"unit_m": unit_m, "relative_to": "ground"})
+    np.testing.assert_array_equal(missing_HW, expected_HW)
+    assert found == ["dsm-nodata-found", "dsm-holes"]
+
+
+def test_the_remedy_for_hidden_nodata_keeps_the_nodata_value_of_the_file(tile):
+    pixels_HW = with_value(np.rint(terrain(245, 262) * 100).astype(np.int32), 0)
+    pixels_HW[:5, :5] = -9999
+    tile.write("dsm", pixels_HW[None], nodata=-9999)
+    reader = tile.reader(dsm={"unit_m": 0.01})
+    layer = reader.dsm()
+    read_heights(layer)
+    reader.finish("dsm")
+    assert "set dsm.nodata: [-9999, 0] in dataset.yaml, or dsm.nodata: [-9999] if these are" in layer.notes[0].sentence
+    metres_HW, found = tile.heights(dsm={"unit_m": 0.01, "nodata": (-9999.0, 0.0)})
+    assert (np.isnan(metres_HW).sum(), found) == (120 + 25, ["dsm-holes"])
 
 
 def flat_roof():
@@ -234,7 +305,7 @@ def sea():
 
 
 def few():
-    return with_value(terrain(245, 262), 0.0, (slice(20, 22), slice(30, 34)))
+    return with_value(terrain(245, 262), 0.0, (slice(20, 21), slice(30, 32)))
 
 
 def sea_before_a_cliff():
