@@ -113,7 +113,7 @@ def test_the_crs_of_dataset_yaml_comes_before_that_of_params_yaml(
 
 def test_a_crs_that_params_yaml_contradicts_is_an_error_that_names_both(tmp_path, raw) -> None:
     source = write_package(tmp_path, "potsdam", ["2_10"])[0]
-    with pytest.raises(ParamsError, match=r"^crs in .* is EPSG:32633, but data\.crs is EPSG:25833; .* remove data\.crs"):
+    with pytest.raises(ParamsError, match=r"^crs in .* is EPSG:32633, but data\.crs is EPSG:25833; .* remove data"):
         run(data(path=str(source), crs="EPSG:25833"), SAMPLE, raw)
     assert [path.name for path in raw.rglob("*")] == ["earlier.tif"]
 
