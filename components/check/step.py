@@ -16,7 +16,7 @@ from components.common.data import datasets
 from components.common.data.config import DataConfig
 from components.common.data.datasets import Split
 from components.common.data.rawtree import RawTree, read_raw_tree
-from components.common.errors import DataError
+from components.common.errors import DataError, ParamsError
 from components.common.files import write_json
 from components.common.pool import pooled
 from components.common.progress import track
@@ -75,7 +75,7 @@ def run(data: DataConfig, config: CheckConfig, settings: ReaderSettings, raw: Pa
 
     Raises:
         DataError: there are errors: preprocess would reject a tile, or scores would be wrong.
-        ParamsError: the data set has no split of this name.
+        ParamsError: the data set has no split of this name, or `check.accept` names a tile that is not known.
     """
     tree = read_raw_tree(raw)
     if tree.dataset.name != data.dataset:
@@ -110,7 +110,11 @@ def examine(
         config: the limits.
         settings: of the reader.
         findings: those that are known already.
+
+    Raises:
+        ParamsError: `check.accept` names a tile that is not known.
     """
+    _require_known_tiles(tree, splits, config)
     tiles = [tile for tile in (splits[0].tiles if chosen else tree.tiles) if tree.tiles.get(tile)]
     jobs = [TileJob(_files(tree, tile), settings) for tile in tiles]
     read = pooled(scan_tile, jobs, config.workers)
@@ -124,6 +128,15 @@ def examine(
 
 def _files(tree: RawTree, tile: str) -> TileFiles:
     return TileFiles(tree.folder, tree.dataset, tree.source == "folder", tile, tree.tiles[tile])
+
+
+def _require_known_tiles(tree: RawTree, splits: tuple[Split, ...], config: CheckConfig) -> None:
+    """Refuse tile ids in `check.accept` that neither the raw tiles nor the splits have."""
+    known = set(tree.tiles).union(*(split.tiles for split in splits))
+    if unknown := sorted(config.accepted.tiles - known):
+        raise ParamsError(
+            f"check.accept names the tile {unknown[0]!r}, which {tree.dataset.name} does not have; correct or remove it"
+        )
 
 
 def _rank(one: Finding, order: dict[str, int]) -> tuple[int, int, int, str, str, str]:

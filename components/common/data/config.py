@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -61,6 +62,11 @@ class Accepted:
                     f"number in YAML), or {ALL}"
                 )
 
+    @property
+    def tiles(self) -> set[str]:
+        """All tile ids that are named."""
+        return {tile for tiles in self.codes.values() if tiles != ALL for tile in tiles}
+
     def covers(self, code: str, tile: str | None) -> bool:
         """Whether the user has overruled a finding; one about no single tile needs `all`."""
         tiles = self.codes.get(code, ())
@@ -73,7 +79,12 @@ def accepted_from(given: Mapping[str, Any]) -> Accepted:
     Raises:
         ValueError: it is not a mapping of codes to tile ids or `all`; the sentence starts with `accept`.
     """
-    return Accepted({code: tuple(tiles) if isinstance(tiles, list) else tiles for code, tiles in given.items()})
+    return Accepted({code: tuple(map(_nfc, t)) if isinstance(t, list) else t for code, t in given.items()})
+
+
+def _nfc(tile: Any) -> Any:
+    """A tile id in Unicode NFC, as splits have them."""
+    return unicodedata.normalize("NFC", tile) if isinstance(tile, str) else tile
 
 
 def how_to_accept(code: str, tile: str | None) -> str:

@@ -20,6 +20,10 @@ def test_tiles_or_all_can_be_accepted():
     assert accepted.covers("duplicate", "2_11") and accepted.covers("duplicate", None)
 
 
+def test_tile_ids_are_compared_in_unicode_nfc():
+    assert config({"dsm-constant": ["Ko\u0308ln"]}).accepted.covers("dsm-constant", "K\u00f6ln")
+
+
 @pytest.mark.parametrize(
     ("accept", "words"),
     [

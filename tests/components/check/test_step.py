@@ -13,7 +13,7 @@ from components.check.step import run
 from components.common.data import datasets
 from components.common.data.config import DataConfig
 from components.common.data.rawtree import RawTree, write_raw_tree
-from components.common.errors import DataError
+from components.common.errors import DataError, ParamsError
 from components.common.readers.tiles import ReaderSettings
 from tests.isprs_package import REAL_POTSDAM_TRAPS
 from tests.repo.import_graph import ROOT
@@ -140,6 +140,13 @@ def test_the_stage_refuses_another_data_set(raw, config, tmp_path):
     )
     with pytest.raises(DataError, match="holds potsdam, but data.dataset is vaihingen"):
         run(vaihingen, config(), SETTINGS, raw(), tmp_path / "report.json")
+
+
+def test_an_accepted_tile_that_is_not_known_is_named(package, checked):
+    folder = package()
+    with pytest.raises(ParamsError, match=r"^check.accept names the tile '2_99', which potsdam does not have"):
+        checked(folder, accept={"dsm-constant": ["2_10", "2_99"]})
+    assert checked(folder, accept={"dsm-constant": ["2_10", "7_13"]}).counts["error"] == 0
 
 
 def test_a_tile_without_any_file_is_an_error_of_a_chosen_split_only(package, checked):
