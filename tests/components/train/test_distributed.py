@@ -71,7 +71,7 @@ def test_two_ranks_with_half_the_batch_each_train_the_network_of_one(
     toy_network, train_config, toy_store, dtype, uneven, cpia
 ):
     """Weights are compared in float64 only: AdamW makes a full step of a gradient that is nothing but rounding."""
-    config, store = train_config(steps=20, batch_size=8, learning_rate=2e-4), Store(toy_store)
+    config, store = train_config(steps=10, batch_size=8, learning_rate=4e-4), Store(toy_store)
 
     def work():
         with open_ranks("cpu") as ranks:
