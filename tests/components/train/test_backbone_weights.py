@@ -153,7 +153,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(toy_network, tmp_path, monkey
 def test_hub_without_a_hub_says_what_to_do_instead(toy_network, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     network = toy_network(backbone="test_vit", backbone_args={})
-    with pytest.raises(WeightsError, match="hub weights of test_vit download failed .* set model.weights to"):
+    with pytest.raises(WeightsError, match="hub weights of test_vit: download failed .* set model.weights to"):
         load_backbone_weights(network, "hub")
 
 
