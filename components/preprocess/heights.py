@@ -1,4 +1,4 @@
-"""Settings of the heights, and what the manifest says of them; `components.common.data.heights` does the scaling."""
+"""Settings of the heights, and their record in the manifest; `components.common.data.heights` scales them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class HeightsConfig:
 
 
 def as_recorded(config: HeightsConfig, dsm: DsmInfo, training: Histogram | None) -> Heights:
-    """What the manifest says of the scaling.
+    """The scaling as the manifest records it.
 
     Args:
         config: the settings.

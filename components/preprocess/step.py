@@ -70,7 +70,7 @@ def run(
         accept: findings that the user has overruled.
 
     Raises:
-        DataError: raw tiles are missing, unreadable or contradict each other; finished ones are kept for the next run.
+        DataError: raw tiles are missing, unreadable or contradict each other; finished tiles are used by the next run.
         ParamsError: the data set has no split of this name.
     """
     tree = read_raw_tree(raw)

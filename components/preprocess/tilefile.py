@@ -1,7 +1,7 @@
-"""A file of the store, written in bands of rows: the bytes that `store.write_tile` writes, without holding the tile.
+"""A file of the store, written in bands of rows: the same bytes as from `store.write_tile`, without the tile in memory.
 
-Arrow writes the file's frame once, with empty layers; where each layer lies in it is then looked up, and bands of rows
-go to their places. They are written, not mapped: a full disk is an error, not a crash.
+Arrow writes the file's frame once, with empty layers. The offset of each layer in the file is then looked up, and bands
+of rows are written there. They are written, not memory-mapped, so that a full disk is an error and not a crash.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from components.common.files import replacing
 Layer = Literal["image", "dsm", "label", "eroded"]
 
 FRAME_BYTES = 64 * 1024
-"""Whatever Arrow writes at once beyond this is pixels: left out of the frame, as a hole in the file."""
+"""A larger write of Arrow consists of pixels: it is left out of the frame, as a hole in the file."""
 
 
 class TileFile:
-    """A tile being written; rows may come in any order, and be read back."""
+    """A tile that is being written; rows may come in any order and can be read back."""
 
     def __init__(self, descriptor: int, offsets: dict[str, int], width_px: int, bands: int) -> None:
         """Wrap an open file whose layers start at `offsets`."""
@@ -56,7 +56,7 @@ class TileFile:
 
 @contextmanager
 def new_tile(path: Path, height_px: int, width_px: int, bands: int) -> Iterator[TileFile]:
-    """A tile to fill; it takes its place when the block ends well, and vanishes when it does not."""
+    """A tile to fill. It gets its final name when the block succeeds, and is deleted if the block fails."""
     with replacing(path) as draft:
         _write_frame(draft, height_px, width_px, bands)
         offsets = _layer_offsets(draft)
@@ -68,7 +68,7 @@ def new_tile(path: Path, height_px: int, width_px: int, bands: int) -> Iterator[
 
 
 class _Frame(io.FileIO):
-    """A file that leaves pixels out."""
+    """A file that skips writes of pixels."""
 
     def write(self, data: object) -> int:
         view = memoryview(data)  # type: ignore[arg-type]
@@ -80,7 +80,7 @@ class _Frame(io.FileIO):
 
 def _write_frame(path: Path, height_px: int, width_px: int, bands: int) -> None:
     size = height_px, width_px
-    one = np.zeros(size, np.uint8)  # zeros take no memory until they are looked at
+    one = np.zeros(size, np.uint8)  # zeros take no memory until they are read
     layers = (np.zeros((*size, bands), np.uint8), np.zeros(size, np.float32), one, one)
     batch = pa.record_batch([pa.FixedShapeTensorArray.from_numpy_ndarray(a) for a in layers], names=SCHEMA_FIELDS)
     with _Frame(path, "w") as sink, pa.ipc.new_file(sink, batch.schema) as writer:

@@ -64,7 +64,7 @@ class TileJob:
 
 
 def tile_files(raw: RawTree, tile: str) -> TileFiles:
-    """The raw files of a tile, as the reader wants them."""
+    """The raw files of a tile, for the reader."""
     return TileFiles(raw.folder, raw.dataset, raw.source == "folder", tile, raw.tiles[tile])
 
 

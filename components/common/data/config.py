@@ -1,4 +1,4 @@
-"""The section `data` of params.yaml: where raw tiles come from, and which of them are for what."""
+"""Sections of params.yaml that describe the data: the source of the raw tiles, and accepted findings."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 S3 = "s3://"
-"""How a path in S3 begins."""
+"""Prefix of a path in S3."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
     """Section `data` of params.yaml: which raw tiles, and which of them to train, validate and test on."""
 
-    source: Literal["sample", "isprs", "folder"]  # generated city | files as downloaded, by name | own data, by pattern
+    source: Literal["sample", "isprs", "folder"]  # generated city | ISPRS files, by name | own data, by pattern
     dataset: str  # a folder of datasets/
     split: str  # a file in it, without .yaml
     image: str | None  # variant of the image; None: the data set's first
     dsm: str | None  # variant of the heights; None: the data set's first
-    path: str | None  # where the files are: folder or s3://bucket/prefix, with isprs also a .zip; None with the sample
-    repo: str | None  # DVC repository, folder or address, in which `path` is; None: none
-    rev: str | None  # its Git commit, tag or branch; None: the newest
-    crs: str | None  # EPSG:..., where the files carry none; None: as the data set says
+    path: str | None  # location of the files: folder or s3://bucket/prefix, with isprs also a .zip; None with the sample
+    repo: str | None  # DVC repository (folder or URL) that contains `path`; None: none
+    rev: str | None  # Git commit, tag or branch of that repository; None: the newest commit
+    crs: str | None  # EPSG:... of files without an identifiable CRS; None: `crs` in dataset.yaml
 
     def __post_init__(self) -> None:
         if (self.source == "sample") != (self.dataset == "sample"):

@@ -2,7 +2,7 @@
 
 One file per tile, one uncompressed record batch, one row per image row:
     image   [W, bands] uint8     band order as in the manifest
-    dsm     [W] float32          heights, scaled as the manifest says; NaN = not measured
+    dsm     [W] float32          heights, scaled as in the manifest; NaN = not measured
     label   [W] uint8            classes 0..K-1, 255 = ignore (full ground truth)
     eroded  [W] uint8            the same without object boundaries (255 there)
 A single batch is contiguous, so a column is one NumPy view `[H, W, ...]` onto the page cache: cutting a crop copies
@@ -50,9 +50,9 @@ class Tile:
 class Heights:
     """How heights become the network's DSM: `(metres - offset_m) / scale_m`, limited to `clip`.
 
-    `method` says what the metres are: `training-range` absolute heights, offset and scale taken from the training
+    `method` defines the metres: `training-range` absolute heights, offset and scale taken from the training
     tiles; `above-ground` heights above the local ground, which `ground_radius_m` defines; `per-tile` absolute heights,
-    offset and scale of each tile its own (as the released code does; kept for comparison). With a DSM that is relative
+    offset and scale of each tile its own (as in the released code, for comparison). With a DSM that is relative
     to the ground, as normalised ones are, metres are taken as they are.
     """
 
@@ -147,13 +147,13 @@ def write_manifest(store: Path, manifest: Manifest) -> None:
 
 
 class Store:
-    """A store, read. Tiles are mapped on first use and kept."""
+    """A store on disk. A tile is mapped into memory when it is first used, and stays mapped."""
 
     def __init__(self, path: Path) -> None:
         """Open a store.
 
         Raises:
-            StoreError: there is none, it is incomplete, or another version wrote it.
+            StoreError: there is no store, it is incomplete, or another version wrote it.
         """
         self.path = path
         self.manifest = read_manifest(path)
