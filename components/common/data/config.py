@@ -22,7 +22,7 @@ class DataConfig:
     split: str  # a file in it, without .yaml
     image: str | None  # variant of the image; None: the data set's first
     dsm: str | None  # variant of the heights; None: the data set's first
-    path: str | None  # location of the files: folder or s3://bucket/prefix, with isprs also a .zip; None with the sample
+    path: str | None  # the files: folder or s3://bucket/prefix, with isprs also a .zip; None with the sample
     repo: str | None  # DVC repository (folder or URL) that contains `path`; None: none
     rev: str | None  # Git commit, tag or branch of that repository; None: the newest commit
     crs: str | None  # EPSG:... of files without an identifiable CRS; None: `crs` in dataset.yaml
