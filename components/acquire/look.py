@@ -89,7 +89,7 @@ def _look(file: rasterio.DatasetReader, size: int) -> Look:
     all_valid = MaskFlags.all_valid in file.mask_flag_enums[0]
     measured = bright = like_labels = 0
     for window in _windows(file):
-        pixels_BHW = file.read(window=window)
+        pixels_BHW = np.stack([file.read(number, window=window) for number in file.indexes])  # types may differ
         valid_HW = np.ones(pixels_BHW.shape[1:], bool) if all_valid else file.read_masks(1, window=window) > 0
         if np.issubdtype(pixels_BHW.dtype, np.floating):
             valid_HW &= (np.abs(pixels_BHW) < MAX_HEIGHT_M).all(0)  # also False for NaN
