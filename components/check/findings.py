@@ -52,7 +52,12 @@ CODES: dict[str, Code] = {
         "other number of bands than expected",
         "put the right file in its place, or pick its bands with `bands` in dataset.yaml",
     ),
-    "pixel-type": Code("error", "other type of pixels than expected", "convert the file with gdal_translate -ot"),
+    "pixel-type": Code(
+        "error", "other type of pixels than expected", "convert the file with gdal_translate -ot and the expected type"
+    ),
+    "mask-unread": Code(
+        "error", "mask that GDAL ignores", "correct the mask with gdal_edit -mo INTERNAL_MASK_FLAGS_1=2, or delete it"
+    ),
     "sparse": Code(
         "warning",
         "TIFF with blocks that were never written",
@@ -117,6 +122,17 @@ CODES: dict[str, Code] = {
     "size-odd": Code("warning", "size far from the other tiles'", "check that it is the file of this tile"),
     # images
     "image-constant": Code("error", "image of one value", COPY, acceptable=True),
+    "image-blank": Code(
+        "error",
+        "no pixel that is not missing",
+        "set image.nodata in dataset.yaml, or remove the tile from the split",
+        acceptable=True,
+    ),
+    "image-alpha": Code(
+        "warning",
+        "alpha band that does not look like a mask hides pixels",
+        "set image.nodata: [] in dataset.yaml if it is no mask, but for example near infrared",
+    ),
     "image-missing": Code("repaired", "pixels without an image; their labels are ignored", NOTHING),
     "image-black": Code(
         "warning", "image has black regions", "if nothing was recorded there, set image.nodata: [0] in dataset.yaml"
@@ -185,6 +201,18 @@ CODES: dict[str, Code] = {
     ),
     "label-nodata": Code(
         "error", "nodata value of a label is also a class", "set label.nodata: [] in dataset.yaml, or remove the class"
+    ),
+    "label-hidden": Code(
+        "error",
+        "mask, colour table or alpha band marks a class as missing",
+        "set label.nodata: [] in dataset.yaml, or remove the mask with gdal_translate -mask none",
+        acceptable=True,
+    ),
+    "label-scaled": Code(
+        "error",
+        "label with a scale or an offset",
+        "apply them with gdal_translate -unscale, or remove them with gdal_edit -scale 1 -offset 0",
+        acceptable=True,
     ),
     "label-foreign": Code(
         "error",

@@ -40,12 +40,11 @@ def contents(subject: Subject) -> Iterator[Finding]:
     low, high = subject.dataset.image.range
     for tile, facts in subject.tiles.items():
         image, pixels = facts.image, facts.pixels.get("image")
-        if image is None or pixels is None:
+        if image is None or pixels is None or image.lowest is None or image.highest is None:  # the reader reports it
             continue
         place = facts.places["image"]
-        if image.lowest is None or image.highest is None or pixels.constant:
-            what = "no pixel that is not missing" if pixels.lowest is None else f"{pixels.lowest:g} everywhere"
-            yield finding("image-constant", f"holds {what}", tile, place)
+        if pixels.constant:
+            yield finding("image-constant", f"holds {pixels.lowest:g} everywhere", tile, place)
             continue
         if image.black_share > BLACK_SHARE:
             sentence = f"{_percent(image.black_share)} are black and not marked as missing; they are learned as ground"

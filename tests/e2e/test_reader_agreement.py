@@ -36,6 +36,7 @@ LINKED = "c46_readonly_links"
 REJECTING = {
     *("unreadable", "band-count", "pixel-type", "position-inexact", "crs-unknown", "crs-missing", "grid-mismatch"),
     *("low-coverage", "dsm-blank", "dsm-units-differ", "label-nodata", "label-unknown"),
+    *("image-blank", "label-hidden", "label-scaled", "mask-unread"),
 }
 """Codes of errors that preprocess stops at; others are of the set as a whole, or make scores wrong."""
 
@@ -46,6 +47,7 @@ NOTED = {
     *("sparse", "crs-replaced", "crs-matched", "crs-assumed", "padded", "partly-covered", "grid-shift", "warped"),
     *(
         "label-warped",
+        "image-alpha",
         "image-missing",
         "label-missing",
         "dsm-holes",

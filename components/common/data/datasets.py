@@ -81,7 +81,12 @@ class Dataset:
         if self.class_shares is not None and len(self.class_shares) != len(self.classes):
             raise ValueError(f"class_shares has {len(self.class_shares)} numbers; expected one per class, or null")
         for label in filter(None, (self.label, self.eroded)):
-            for mark in label.marks:
+            if len(label.bands or (1,)) not in ((1, 3) if self.labels == "colours" else (1,)):
+                wanted = "three band numbers, or one with a palette" if self.labels == "colours" else "one band number"
+                raise ValueError(
+                    f"label has the bands {list(label.bands or ())}; labels are {self.labels}: write {wanted}"
+                )
+            for mark in label.marks(self.labels):
                 if mark in told_by:
                     name = self.classes[told_by.index(mark)].name
                     raise ValueError(

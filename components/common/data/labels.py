@@ -21,7 +21,7 @@ TOLERANCE = 8
 UNKNOWN = 254
 """Stands for a pixel of no class until it is counted; a data set has fewer classes."""
 
-VALUE_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+VALUE_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
 """Pixel types of labels that tell classes by value; a float that is no whole number is of no class."""
 
 Picture = npt.NDArray[Any]
@@ -63,17 +63,16 @@ class Decoded:
     y_HW: Labels  # 0..K-1, 255 = ignore
     snapped_px: int  # not exactly a colour of the legend, nor black
     unknown_px: int  # of no class; ignored
-    masked_px: int  # of a class or of no class, but marked as missing; ignored
+    masked: Labels | None  # classes of the pixels that are missing, in order of rows; 254: of no class; None: none is
     unknown: Unknown | None  # the first of them
 
 
 def legend_of(dataset: Dataset, info: LabelInfo) -> Legend:
     """The legend of the full or the eroded label files of a data set."""
+    ignored = info.marks(dataset.labels)
     if dataset.labels == "colours":
-        ignored = tuple(mark if isinstance(mark, tuple) else (int(mark),) * 3 for mark in info.marks)
         return Legend(colours=tuple(c.rgb for c in dataset.classes), ignored=ignored)
-    values = tuple(c.value for c in dataset.classes if c.value is not None)
-    return Legend(values=values, ignored=tuple(mark for mark in info.marks if not isinstance(mark, tuple)))
+    return Legend(values=tuple(c.value for c in dataset.classes if c.value is not None), ignored=ignored)
 
 
 def decode(picture_BHW: Picture, legend: Legend, missing_HW: npt.NDArray[np.bool_] | None = None) -> Decoded:
@@ -94,9 +93,9 @@ def decode(picture_BHW: Picture, legend: Legend, missing_HW: npt.NDArray[np.bool
         y_HW, inexact_HW = _by_corner(picture_BHW, legend)
     else:
         y_HW, inexact_HW = _by_distance(picture_BHW, legend)
-    masked_px = 0
+    masked = None
     if missing_HW is not None:
-        masked_px = int(np.count_nonzero(y_HW[missing_HW] != IGNORE))
+        masked = y_HW[missing_HW]
         y_HW[missing_HW] = IGNORE
         inexact_HW = inexact_HW & ~missing_HW if inexact_HW is not None else None
     unknown_HW = y_HW == UNKNOWN
@@ -107,7 +106,7 @@ def decode(picture_BHW: Picture, legend: Legend, missing_HW: npt.NDArray[np.bool
         row, column = (int(i) for i in np.unravel_index(int(unknown_HW.argmax()), unknown_HW.shape))
         unknown = Unknown(row, column, tuple(picture_BHW[:, row, column].tolist()))
         y_HW[unknown_HW] = IGNORE
-    return Decoded(y_HW, snapped_px, unknown_px, masked_px, unknown)
+    return Decoded(y_HW, snapped_px, unknown_px, masked, unknown)
 
 
 def unknown_sentence(unknown_px: int, all_px: int, example: Unknown) -> str:

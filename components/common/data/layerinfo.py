@@ -74,10 +74,20 @@ class LabelInfo:
     def __post_init__(self) -> None:
         _require_band_numbers(self.bands, None)
 
-    @property
-    def marks(self) -> tuple[float | Colour, ...]:
-        """All values and colours that `dataset.yaml` declares as not labelled."""
-        return (*(self.nodata or ()), *self.ignore)
+    def marks(self, labels: Literal["colours", "values"]) -> tuple[float | Colour, ...]:
+        """All values or colours that `dataset.yaml` declares as not labelled; among colours, 255 stands for white.
+
+        Raises:
+            ValueError: there is a colour, but label files hold values.
+        """
+        given = (*(self.nodata or ()), *self.ignore)
+        if labels == "colours":
+            return tuple(mark if isinstance(mark, tuple) else (int(mark),) * 3 for mark in given)
+        if colour := next((mark for mark in given if isinstance(mark, tuple)), None):
+            raise ValueError(
+                f"label declares the colour {list(colour)} as not labelled; labels are values: write values"
+            )
+        return given
 
 
 def image_facts(facts: Any) -> Any:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from components.common.data.layerinfo import ImageInfo
-from components.common.readers.layers import Layer
-from components.common.readers.rasters import Mask, Note, Pixels
+from components.common.readers.layers import Layer, Palette
+from components.common.readers.rasters import Mask, Note, Pixels, Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class ImageLayer:
         header, numbers = layer.file.header, layer.bands.numbers
         if len(numbers) < len(info.bands):  # a palette
             numbers = numbers * len(info.bands)
-        self.palette = header.palette if header.palette is not None and len(info.bands) in (3, 4) else None
+        as_numbers = len(info.bands) == 1 and info.band_numbers is not None
+        self.palette = None if as_numbers else layer.bands.palette
         self.scales = [header.scales[n - 1] if info.scale is None else info.scale for n in numbers]
         self.offsets = [header.offsets[n - 1] if info.offset is None else info.offset for n in numbers]
         dtype = np.dtype(header.dtypes[numbers[0] - 1])
@@ -70,8 +71,21 @@ class ImageLayer:
         return ImageRows(pixels_BhW, image_hWC, missing_hW)
 
     def finish(self) -> None:
-        """Add the notes that need all pixels."""
-        size = self.layer.fit.image.height_px * self.layer.fit.image.width_px
+        """Add the notes that need all pixels.
+
+        Raises:
+            Rejected: there is no image at all.
+        """
+        size, file = self.layer.fit.image.height_px * self.layer.fit.image.width_px, self.layer.file
+        if self.missing_px == size:
+            why = (
+                "every pixel is marked as missing; set image.nodata in dataset.yaml, or remove the tile from the split"
+            )
+            raise Rejected("image-blank", why, file.path)
+        if file.transparent_px and file.opaque_px < (size - file.transparent_px) / 2:
+            what = f"its alpha band hides {100 * file.transparent_px / size:.3g} % and is partly transparent elsewhere"
+            remedy = "set image.nodata: [] in dataset.yaml if it is no mask, but for example near infrared"
+            self.notes.append(Note("image-alpha", f"{what}; {remedy}"))
         if self.missing_px:
             share = f"{self.missing_px:,} px ({100 * self.missing_px / size:.3g} %)"
             self.notes.append(Note("image-missing", f"{share} hold no image; their labels are ignored"))
@@ -104,8 +118,13 @@ class ImageLayer:
         return np.rint((values - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
 
 
+def is_grey(palette: Palette) -> bool:
+    """Whether all colours of a palette are shades of grey."""
+    return all(red == green == blue for red, green, blue, _ in palette.values())
+
+
 def expanded(
-    index_hW: Pixels, palette: dict[int, tuple[int, int, int, int]], bands: int, missing_hW: Mask | None
+    index_hW: Pixels, palette: Palette, bands: int, missing_hW: Mask | None
 ) -> tuple[npt.NDArray[np.uint8], Mask | None]:
     """Colours of a paletted picture, `[bands, h, W]`; transparent entries of the palette are missing."""
     size = max(int(np.iinfo(index_hW.dtype).max) + 1, max(palette) + 1)

@@ -6,8 +6,10 @@ What a layer does not cover is never invented: heights of padded edges repeat th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import ceil, floor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,7 @@ from rasterio.warp import reproject
 from components.common.errors import reason
 from components.common.readers.formats import GDAL_ERRORS
 from components.common.readers.grids import Fit, Grid, rim, to_layer
-from components.common.readers.rasters import Bands, Mask, Pixels, RasterFile, Rejected
+from components.common.readers.rasters import Mask, Pixels, RasterFile, Rejected
 
 NO_CRS = CRS.from_epsg(3857)
 """Stands for a CRS that no file names: any will do when both sides have the same."""
@@ -40,8 +42,63 @@ BAND_ROWS = 64
 """At least so many rows go through at once, however wide the tile: files may be packed in squares of pixels."""
 
 Heights = npt.NDArray[np.float32]
+Palette = dict[int, tuple[int, int, int, int]]
 Convert = Callable[[Pixels, Mask | None, int, int], Heights]
 """Pixels `[H, W]`, where they are missing, and the row and column of the file at which they start -> heights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """Which bands of a file are read, and which of their values mean "missing"."""
+
+    numbers: tuple[int, ...]  # from 1
+    nodata: tuple[tuple[float | None, ...], ...]  # missing is where all bands have one of these; None: has no say
+    alpha: bool  # whether an alpha band in addition hides pixels
+    palette: Palette | None  # of the only band: pixel -> RGBA, 0 = missing
+
+
+def pick(
+    file: RasterFile,
+    numbers: tuple[int, ...] | None,
+    expected: int,
+    nodata: Sequence[Any] | None,
+    example: str,
+    fewer: str,
+) -> Bands:
+    """Choose the bands to read.
+
+    Args:
+        file: the file.
+        numbers: their numbers in dataset.yaml, from 1; None: all but an alpha band.
+        expected: how many there must be; one that has a palette stands for three or four.
+        nodata: values in dataset.yaml that mean "missing", instead of the value, colour or palette entry that the file
+            states; empty: an alpha band does not hide pixels either; None: as the file states.
+        example: a key of dataset.yaml that picks bands, for the message about a file that has more.
+        fewer: what to do about a file that has fewer.
+
+    Raises:
+        Rejected: the file has too few bands, or more than are expected.
+    """
+    header = file.header
+    count = f"{header.bands} band{'s' * (header.bands != 1)}"
+    all_but_alpha = tuple(n for n in range(1, header.bands + 1) if n != header.alpha or header.bands == expected)
+    picked = all_but_alpha if numbers is None else numbers
+    if max(picked) > header.bands:
+        sentence = f"has {count}, but dataset.yaml asks for band {max(picked)}; correct its `bands`"
+        raise Rejected("band-count", sentence, file.path)
+    if len(picked) != expected and not (len(picked) == 1 and header.palette and expected in (3, 4)):
+        remedy = f"pick its bands in dataset.yaml, for example {example}" if len(picked) > expected else fewer
+        sentence = f"has {count}, expected {expected}; put the right file in its place, or {remedy}"
+        if numbers is not None:
+            sentence = f"dataset.yaml picks {len(picked)} of its {count}, expected {expected}; correct its `bands`"
+        raise Rejected("band-count", sentence, file.path)
+    stated, palette = tuple(header.nodata[n - 1] for n in picked), header.palette
+    marks: tuple[tuple[float | None, ...], ...] = () if stated == (None,) * len(stated) else (stated,)
+    if nodata is not None:
+        marks = tuple((float(value),) * len(picked) for value in nodata)
+        palette = palette and {index: (*colour[:3], 255) for index, colour in palette.items()}
+    alpha = header.alpha is not None and header.alpha not in picked and (nodata is None or len(nodata) > 0)
+    return Bands(picked, marks, alpha, palette)
 
 
 class Layer:
@@ -97,11 +154,11 @@ class Layer:
 
     def _read(self, rows: slice, columns: slice, out: Pixels | None = None) -> tuple[Pixels, Mask | None]:
         pixels_BHW = self.file.read(self.bands.numbers, rows, columns, out)
-        missing_HW = self.file.hidden(rows, columns, alpha=self.bands.alpha)
+        missing_HW = self.file.hidden(self.bands.numbers, rows, columns, alpha=self.bands.alpha)
         for values in self.bands.nodata:
-            pairs = zip(pixels_BHW, values, strict=True)
+            pairs = [(band, value) for band, value in zip(pixels_BHW, values, strict=True) if value is not None]
             marks = [mark for band_HW, value in pairs if (mark := equal_to(band_HW, value)) is not None]
-            if len(marks) < len(values):
+            if len(marks) < len(pairs):
                 continue
             marked_HW = np.logical_and.reduce(marks)
             if missing_HW is not None:

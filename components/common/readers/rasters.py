@@ -34,6 +34,12 @@ logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # GDAL's messages arri
 MAX_SIDE_PX = 1_000_000
 """Rows or columns of a raster; a larger size comes from a damaged header."""
 
+OPAQUE = (1, 255, 65535)
+"""Values of an alpha band that mean "not transparent"."""
+
+GDAL_NAMES = {"uint8": "Byte", "uint16": "UInt16", "uint32": "UInt32", "uint64": "UInt64"}
+"""Pixel types that GDAL writes in another way than with a capital letter."""
+
 Pixels = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
@@ -76,7 +82,7 @@ class Header:
     units: tuple[str | None, ...]
     colours: tuple[str, ...]  # red, green, blue, gray, palette, alpha, undefined...
     palette: dict[int, tuple[int, int, int, int]] | None  # of a single band: pixel -> RGBA
-    masked: bool  # an internal mask or a .msk file marks missing pixels
+    masks: tuple[int | None, ...]  # the band whose mask (internal, or a .msk file) hides a band's pixels; None: none
     unwritten_share: float  # of the blocks of a sparse TIFF, 0..1; they read as nodata, or 0
 
     @property
@@ -90,15 +96,6 @@ class Header:
         return self.colours.index("alpha") + 1 if "alpha" in self.colours else None
 
 
-@dataclass(frozen=True, slots=True)
-class Bands:
-    """Which bands of a file are read, and which of their values mean "missing"."""
-
-    numbers: tuple[int, ...]  # from 1
-    nodata: tuple[tuple[float, ...], ...]  # a pixel is missing if all its bands have the values of one of these
-    alpha: bool  # whether the file has an alpha band in addition
-
-
 class RasterFile:
     """A file open for reading windows of it; made by `open_raster`."""
 
@@ -107,6 +104,7 @@ class RasterFile:
         self.path = path
         self.header = _header(path, dataset)
         self._dataset = dataset
+        self.transparent_px = self.opaque_px = 0  # according to the alpha band, where it was read
 
     def notes(self) -> list[Note]:
         """What is worth knowing about the file itself."""
@@ -126,49 +124,30 @@ class RasterFile:
             notes.append(Note("scale-applied", sentence))
         return notes
 
-    def pick(
-        self, numbers: tuple[int, ...] | None, expected: int, nodata: Sequence[Any] | None, example: str, fewer: str
-    ) -> Bands:
-        """Choose the bands to read.
+    def require_dtype(self, numbers: Sequence[int], dtypes: Sequence[str]) -> None:
+        """Refuse other types of pixels, and bands of different types.
 
         Args:
-            numbers: their numbers in dataset.yaml, from 1; None: all but an alpha band.
-            expected: how many there must be; one that has a palette stands for three or four.
-            nodata: values in dataset.yaml that mean "missing"; None: the one that the file states.
-            example: a key of dataset.yaml that picks bands, for the message about a file that has more.
-            fewer: what to do about a file that has fewer.
+            numbers: the bands that are read, from 1.
+            dtypes: types that are expected.
 
         Raises:
-            Rejected: the file has too few bands, or more than are expected.
+            Rejected: a band has another type.
         """
-        header = self.header
-        count = f"{header.bands} band{'s' * (header.bands != 1)}"
-        if numbers is None:
-            all_numbers = range(1, header.bands + 1)
-            numbers = tuple(n for n in all_numbers if n != header.alpha or header.bands == expected)
-            if len(numbers) != expected and not (len(numbers) == 1 and header.palette and expected in (3, 4)):
-                remedy = f"pick its bands in dataset.yaml, for example {example}" if len(numbers) > expected else fewer
-                sentence = f"has {count}, expected {expected}; put the right file in its place, or {remedy}"
-                raise Rejected("band-count", sentence, self.path)
-        if max(numbers) > header.bands:
-            sentence = f"has {count}, but dataset.yaml asks for band {max(numbers)}; correct its `bands`"
-            raise Rejected("band-count", sentence, self.path)
-        stated = tuple(value for n in numbers if (value := header.nodata[n - 1]) is not None)
-        marks: tuple[tuple[float, ...], ...] = (stated,) if nodata is None and len(stated) == len(numbers) else ()
-        if nodata is not None:
-            marks = tuple((float(value),) * len(numbers) for value in nodata)
-        return Bands(numbers, marks, header.alpha is not None and header.alpha not in numbers)
-
-    def require_dtype(self, bands: Bands, dtypes: Sequence[str]) -> None:
-        """Refuse other types of pixels.
-
-        Raises:
-            Rejected: a band that is read has one.
-        """
-        odd = sorted({self.header.dtypes[n - 1] for n in bands.numbers} - set(dtypes))
+        found = sorted({self.header.dtypes[n - 1] for n in numbers})
+        odd = [dtype for dtype in found if dtype not in dtypes]
         if odd:
-            sentence = f"its pixels are {odd[0]}, expected {' or '.join(dtypes)}; convert it with gdal_translate -ot"
-            raise Rejected("pixel-type", sentence, self.path)
+            wanted = "float32" if "float32" in dtypes else dtypes[0]
+            what = f"its pixels are {odd[0]}, expected {' or '.join(dtypes)}"
+        elif len(found) > 1:
+            wanted = np.result_type(*found).name
+            what = f"its bands have different pixel types, {' and '.join(found)}"
+        else:
+            return
+        options = GDAL_NAMES.get(wanted, wanted.capitalize())
+        options += " -scale 0 65535 0 255" if (odd, wanted) == (["uint16"], "uint8") else ""
+        sentence = f"{what}; convert it: gdal_translate -ot {options} OLD.tif NEW.tif"
+        raise Rejected("pixel-type", sentence, self.path)
 
     def read(
         self, bands: Sequence[int], rows: slice | None = None, columns: slice | None = None, out: Pixels | None = None
@@ -187,20 +166,30 @@ class RasterFile:
         with one_sentence(self.path):
             return self._dataset.read(list(bands), window=self._window(rows, columns), out=out)
 
-    def hidden(self, rows: slice | None = None, columns: slice | None = None, *, alpha: bool = True) -> Mask | None:
-        """True where the mask or, unless `alpha` is false, the alpha band hides a pixel; None: the file has neither.
+    def hidden(
+        self, numbers: Sequence[int], rows: slice | None = None, columns: slice | None = None, *, alpha: bool = True
+    ) -> Mask | None:
+        """True where a mask or, unless `alpha` is false, the alpha band hides a pixel; None: the file has neither.
+
+        Args:
+            numbers: the bands that are read, from 1; any of them may have a mask.
+            rows: which rows, within the file; None: all.
+            columns: which columns, within the file; None: all.
+            alpha: whether to look at the alpha band.
 
         Raises:
             Rejected: the file cannot be read there.
         """
-        window, hidden_HW = self._window(rows, columns), None
+        window, holes = self._window(rows, columns), []
         with one_sentence(self.path):
-            if self.header.masked:
-                hidden_HW = self._dataset.read_masks(1, window=window) == 0
+            for number in sorted({mask for n in numbers if (mask := self.header.masks[n - 1]) is not None}):
+                holes.append(self._dataset.read_masks(number, window=window) == 0)
             if alpha and self.header.alpha is not None:
-                transparent_HW = self._dataset.read(self.header.alpha, window=window) == 0
-                hidden_HW = transparent_HW if hidden_HW is None else hidden_HW | transparent_HW
-        return hidden_HW
+                alpha_HW = self._dataset.read(self.header.alpha, window=window)
+                holes.append(alpha_HW == 0)
+                self.transparent_px += int(np.count_nonzero(holes[-1]))
+                self.opaque_px += sum(int(np.count_nonzero(alpha_HW == value)) for value in OPAQUE)
+        return np.logical_or.reduce(holes) if holes else None
 
     def _window(self, rows: slice | None, columns: slice | None) -> Window:
         first_row, end_row, _ = (rows or slice(None)).indices(self.header.height_px)
@@ -252,13 +241,10 @@ def one_sentence(path: Path) -> Iterator[None]:
 def _header(path: Path, dataset: rasterio.DatasetReader) -> Header:
     if max(dataset.width, dataset.height) > MAX_SIDE_PX:
         raise ValueError(f"its header declares {dataset.width} x {dataset.height} px")
-    if any(np.dtype(dtype).kind not in "uif" for dtype in dataset.dtypes):
-        raise ValueError(f"its pixels are {dataset.dtypes[0]}; expected real numbers")
     transform = dataset.transform
     if not np.isfinite(transform[:6]).all() or transform.is_degenerate:
         raise ValueError("its georeference gives pixels no size or no position")
     gcps, gcps_crs = dataset.gcps
-    flags = {flag for band in dataset.mask_flag_enums for flag in band}
     paletted = dataset.count <= 2 and dataset.colorinterp[0] == ColorInterp.palette
     return Header(
         driver=dataset.driver,
@@ -269,15 +255,30 @@ def _header(path: Path, dataset: rasterio.DatasetReader) -> Header:
         crs=dataset.crs,
         gcps=tuple(gcps),
         gcps_crs=gcps_crs,
-        nodata=dataset.nodatavals,
+        nodata=_nodata(dataset),
         scales=tuple(scale if np.isfinite(scale) and scale else 1.0 for scale in dataset.scales),  # 0: not set
         offsets=tuple(offset if np.isfinite(offset) else 0.0 for offset in dataset.offsets),
         units=tuple(unit or None for unit in dataset.units),
         colours=tuple(colour.name for colour in dataset.colorinterp),
         palette=dataset.colormap(1) if paletted else None,
-        masked=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
+        masks=tuple(_mask(number, flags) for number, flags in enumerate(dataset.mask_flag_enums, 1)),
         unwritten_share=_unwritten_share(path, dataset) if dataset.driver == "GTiff" else 0.0,
     )
+
+
+def _mask(number: int, flags: Sequence[MaskFlags]) -> int | None:
+    """The band whose mask hides the pixels of a band; a nodata value and an alpha band are no masks here."""
+    if {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}.intersection(flags):
+        return None
+    return 1 if MaskFlags.per_dataset in flags else number
+
+
+def _nodata(dataset: rasterio.DatasetReader) -> tuple[float | None, ...]:
+    """Nodata value of each band; a TIFF without one may have a colour of that meaning, as GDAL's NODATA_VALUES."""
+    colour = dataset.tags().get("NODATA_VALUES", "").split()
+    if {MaskFlags.nodata, MaskFlags.per_dataset} <= set(dataset.mask_flag_enums[0]) and len(colour) == dataset.count:
+        return tuple(map(float, colour))
+    return tuple(dataset.nodatavals)
 
 
 def _unwritten_share(path: Path, dataset: rasterio.DatasetReader) -> float:

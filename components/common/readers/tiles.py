@@ -8,7 +8,7 @@ user can overrule some of them (`check.accept`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,13 +26,13 @@ from components.common.params import subset
 from components.common.readers.formats import sidecars_of, vrt_sources
 from components.common.readers.grids import Grid, Rules, fit
 from components.common.readers.heights import HeightLayer
-from components.common.readers.images import ImageLayer
+from components.common.readers.images import ImageLayer, is_grey
 from components.common.readers.labels import LabelLayer, contradiction
-from components.common.readers.layers import Layer, bands_of
+from components.common.readers.layers import Bands, Layer, bands_of, pick
 from components.common.readers.position import parse_crs, position_of
-from components.common.readers.rasters import Bands, Note, RasterFile, Rejected, open_raster
+from components.common.readers.rasters import Note, RasterFile, Rejected, open_raster
 
-IMAGE_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+IMAGE_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
 """Pixel types of images in a user's own data; images of a benchmark have 8 bits."""
 
 AnyLayer = ImageLayer | HeightLayer | LabelLayer
@@ -123,8 +123,11 @@ class TileReader:
         info, notes = self.files.dataset.image, list[Note]()
         file = self._open("image")
         example = f"image.bands: {{{', '.join(f'{name}: {n}' for n, name in enumerate(info.bands, 1))}}}"
-        bands = file.pick(info.band_numbers, len(info.bands), info.nodata, example, "name its bands in image.bands")
-        file.require_dtype(bands, IMAGE_DTYPES if self.files.own else ("uint8",))
+        bands = pick(file, info.band_numbers, len(info.bands), info.nodata, example, "name its bands in image.bands")
+        if bands.palette and len(info.bands) == 1 and info.band_numbers is None and not is_grey(bands.palette):
+            sentence = f"has a colour table; name three bands in image.bands, or read its numbers with {example}"
+            raise Rejected("band-count", sentence, file.path)
+        file.require_dtype(bands.numbers, IMAGE_DTYPES if self.files.own else ("uint8",))
         position = position_of(file, self._crs())
         notes += [*position.notes, *file.notes()]
         grid = Grid(file.header.height_px, file.header.width_px, position.transform, position.crs)
@@ -144,9 +147,10 @@ class TileReader:
         """
         info, notes = self.files.dataset.dsm, list[Note]()
         file = self._open("dsm")
-        bands = file.pick(info.bands, 1, info.nodata, "dsm.bands: [1]", "convert it with gdal_translate")
-        scaled = info.scale is not None or file.header.scales[bands.numbers[0] - 1] != 1
-        file.require_dtype(bands, _dsm_dtypes(self.files, scaled))
+        bands = pick(file, info.bands, 1, info.nodata, "dsm.bands: [1]", "convert it with gdal_translate")
+        stated = file.header.scales[bands.numbers[0] - 1], file.header.offsets[bands.numbers[0] - 1]
+        scaled = (info.scale, info.offset) != (None, None) or stated != (1, 0)
+        file.require_dtype(bands.numbers, _dsm_dtypes(self.files, scaled))
         layer = self._layer("dsm", file, bands, notes)
         self.layers["dsm"] = dsm = HeightLayer(layer, info, notes)
         return dsm
@@ -165,8 +169,8 @@ class TileReader:
             "" if legend.colours else ", or labels: colours"
         )
         nodata = () if info.nodata is not None else None
-        bands = file.pick(info.bands, legend.bands, nodata, example, "set labels: values if its numbers are classes")
-        file.require_dtype(bands, legend.dtypes)
+        bands = pick(file, info.bands, legend.bands, nodata, example, "set labels: values if its numbers are classes")
+        file.require_dtype(bands.numbers, legend.dtypes)
         self._require_no_class(kind, file, bands, info)
         layer = self._layer(kind, file, bands, notes)
         self.layers[kind] = label = LabelLayer(layer, legend, notes)
@@ -178,14 +182,19 @@ class TileReader:
         Raises:
             Rejected: the layer turns out to be unusable.
         """
-        layer = self.layers[kind]
-        try:
-            if isinstance(layer, LabelLayer):
-                layer.finish(self.settings.max_unknown_share)
-            else:
-                layer.finish()
-        except Rejected as error:
-            self._object(error.code, error.sentence, error.path, layer.notes)
+        layer, names = self.layers[kind], [c.name for c in self.files.dataset.classes]
+        steps: list[Callable[[], None]] = [layer.finish]
+        if isinstance(layer, LabelLayer):
+            steps += [
+                layer.require_unscaled,
+                lambda: layer.require_seen(kind, names),
+                lambda: layer.require_known(self.settings.max_unknown_share),
+            ]
+        for step in steps:
+            try:
+                step()
+            except Rejected as error:
+                self._object(error.code, error.sentence, error.path, layer.notes)
 
     def bands(self) -> list[slice]:
         """Rows of the image that go through at once; the same for every reader, and complete cells of the ground."""
@@ -193,7 +202,13 @@ class TileReader:
         return bands_of(self.grid, cell_size(self.files.dataset.gsd_m))
 
     def _open(self, kind: FileKind) -> RasterFile:
-        return self._stack.enter_context(open_raster(self.files.path(kind), self.files.folder))
+        path = self.files.path(kind)
+        file, mask = self._stack.enter_context(open_raster(path, self.files.folder)), path.with_name(f"{path.name}.msk")
+        if mask.is_file() and not any(file.header.masks):
+            sentence = f"its mask {mask.name} does not state that it is one, so it would be ignored"
+            remedy = f"add that with gdal_edit -mo INTERNAL_MASK_FLAGS_1=2 {mask.name}, or delete the mask"
+            raise Rejected("mask-unread", f"{sentence}; {remedy}", path)
+        return file
 
     def _layer(self, kind: FileKind, file: RasterFile, bands: Bands, notes: list[Note]) -> Layer:
         assert self.grid is not None
@@ -211,11 +226,12 @@ class TileReader:
         for nodata in bands.nodata:
             marks = nodata
             if palette is not None and dataset.labels == "colours":
-                marks = tuple(map(float, palette.get(int(nodata[0]), (-1, -1, -1))[:3]))
+                marks = tuple(map(float, palette.get(int(nodata[0] or 0), (-1, -1, -1))[:3]))
             name = contradiction(marks, legend_of(dataset, info), tuple(c.name for c in dataset.classes))
             if name is not None:
+                shown = ", ".join(dict.fromkeys(f"{value:g}" for value in nodata if value is not None))
                 sentence = (
-                    f"its nodata value {nodata[0]:g} is also the class {name} in dataset.yaml; write nodata: [] under "
+                    f"its nodata value {shown} is also the class {name} in dataset.yaml; write nodata: [] under "
                     f"{kind} in dataset.yaml if these pixels are {name}, or remove the class"
                 )
                 raise Rejected("label-nodata", sentence, file.path)
@@ -279,5 +295,5 @@ def open_tile(files: TileFiles, settings: ReaderSettings, stack: ExitStack) -> O
 
 def _dsm_dtypes(files: TileFiles, scaled: bool) -> tuple[str, ...]:
     """Pixel types that heights may have: 8 bits only above the ground or with a scale."""
-    whole = ("int16", "uint16", "int32", "uint32") if files.own or scaled else ()
+    whole = ("int16", "uint16", "int32", "uint32", "int64", "uint64") if files.own or scaled else ()
     return ("float32", "float64", *whole, *(("uint8",) if files.dataset.dsm.relative_to == "ground" or scaled else ()))

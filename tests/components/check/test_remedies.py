@@ -34,6 +34,7 @@ from tests.components.check.remedy_cases import (
     split,
     tile_moved,
     town,
+    write,
 )
 
 LOCAL = 'LOCAL_CS["site",UNIT["metre",1]]'
@@ -50,6 +51,19 @@ def with_water(data):
     data.facts["classes"] = [*data.facts["classes"], WATER]
 
 
+def with_infrared(image):
+    return np.concatenate([image, part(CORNER, ALL, 0)(np.full_like(image[:1], 90))])
+
+
+def plain_mask(data):
+    write(data.files / "valid.tif", np.full((1, 64, 64), 255, np.uint8))
+    (data.files / "valid.tif").rename(data.files / "dsm/a.tif.msk")
+
+
+def with_alpha(label):
+    return np.concatenate([label, (label > 0).astype(np.uint8) * 255])
+
+
 CASES = [
     # files
     Case("file-missing", delete("dsm/a.tif"), (split(train=["d"]),)),
@@ -60,6 +74,7 @@ CASES = [
         (layer("image", bands={"red": 1, "green": 2, "blue": 3}),),
     ),
     Case("pixel-type", rewrite("dsm/a.tif", lambda dsm: dsm.astype(np.uint8))),
+    Case("mask-unread", plain_mask),
     Case("sparse", sparse("labels/a.tif")),
     # position
     Case("position-inexact", bent_points(0.8)),
@@ -88,6 +103,12 @@ CASES = [
     Case("size-odd", cropped("a")),
     # images
     Case("image-constant", rewrite("images/a.tif", np.zeros_like)),
+    Case("image-blank", rewrite("images/a.tif", np.zeros_like, nodata=0), (split(train=["d"]),)),
+    Case(
+        "image-alpha",
+        rewrite("images/a.tif", with_infrared, photometric="rgb", alpha="yes"),
+        (layer("image", nodata=[]),),
+    ),
     Case("image-missing", rewrite("images/a.tif", part(CORNER, ALL, 0), nodata=0)),
     Case("image-black", rewrite("images/a.tif", part(CORNER, ALL, 0)), (layer("image", nodata=[0]),)),
     Case("image-range", layer("image", range=[0, 100]), (layer("image", range=[0, 255]),)),
@@ -158,6 +179,8 @@ CASES = [
     ),
     Case("label-missing", rewrite("labels/a.tif", part(CORNER, CORNER, 7), nodata=7)),
     Case("label-nodata", rewrite("labels/a.tif", nodata=0), (layer("label", nodata=[]),)),
+    Case("label-hidden", rewrite("labels/a.tif", with_alpha, alpha="yes"), (layer("label", nodata=[]),)),
+    Case("label-scaled", rewrite("labels/a.tif", scale=1.0, offset=1.0)),
     Case(
         "label-foreign",
         coloured((180, 70, 70), (0, 255, 0), (0, 0, 255)),

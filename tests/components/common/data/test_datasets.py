@@ -184,7 +184,7 @@ FULL = (
     ("bands: [a, b, c, d]", "bands: {a: 1, b: 2, c: 3, d: 5}, nodata: [0], scale: 0.0001, offset: -1"),
     (
         'label: "labels/{tile}.png"',
-        'label: {files: "labels/{tile}.png", nodata: [], ignore: [0, [128, 0, 128]], bands: [1]}',
+        'label: {files: "labels/{tile}.png", nodata: [], ignore: [0, 5], bands: [1]}',
     ),
     ("eroded: null", 'eroded: {files: "eroded/{tile}.png", ignore: [0]}'),
 )
@@ -196,7 +196,7 @@ def test_every_key_of_a_layer_is_read(own):
     assert (dataset.image.nodata, dataset.image.scale, dataset.image.offset) == ((0,), 0.0001, -1)
     assert (dataset.dsm.bands, dataset.dsm.nodata, dataset.dsm.scale) == ((2,), (-9999, 0), 0.01)
     assert (dataset.dsm.offset, dataset.dsm.unit_m) == (200, None)
-    assert (dataset.label.nodata, dataset.label.ignore, dataset.label.bands) == ((), (0, (128, 0, 128)), (1,))
+    assert (dataset.label.nodata, dataset.label.ignore, dataset.label.bands) == ((), (0, 5), (1,))
     assert (dataset.eroded.files, dataset.eroded.nodata, dataset.eroded.ignore) == ("eroded/{tile}.png", None, (0,))
     assert dataset.path("eroded", "a") == "eroded/a.png"
 
@@ -225,6 +225,9 @@ def test_a_data_set_survives_json_with_all_its_keys(own):
         ("unit_m: 1,", "bands: [1, 2],", ("bands is [1, 2]; expected 1 band number",)),
         ("unit_m: 1,", "scale: 0,", ("scale is 0.0; expected a number other than 0",)),
         ("unit_m: 1,", "offset: .inf,", ("offset is inf; expected a number",)),
+        ('"labels/{tile}.png"', '{files: "{tile}.png", bands: [1, 2]}', ("bands [1, 2]", "write one band number")),
+        ('"labels/{tile}.png"', '{files: "{tile}.png", ignore: [[1, 2, 3]]}', ("[1, 2, 3]", "write values")),
+        ("eroded: null", 'eroded: {files: "{tile}.png", nodata: [[1, 2, 3]]}', ("[1, 2, 3]", "write values")),
         ('"labels/{tile}.png"', "{ignore: [7]}", ("files is missing",)),
         ('"labels/{tile}.png"', '{files: "{tile}.png", ignored: [3]}', ("ignored is unknown",)),
     ],
@@ -236,13 +239,28 @@ def test_a_mistake_in_the_keys_of_a_layer_is_one_sentence(own, old, new, parts):
     assert "\n" not in str(error.value)
 
 
-def test_a_colour_to_ignore_that_is_a_class_is_an_error_that_names_both(own):
+@pytest.mark.parametrize("mark", ["[9, 9, 9]", "9"])
+def test_a_colour_to_ignore_that_is_a_class_is_an_error_that_names_both(own, mark):
     colours = (
         ("labels: values", "labels: colours"),
-        ('"labels/{tile}.png"', '{files: "{tile}.png", ignore: [[9, 9, 9]]}'),
+        ('"labels/{tile}.png"', f'{{files: "{{tile}}.png", ignore: [{mark}]}}'),
     )
     with pytest.raises(ParamsError, match="label declares RGB 9, 9, 9 as not labelled, which is also the class roof"):
         own(*colours)
+
+
+def label_by_colour(bands):
+    label = f'{{files: "{{tile}}.png", ignore: [[1, 2, 3], 255], bands: {bands}}}'
+    return (("labels: values", "labels: colours"), ('"labels/{tile}.png"', label))
+
+
+@pytest.mark.parametrize("bands", [[1], [3, 2, 1]])
+def test_labels_by_colour_have_three_bands_or_one_with_a_palette(own, bands):
+    label = own(*label_by_colour(bands)).label
+    assert (label.bands, label.marks("colours")) == (tuple(bands), ((1, 2, 3), (255, 255, 255)))
+    for wrong in ([1, 2], [1, 2, 3, 4]):
+        with pytest.raises(ParamsError, match="write three band numbers, or one with a palette"):
+            own(*label_by_colour(wrong))
 
 
 @pytest.mark.parametrize(

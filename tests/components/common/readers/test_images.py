@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from components.common.data.layerinfo import ImageInfo
+from components.common.readers.rasters import Rejected
 
 BYTES = np.random.default_rng(0).integers(0, 256, (3, 20, 10), dtype=np.uint8)
 
@@ -164,6 +165,43 @@ def test_a_paletted_png_with_transparency_is_missing_there(tile):
     image_HWC, missing_HW, codes = tile.image(image=info())
     assert image_HWC[0, 1:].tolist() == [[10, 20, 30], [200, 100, 0]]
     assert (missing_HW.tolist(), codes) == ([[True, False, False]], ["image-missing"])
+
+
+def test_a_colour_table_of_greys_is_applied_to_a_grey_image_and_another_one_is_refused(tile):
+    pixels_BHW = np.array([[[0, 1, 2]]], np.uint8)
+    tile.write("image", pixels_BHW, palette={n: (255 - n, 255 - n, 255 - n, 255) for n in range(256)})
+    assert tile.image(image=info(bands=1))[0][0, :, 0].tolist() == [255, 254, 253]
+    tile.write("image", pixels_BHW, palette={n: (n, 0, 0, 255) for n in range(256)})
+    with pytest.raises(Rejected, match="has a colour table; name three bands in image.bands") as caught:
+        tile.image(image=info(bands=1))
+    assert caught.value.code == "band-count"
+    assert tile.image(image=info(bands=1, band_numbers=(1,)))[0][0, :, 0].tolist() == [0, 1, 2]
+
+
+def test_a_nodata_index_of_a_palette_is_an_image_if_dataset_yaml_says_so(tile):
+    tile.write("image", np.array([[[0, 1]]], np.uint8), palette={0: (9, 9, 9, 255), 1: (1, 2, 3, 255)}, nodata=0)
+    assert tile.image(image=info())[1].tolist() == [[True, False]]
+    assert tile.image(image=info(nodata=()))[1] is None
+
+
+def test_an_alpha_band_that_looks_like_no_mask_is_noted_and_can_be_turned_off(tile):
+    pixels_BHW = np.full((4, 2, 4), 90, np.uint8)
+    pixels_BHW[3, 0, :2] = 0
+    tile.write("image", pixels_BHW, photometric="rgb", alpha="yes")
+    assert tile.image(image=info())[2] == ["image-alpha", "image-missing"]
+    assert tile.image(image=info(band_numbers=(1, 2, 3)))[2] == ["image-alpha", "image-missing"]
+    assert tile.image(image=info(nodata=()))[1:] == (None, [])
+    pixels_BHW[3, 0, 2:] = pixels_BHW[3, 1, 1:] = 255  # a mask with a soft edge
+    tile.write("image", pixels_BHW, photometric="rgb", alpha="yes")
+    assert tile.image(image=info())[2] == ["image-missing"]
+
+
+def test_an_image_without_any_pixel_is_rejected_and_can_be_accepted(tile):
+    tile.write("image", np.zeros((3, 60, 80), np.uint8), nodata=0)
+    with pytest.raises(Rejected, match="every pixel is marked as missing; set image.nodata") as caught:
+        tile.image()
+    assert caught.value.code == "image-blank"
+    assert tile.image(accept={"image-blank": ("a",)})[2] == ["image-blank"]
 
 
 def test_missing_pixels_are_counted_once_over_all_rows(tile):

@@ -2,12 +2,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import rasterio
+from PIL import Image
+from rasterio import Affine
 
 from components.common.data.datasets import IGNORE
 from components.common.data.layerinfo import LabelInfo
 from components.common.readers.labels import contradiction
 from components.common.readers.rasters import Rejected
-from tests.components.common.readers.conftest import TOWN, codes
+from tests.components.common.readers.conftest import HERE, TOWN, codes
 
 FULL = TOWN.classes
 TWO = FULL[:2]  # without water, whose value is 255
@@ -32,7 +35,7 @@ def of(tile, pixels_BHW, *, label=None, **changes):
     return y_HW[0].tolist(), found
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "int64", "uint64", "float32", "float64"])
 def test_values_of_any_type_become_classes(tile, dtype):
     assert of(tile, values(0, 1, 255, 1, dtype=dtype)) == ([0, 1, 2, 1], [])
 
@@ -110,25 +113,118 @@ def test_a_palette_does_no_harm_to_labels_by_value(tile):
     assert of(tile, values(0, 1, 255), palette={0: (9, 9, 9, 255), 1: (8, 8, 8, 255)}) == ([0, 1, 2], [])
 
 
-def test_transparent_entries_of_a_palette_are_not_labelled(tile):
-    from PIL import Image
-
+def paletted(tile, first, transparency):
+    """A label of three colours, the first one as given."""
     picture = Image.new("P", (3, 1))
-    picture.putpalette([9, 9, 9, 200, 30, 40, 0, 0, 255])
+    picture.putpalette([*first, 200, 30, 40, 0, 0, 255])
     for column in range(3):
         picture.putpixel((column, 0), column)
     tile.write("image", np.ones((3, 1, 3), np.uint8))
     usual = tile.path
     tile.path = lambda kind: tile.folder / "label.png" if kind == "label" else usual(kind)
-    picture.save(tile.folder / "label.png", transparency=0)
-    y_HW, _ = tile.labels(labels="colours")
-    assert y_HW.tolist() == [[IGNORE, 1, 2]]
+    picture.save(tile.folder / "label.png", transparency=transparency)
+
+
+def test_transparent_entries_of_a_palette_are_not_labelled(tile):
+    paletted(tile, (9, 9, 9), 0)
+    assert tile.labels(labels="colours")[0].tolist() == [[IGNORE, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("transparency", "sentence"),
+    [
+        (0, "its nodata value 0 is also the class ground"),  # GDAL calls the only transparent entry nodata
+        (bytes([0, 255, 0]), r"its colour table marks every pixel of the classes ground, water \(66.7 %\) as missing"),
+    ],
+)
+def test_a_transparent_entry_of_a_palette_that_is_a_class_is_rejected_unless_dataset_yaml_says_otherwise(
+    tile, transparency, sentence
+):
+    paletted(tile, FULL[0].rgb, transparency)
+    with pytest.raises(Rejected, match=sentence):
+        tile.labels(labels="colours")
+    for mark in ((), (77,)):
+        assert tile.labels(labels="colours", label={"nodata": mark})[0].tolist() == [[0, 1, 2]]
 
 
 @pytest.mark.parametrize("own_mask", [False, True], ids=["internal", "msk"])
 def test_masked_pixels_are_not_labelled(tile, own_mask):
     hidden_HW = np.array([[False, True, False]])
     assert of(tile, values(0, 1, 1), hidden_HW=hidden_HW, own_mask=own_mask) == ([0, IGNORE, 1], ["label-missing"])
+
+
+@pytest.mark.parametrize("own_mask", [False, True], ids=["internal", "msk"])
+def test_a_mask_that_hides_all_of_a_class_is_rejected_with_its_name_and_can_be_accepted(tile, own_mask):
+    facts = {"hidden_HW": np.array([[True, True, False]]), "own_mask": own_mask}
+    with pytest.raises(Rejected) as caught:
+        of(tile, values(0, 0, 1), **facts)
+    assert caught.value.code == "label-hidden"
+    for part in (
+        "its mask marks every pixel of the class ground (66.7 %) as missing",
+        "gdal_translate -mask none",
+        'check.accept: {label-hidden: ["a"]}',
+    ):
+        assert part in caught.value.sentence
+    y, found = of(tile, values(0, 0, 1), accept={"label-hidden": "all"}, **facts)
+    assert (y, found) == ([IGNORE, IGNORE, 1], ["label-missing", "label-hidden"])
+
+
+def test_a_mask_that_hides_mostly_other_pixels_may_hide_all_of_a_class(tile):
+    hidden_HW = np.array([[True, True, True, True, False]])
+    assert of(tile, values(0, 0, 9, 9, 1), hidden_HW=hidden_HW)[0] == [IGNORE] * 4 + [1]
+    assert of(tile, values(0, 1, 1, 1, 1), hidden_HW=hidden_HW)[0] == [IGNORE] * 4 + [1]
+
+
+def test_an_alpha_band_that_hides_all_of_a_class_is_rejected_unless_dataset_yaml_says_otherwise(tile):
+    pixels_BHW = np.concatenate([values(0, 0, 1), values(0, 0, 255)])
+    tile.write("image", np.ones((3, 1, 3), np.uint8))
+    tile.write("label", pixels_BHW, alpha="yes")
+    with pytest.raises(Rejected, match="its alpha band marks every pixel of the class ground .* set label.nodata: "):
+        tile.labels()
+    assert tile.labels(label={"nodata": ()})[0].tolist() == [[0, 0, 1]]
+
+
+def test_what_a_warped_label_does_not_cover_is_not_hidden_by_its_mask(tile):
+    label_HW = np.ones((10, 40), np.uint8)
+    tile.write("label", label_HW[None], transform=HERE @ Affine.scale(2), hidden_HW=np.zeros((10, 40), bool))
+    y_HW, found = tile.labels(accept={"low-coverage": "all"})
+    assert (y_HW[1:19] == 1).all() and (y_HW[21:] == IGNORE).all() and "label-hidden" not in found
+
+
+@pytest.mark.parametrize("labels", ["values", "colours"])
+@pytest.mark.parametrize(("scale", "offset"), [(1, 1), (2, 0)])
+def test_a_scale_or_an_offset_of_a_label_is_refused_and_can_be_accepted(tile, labels, scale, offset):
+    pixels_BHW = values(0, 1) if labels == "values" else colours((255, 255, 255), (0, 0, 255))
+    tile.write("image", np.ones((3, 1, 2), np.uint8))
+    tile.write("label", pixels_BHW, scales=(scale,) * len(pixels_BHW), offsets=(offset,) * len(pixels_BHW))
+    with pytest.raises(Rejected, match=rf"pixel \* {scale} \+ {offset}, .* gdal_translate -unscale OLD") as caught:
+        tile.labels(labels=labels)
+    assert caught.value.code == "label-scaled"
+    assert tile.labels(labels=labels, accept={"label-scaled": ("a",)})[1] == ["label-scaled"]
+
+
+def test_one_band_of_a_label_by_colour_needs_a_palette(tile):
+    with pytest.raises(Rejected, match="dataset.yaml picks 1 of its 3 bands, expected 3"):
+        of(tile, colours((255, 255, 255)), labels="colours", label={"bands": (1,)})
+    found = of(
+        tile, values(0, 1), palette={0: (255,) * 4, 1: (0, 0, 255, 255)}, labels="colours", label={"bands": (1,)}
+    )
+    assert found == ([0, 2], [])
+
+
+def test_a_nodata_colour_that_is_a_class_is_rejected(tile):
+    tile.write("image", np.ones((3, 1, 2), np.uint8))
+    with rasterio.open(tile.write("label", colours((255, 255, 255), (0, 0, 255))), "r+") as file:
+        file.update_tags(NODATA_VALUES="255 255 255")
+    with pytest.raises(Rejected, match="its nodata value 255 is also the class ground"):
+        tile.labels(labels="colours")
+    assert tile.labels(labels="colours", label={"nodata": ()})[0].tolist() == [[0, 2]]
+
+
+def test_a_nodata_index_of_a_palette_is_a_class_if_dataset_yaml_says_so(tile):
+    palette = {0: (255, 255, 255, 255), 1: (200, 30, 40, 255)}
+    found = of(tile, values(0, 1), palette=palette, nodata=0, labels="colours", label={"nodata": ()})
+    assert found == ([0, 1], [])
 
 
 def test_picked_bands_hold_the_labels(tile):

@@ -6,7 +6,7 @@ from rasterio.warp import transform
 from components.common.errors import DataError
 from components.common.readers import layers
 from components.common.readers.grids import Grid, Rules, fit
-from components.common.readers.layers import Layer, bands_of
+from components.common.readers.layers import Layer, bands_of, pick
 from components.common.readers.position import parse_crs, position_of
 from components.common.readers.rasters import open_raster
 from tests.components.common.readers.conftest import slope as plane
@@ -26,7 +26,7 @@ def over(tmp_path, pixels_BHW, use, *, image=IMAGE, warp=True, heights=True, max
         position = position_of(file, None)
         grid = Grid(file.header.height_px, file.header.width_px, position.transform, position.crs)
         place = fit(path, grid, image, Rules(max_pad_px, warp, heights))
-        bands = file.pick(None, len(pixels_BHW), None, "", "")
+        bands = pick(file, None, len(pixels_BHW), None, "", "")
         return use(Layer(file, bands, place)), [note.code for note in place.notes]
 
 

@@ -5,12 +5,13 @@ import sys
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 from rasterio import Affine
 from rasterio.windows import Window
 
 from components.common.errors import DataError
-from components.common.readers.layers import equal_to
+from components.common.readers.layers import equal_to, pick
 from components.common.readers.rasters import Rejected, open_raster
 from tests.components.common.readers.conftest import PLACED, write
 
@@ -22,9 +23,9 @@ HEIGHTS = np.random.default_rng(1).uniform(30, 60, (1, 150, 130)).astype(np.floa
 def read(path, bands=3, dtypes=("uint8",)):
     """All pixels of a file with the expected bands and pixel types, and its header."""
     with open_raster(path, path.parent) as file:
-        picked = file.pick(None, bands, None, "image.bands: [1]", "name its bands")
-        file.require_dtype(picked, dtypes)
-        file.hidden()
+        picked = pick(file, None, bands, None, "image.bands: [1]", "name its bands")
+        file.require_dtype(picked.numbers, dtypes)
+        file.hidden(picked.numbers)
         return file.read(picked.numbers), file.header
 
 
@@ -38,7 +39,7 @@ def test_pixels_bands_and_position_come_back_exactly(tmp_path, interleave):
     pixels_BHW, header = read(path)
     np.testing.assert_array_equal(pixels_BHW, RGB)
     assert pixels_BHW.dtype == np.uint8
-    assert (header.transform, header.crs, header.masked, header.alpha) == (HERE, "EPSG:32633", False, None)
+    assert (header.transform, header.crs, header.masks, header.alpha) == (HERE, "EPSG:32633", (None,) * 3, None)
     assert (header.bands, header.dtypes, header.nodata) == (3, ("uint8",) * 3, (None,) * 3)
     assert (header.scales, header.offsets, header.units) == ((1,) * 3, (0,) * 3, (None,) * 3)
 
@@ -136,13 +137,13 @@ def test_a_band_that_the_file_does_not_have_is_an_error_with_both_numbers(tmp_pa
         open_raster(write(tmp_path / "a.tif", RGB), tmp_path) as file,
         pytest.raises(Rejected, match="has 3 bands, but dataset.yaml asks for band 4; correct its `bands`") as caught,
     ):
-        file.pick((4,), 1, None, "", "")
+        pick(file, (4,), 1, None, "", "")
     assert caught.value.code == "band-count"
 
 
 def test_picked_bands_come_in_the_order_of_the_numbers(tmp_path):
     with open_raster(write(tmp_path / "a.tif", RGB), tmp_path) as file:
-        bands = file.pick((3, 1), 2, None, "", "")
+        bands = pick(file, (3, 1), 2, None, "", "")
         assert (bands.numbers, bands.nodata, bands.alpha) == ((3, 1), (), False)
         np.testing.assert_array_equal(file.read(bands.numbers), RGB[[2, 0]])
 
@@ -152,7 +153,7 @@ def test_an_alpha_band_is_a_mask_unless_it_is_picked(tmp_path):
     path = write(tmp_path / "a.tif", rgba, photometric="rgb", alpha="yes")
     with open_raster(path, tmp_path) as file:
         masked = [
-            file.pick(numbers, expected, None, "", "")
+            pick(file, numbers, expected, None, "", "")
             for numbers, expected in ((None, 3), ((1, 2), 2), (None, 4), ((4,), 1))
         ]
     assert [(bands.numbers, bands.alpha) for bands in masked] == [
@@ -167,14 +168,14 @@ def test_a_palette_stands_for_three_or_four_bands_and_for_one(tmp_path):
     path = write(tmp_path / "a.tif", RGB[:1], palette={0: (1, 2, 3, 255)})
     with open_raster(path, tmp_path) as file:
         assert file.header.palette[0] == (1, 2, 3, 255)
-        assert {file.pick(None, expected, None, "", "").numbers for expected in (1, 3, 4)} == {(1,)}
+        assert {pick(file, None, expected, None, "", "").numbers for expected in (1, 3, 4)} == {(1,)}
         with pytest.raises(Rejected, match="has 1 band, expected 2"):
-            file.pick(None, 2, None, "", "")
+            pick(file, None, 2, None, "", "")
 
 
 def test_nodata_values_of_dataset_yaml_replace_those_of_the_file(tmp_path):
     with open_raster(write(tmp_path / "a.tif", RGB, nodata=7), tmp_path) as file:
-        found = [file.pick(None, 3, nodata, "", "").nodata for nodata in (None, (), (0, 255))]
+        found = [pick(file, None, 3, nodata, "", "").nodata for nodata in (None, (), (0, 255))]
     assert found == [((7, 7, 7),), (), ((0, 0, 0), (255, 255, 255))]
 
 
@@ -187,7 +188,7 @@ def test_a_wrong_pixel_type_names_both(tmp_path):
 
 
 def test_complex_numbers_are_no_pixels(tmp_path):
-    with pytest.raises(Rejected, match="its pixels are complex64; expected real numbers"):
+    with pytest.raises(Rejected, match="its pixels are complex64, expected uint8; convert it: gdal_translate -ot"):
         read(write(tmp_path / "a.tif", RGB.astype(np.complex64)))
 
 
@@ -241,9 +242,9 @@ def test_a_mask_hides_pixels_in_the_file_or_next_to_it(tmp_path, own_mask):
     path = write(tmp_path / "a.tif", RGB, hidden_HW=hidden_HW, own_mask=own_mask)
     assert (tmp_path / "a.tif.msk").exists() == own_mask
     with open_raster(path, tmp_path) as file:
-        assert file.header.masked
-        np.testing.assert_array_equal(file.hidden(), hidden_HW)
-        np.testing.assert_array_equal(file.hidden(slice(15, 25), slice(32, 50)), hidden_HW[15:25, 32:50])
+        assert file.header.masks == (1, 1, 1)
+        np.testing.assert_array_equal(file.hidden((1,)), hidden_HW)
+        np.testing.assert_array_equal(file.hidden((1,), slice(15, 25), slice(32, 50)), hidden_HW[15:25, 32:50])
 
 
 @pytest.mark.parametrize("own_mask", [False, True], ids=["internal", "msk"])
@@ -252,17 +253,102 @@ def test_a_mask_hides_pixels_also_where_the_file_has_a_nodata_value(tmp_path, ow
     hidden_HW[10:20, 30:35] = True
     path = write(tmp_path / "a.tif", HEIGHTS, hidden_HW=hidden_HW, own_mask=own_mask, nodata=-9999)
     with open_raster(path, tmp_path) as file:
-        assert (file.header.masked, file.header.nodata) == (True, (-9999,))
-        np.testing.assert_array_equal(file.hidden(), hidden_HW)
+        assert (file.header.masks, file.header.nodata) == ((1,), (-9999,))
+        np.testing.assert_array_equal(file.hidden((1,)), hidden_HW)
 
 
 def test_alpha_of_zero_hides_pixels_unless_it_is_a_band(tmp_path):
     rgba = np.concatenate([RGB, np.full((1, 150, 130), 255, np.uint8)])
     rgba[3, 4, 5], rgba[3, 6, 7] = 0, 1
     with open_raster(write(tmp_path / "a.tif", rgba, photometric="rgb", alpha="yes"), tmp_path) as file:
-        assert (file.header.alpha, file.header.masked) == (4, False)
-        assert np.argwhere(file.hidden()).tolist() == [[4, 5]]
-        assert file.hidden(alpha=False) is None
+        assert (file.header.alpha, file.header.masks) == (4, (None,) * 4)
+        assert np.argwhere(file.hidden((1,))).tolist() == [[4, 5]]
+        assert file.hidden((1,), alpha=False) is None
+
+
+def vrt(path, *sources, extra=""):
+    """A VRT with one band per source; `extra` is XML of its first band."""
+    bands = []
+    for number, source in enumerate(sources, 1):
+        with rasterio.open(source) as file:
+            kind = {"uint8": "Byte", "uint16": "UInt16", "float32": "Float32"}[file.dtypes[0]]
+        place = f'<SourceFilename relativeToVRT="1">{source.name}</SourceFilename><SourceBand>1</SourceBand>'
+        bands.append(
+            f'<VRTRasterBand dataType="{kind}" band="{number}">{extra if number == 1 else ""}'
+            f"<SimpleSource>{place}</SimpleSource></VRTRasterBand>"
+        )
+    path.write_text(f'<VRTDataset rasterXSize="130" rasterYSize="150">{"".join(bands)}</VRTDataset>')
+    return path
+
+
+def test_a_mask_of_a_band_hides_pixels_of_that_band(tmp_path):
+    valid_HW = np.full((150, 130), 255, np.uint8)
+    valid_HW[10:20, 30:35] = 0
+    write(tmp_path / "valid.tif", valid_HW[None])
+    source = write(tmp_path / "a.tif", HEIGHTS)
+    mask = '<SimpleSource><SourceFilename relativeToVRT="1">valid.tif</SourceFilename></SimpleSource>'
+    extra = f'<MaskBand><VRTRasterBand dataType="Byte">{mask}</VRTRasterBand></MaskBand>'
+    with open_raster(vrt(tmp_path / "a.vrt", source, source, extra=extra), tmp_path) as file:
+        assert file.header.masks == (1, None)
+        for numbers in ((1,), (1, 2)):
+            np.testing.assert_array_equal(file.hidden(numbers), valid_HW == 0)
+        assert file.hidden((2,)) is None
+
+
+def test_bands_of_different_types_are_refused_with_a_type_that_holds_both(tmp_path):
+    sources = [write(tmp_path / f"{n}.tif", RGB[:1].astype(dtype)) for n, dtype in enumerate(("uint8", "uint16"))]
+    with open_raster(vrt(tmp_path / "a.vrt", *sources), tmp_path) as file:
+        file.require_dtype((1,), ("uint8", "uint16"))
+        with pytest.raises(Rejected, match="different pixel types, uint16 and uint8; .* -ot UInt16 OLD.tif NEW.tif"):
+            file.require_dtype((1, 2), ("uint8", "uint16"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected", "command"),
+    [
+        ("uint16", ("uint8",), "-ot Byte -scale 0 65535 0 255 OLD.tif NEW.tif"),
+        ("float32", ("uint8",), "-ot Byte OLD.tif NEW.tif"),
+        ("uint8", ("float32", "float64", "int16"), "-ot Float32 OLD.tif NEW.tif"),
+    ],
+)
+def test_a_wrong_pixel_type_comes_with_a_complete_command(tmp_path, dtype, expected, command):
+    with pytest.raises(Rejected, match=f"convert it: gdal_translate {command}$"):
+        read(write(tmp_path / "a.tif", RGB[:1].astype(dtype)), 1, expected)
+
+
+def test_a_colour_that_means_missing_is_the_nodata_value_of_each_band(tmp_path):
+    path = write(tmp_path / "a.tif", RGB)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(NODATA_VALUES="255 0 9")
+    with open_raster(path, tmp_path) as file:
+        assert (file.header.masks, pick(file, (3, 1), 2, None, "", "").nodata) == ((None,) * 3, ((9, 255),))
+        assert pick(file, None, 3, (), "", "").nodata == ()
+
+
+def test_bands_without_a_nodata_value_have_no_say(tmp_path):
+    sources = [write(tmp_path / f"{n}.tif", RGB[n : n + 1]) for n in range(2)]
+    path = vrt(tmp_path / "a.vrt", *sources, extra="<NoDataValue>7</NoDataValue>")
+    with open_raster(path, tmp_path) as file:
+        assert pick(file, None, 2, None, "", "").nodata == ((7, None),)
+        assert pick(file, (2,), 1, None, "", "").nodata == ()
+
+
+def test_without_nodata_values_neither_alpha_nor_a_palette_hides_pixels(tmp_path):
+    rgba = write(tmp_path / "a.tif", np.concatenate([RGB, RGB[:1]]), photometric="rgb", alpha="yes")
+    paletted = write(tmp_path / "b.tif", RGB[:1], palette={0: (1, 2, 3, 255)}, nodata=0)
+    with open_raster(rgba, tmp_path) as file:
+        assert [pick(file, None, 3, nodata, "", "").alpha for nodata in (None, (0,), ())] == [True, True, False]
+    with open_raster(paletted, tmp_path) as file:
+        found = [pick(file, None, 3, nodata, "", "").palette[0] for nodata in (None, (9,), ())]
+    assert found == [(1, 2, 3, 0), (1, 2, 3, 255), (1, 2, 3, 255)]
+
+
+def test_a_wrong_number_of_picked_bands_is_refused(tmp_path):
+    with (
+        open_raster(write(tmp_path / "a.tif", RGB), tmp_path) as file,
+        pytest.raises(Rejected, match="dataset.yaml picks 1 of its 3 bands, expected 3; correct its `bands`"),
+    ):
+        pick(file, (1,), 3, None, "", "")
 
 
 @pytest.mark.parametrize(("name", "error_px"), [("a.png", 0), ("a.jpg", 40), ("A.JPEG", 40)])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import rasterio.shutil
 from rasterio import Affine
 
@@ -15,7 +16,7 @@ from components.common.errors import ParamsError
 from components.common.params import read_yaml
 from components.common.readers.rasters import Rejected
 from components.common.readers.tiles import ReaderSettings, open_tile, reader_settings
-from tests.components.common.readers.conftest import HERE, codes, read_heights
+from tests.components.common.readers.conftest import HERE, codes, read_heights, write
 
 SETTINGS = ReaderSettings(max_pad_px=8, max_unknown_share=0.001)
 AWAY = {"transform": HERE @ Affine.translation(60, 0)}  # covers a quarter of the image
@@ -190,3 +191,48 @@ def test_a_wrong_setting_is_named(check, sentence):
     with pytest.raises(ParamsError) as caught:
         reader_settings(document)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_whole_numbers_of_64_bits_are_heights(tile, dtype):
+    tile.write("dsm", tile.dsm_HW[None].astype(dtype))
+    np.testing.assert_array_equal(tile.heights()[0], tile.dsm_HW.astype(dtype))
+
+
+def test_eight_bits_with_an_offset_are_heights(tile):
+    tile.write("dsm", np.rint(tile.dsm_HW[None]).astype(np.uint8), offsets=(200,))
+    np.testing.assert_array_equal(tile.heights()[0], np.rint(tile.dsm_HW) + 200)
+    tile.write("dsm", np.rint(tile.dsm_HW[None]).astype(np.uint8))
+    np.testing.assert_array_equal(tile.heights(dsm={"offset": 100})[0], np.rint(tile.dsm_HW) + 100)
+
+
+@pytest.mark.parametrize("scale", [0.0, np.nan])
+def test_a_scale_that_is_of_no_use_is_noted_and_not_applied_to_any_layer(tile, scale):
+    tile.write("image", tile.image_BHW, scales=(scale,) * 3)
+    tile.write("dsm", tile.dsm_HW[None], scales=(scale,))
+    tile.write("label", tile.label_HW[None], scales=(scale,))
+    image_HWC, _, found = tile.image()
+    np.testing.assert_array_equal(image_HWC, np.moveaxis(tile.image_BHW, 0, -1))
+    metres_HW, of_heights = tile.heights()
+    np.testing.assert_array_equal(metres_HW, tile.dsm_HW)
+    y_HW, of_labels = tile.labels()
+    np.testing.assert_array_equal(y_HW, tile.label_HW)
+    assert found == of_heights == of_labels == ["scale-applied"]
+
+
+@pytest.mark.parametrize("kind", ["image", "dsm", "label"])
+def test_a_mask_that_gdal_ignores_is_rejected_until_it_states_that_it_is_one(tile, kind):
+    valid_HW = np.full((1, 60, 80), 255, np.uint8)
+    valid_HW[0, 10:20, 30:35] = 0
+    mask = write(tile.folder / "valid.tif", valid_HW).rename(f"{tile.path(kind)}.msk")
+
+    def missing():
+        read = {"image": lambda: tile.image()[1], "dsm": lambda: np.isnan(tile.heights()[0])}
+        return read.get(kind, lambda: tile.labels()[0] == IGNORE)()
+
+    with pytest.raises(Rejected, match=f"gdal_edit -mo INTERNAL_MASK_FLAGS_1=2 {mask.name}, or delete") as caught:
+        missing()
+    assert caught.value.code == "mask-unread"
+    with rasterio.open(mask, "r+", driver="GTiff") as file:
+        file.update_tags(INTERNAL_MASK_FLAGS_1=2)
+    np.testing.assert_array_equal(missing(), valid_HW[0] == 0)
