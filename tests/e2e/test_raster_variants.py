@@ -228,6 +228,52 @@ def nested_vrt(data, truth):
     keys(data, "dsm", files="mosaics/{tile}.vrt")
 
 
+def infrared_called_alpha(data, truth):
+    """A fourth band that the file calls alpha, and that dataset.yaml turns off."""
+    for path in every(data, "images"):
+        rewritten(path, lambda pixels: np.concatenate([pixels, part_of(ROWS, 90)[None]]))
+        with rasterio.open(path, "r+") as file:
+            file.colorinterp = [*file.colorinterp[:-1], ColorInterp.alpha]
+    keys(data, "image", nodata=[])
+
+
+def part_of(rows: slice, value: int) -> np.ndarray:
+    """A band that is 0 in some rows."""
+    band = np.full((SIDE, SIDE), value, np.uint8)
+    band[rows] = 0
+    return band
+
+
+def nodata_colour_replaced(data, truth):
+    """A colour table whose nodata index is a class; dataset.yaml says that it is none."""
+    colour_table(data, truth)
+    for path in every(data, "labels"):
+        with rasterio.open(path, "r+") as file:
+            file.nodata = 7
+    keys(data, "label", nodata=[])
+
+
+def band_mask(data, truth):
+    """A VRT whose band has a mask of its own."""
+    for tile, path in zip(TILES, every(data, "dsm"), strict=True):
+        with rasterio.open(path) as file:
+            place, profile = file.transform, file.profile
+        with rasterio.open(path.with_name(f"valid_{tile}.tif"), "w", **(profile | {"dtype": "uint8"})) as file:
+            file.write(part_of(ROWS, 255), 1)
+        source = (
+            '<SimpleSource><SourceFilename relativeToVRT="1">{}.tif</SourceFilename><SourceBand>1</SourceBand>'
+            "</SimpleSource>"
+        )
+        mask = f'<MaskBand><VRTRasterBand dataType="Byte">{source.format(f"valid_{tile}")}</VRTRasterBand></MaskBand>'
+        path.with_suffix(".vrt").write_text(
+            f'<VRTDataset rasterXSize="{SIDE}" rasterYSize="{SIDE}"><SRS>EPSG:25832</SRS>'
+            f"<GeoTransform>{','.join(map(str, place.to_gdal()))}</GeoTransform>"
+            f'<VRTRasterBand dataType="Float32" band="1">{mask}{source.format(tile)}</VRTRasterBand></VRTDataset>'
+        )
+        hide(truth[tile], "dsm")
+    keys(data, "dsm", files="dsm/{tile}.vrt")
+
+
 VARIANTS: dict[str, Variant] = {
     "heights in feet by tag": unit("ft", 0.3048, None),
     "heights in US feet by tag": unit("US survey foot", US_FOOT_M, 1.0),
@@ -251,6 +297,9 @@ VARIANTS: dict[str, Variant] = {
     "image with a scale": scaled_image,
     "picked bands": picked_bands,
     "VRT of a VRT": nested_vrt,
+    "near infrared called alpha": infrared_called_alpha,
+    "nodata colour of labels by key": nodata_colour_replaced,
+    "mask of a band of a VRT": band_mask,
 }
 
 

@@ -64,6 +64,8 @@ def pick(
     nodata: Sequence[Any] | None,
     example: str,
     fewer: str,
+    *,
+    alpha: bool = True,
 ) -> Bands:
     """Choose the bands to read.
 
@@ -72,9 +74,10 @@ def pick(
         numbers: their numbers in dataset.yaml, from 1; None: all but an alpha band.
         expected: how many there must be; one that has a palette stands for three or four.
         nodata: values in dataset.yaml that mean "missing", instead of the value, colour or palette entry that the file
-            states; empty: an alpha band does not hide pixels either; None: as the file states.
+            states; None: as the file states.
         example: a key of dataset.yaml that picks bands, for the message about a file that has more.
         fewer: what to do about a file that has fewer.
+        alpha: whether an alpha band that is not picked hides pixels.
 
     Raises:
         Rejected: the file has too few bands, or more than are expected.
@@ -97,8 +100,7 @@ def pick(
     if nodata is not None:
         marks = tuple((float(value),) * len(picked) for value in nodata)
         palette = palette and {index: (*colour[:3], 255) for index, colour in palette.items()}
-    alpha = header.alpha is not None and header.alpha not in picked and (nodata is None or len(nodata) > 0)
-    return Bands(picked, marks, alpha, palette)
+    return Bands(picked, marks, alpha and header.alpha not in (None, *picked), palette)
 
 
 class Layer:

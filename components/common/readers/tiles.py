@@ -123,7 +123,8 @@ class TileReader:
         info, notes = self.files.dataset.image, list[Note]()
         file = self._open("image")
         example = f"image.bands: {{{', '.join(f'{name}: {n}' for n, name in enumerate(info.bands, 1))}}}"
-        bands = pick(file, info.band_numbers, len(info.bands), info.nodata, example, "name its bands in image.bands")
+        fewer, alpha = "name its bands in image.bands", info.nodata != ()
+        bands = pick(file, info.band_numbers, len(info.bands), info.nodata, example, fewer, alpha=alpha)
         if bands.palette and len(info.bands) == 1 and info.band_numbers is None and not is_grey(bands.palette):
             sentence = f"has a colour table; name three bands in image.bands, or read its numbers with {example}"
             raise Rejected("band-count", sentence, file.path)
@@ -168,8 +169,8 @@ class TileReader:
         example = f"{kind}.bands: {list(range(1, legend.bands + 1))}" + (
             "" if legend.colours else ", or labels: colours"
         )
-        nodata = () if info.nodata is not None else None
-        bands = pick(file, info.bands, legend.bands, nodata, example, "set labels: values if its numbers are classes")
+        nodata, fewer = None if info.nodata is None else (), "set labels: values if its numbers are classes"
+        bands = pick(file, info.bands, legend.bands, nodata, example, fewer, alpha=info.nodata != ())
         file.require_dtype(bands.numbers, legend.dtypes)
         self._require_no_class(kind, file, bands, info)
         layer = self._layer(kind, file, bands, notes)

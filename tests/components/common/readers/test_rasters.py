@@ -333,11 +333,11 @@ def test_bands_without_a_nodata_value_have_no_say(tmp_path):
         assert pick(file, (2,), 1, None, "", "").nodata == ()
 
 
-def test_without_nodata_values_neither_alpha_nor_a_palette_hides_pixels(tmp_path):
+def test_an_alpha_band_and_a_palette_hide_pixels_unless_the_data_set_says_otherwise(tmp_path):
     rgba = write(tmp_path / "a.tif", np.concatenate([RGB, RGB[:1]]), photometric="rgb", alpha="yes")
     paletted = write(tmp_path / "b.tif", RGB[:1], palette={0: (1, 2, 3, 255)}, nodata=0)
     with open_raster(rgba, tmp_path) as file:
-        assert [pick(file, None, 3, nodata, "", "").alpha for nodata in (None, (0,), ())] == [True, True, False]
+        assert [pick(file, None, 3, None, "", "", alpha=alpha).alpha for alpha in (True, False)] == [True, False]
     with open_raster(paletted, tmp_path) as file:
         found = [pick(file, None, 3, nodata, "", "").palette[0] for nodata in (None, (9,), ())]
     assert found == [(1, 2, 3, 0), (1, 2, 3, 255), (1, 2, 3, 255)]
