@@ -28,8 +28,8 @@ SENTINELS = (-9999.0, -99999.0, -999999.0, -32767.0, -32768.0)
 SAMPLE_SIDE = 256
 """About so many rows and columns are enough for the distribution of a tile's heights."""
 
-REPEATS = 3
-"""A nodata value that the file does not name occurs at least so often in a tile."""
+REPEATS, REPEATS_WARPED = 9, 3
+"""A nodata value that the file does not name occurs at least so often; a warped DSM may have larger pixels."""
 
 DISTINCT, DISTINCT_INTEGERS = 32, 3
 """With fewer different heights than this in the sample, a tile is too flat or artificial to tell an outlier."""
@@ -69,7 +69,8 @@ class HeightLayer:
         self.scaling = self._scaling(header, number - 1)
         self.missing_px = self.implausible_px = 0
         self._found: list[float] = []  # nodata values that the file does not name
-        self._survey = _Survey(max(1, min(header.height_px, header.width_px) // SAMPLE_SIDE), self.dtype)
+        step = max(1, min(header.height_px, header.width_px) // SAMPLE_SIDE)
+        self._survey = _Survey(step, self.dtype, REPEATS if layer.fit.offset is not None else REPEATS_WARPED)
 
     def metres(self, rows: slice) -> Heights:
         """Heights of rows of the image, `[h, W]`, metres, NaN = not measured."""
@@ -223,8 +224,9 @@ Counts = npt.NDArray[np.intp]
 class _Survey:
     """Lowest and highest pixel, how often each occurs, and a sample of the heights."""
 
-    def __init__(self, step: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, step: int, dtype: np.dtype[Any], repeats: int) -> None:
         self._step = step
+        self._repeats = repeats
         self._integers = dtype.kind in "iu"
         wide = self._integers and dtype.itemsize > 1
         self._top = float(np.iinfo(dtype).max) if wide else None  # often means "not measured"
@@ -277,9 +279,9 @@ class _Survey:
                 continue
             low_m, high_m = np.interp((0.005, 0.995), np.cumsum(core_counts) / core_counts.sum(), core)
             gaps_m = low_m - heights[below - 1], heights[-above] - high_m
-            if below and (self._low[2] < REPEATS or gaps_m[0] <= max(FAR_BELOW_M, high_m - low_m)):
+            if below and (self._low[2] < self._repeats or gaps_m[0] <= max(FAR_BELOW_M, high_m - low_m)):
                 continue
-            if above and (self._high[2] < REPEATS or gaps_m[1] <= max(far_above_m, high_m - low_m)):
+            if above and (self._high[2] < self._repeats or gaps_m[1] <= max(far_above_m, high_m - low_m)):
                 continue
             return self._low[0] if below else self._high[0]
         return None

@@ -33,7 +33,7 @@ from tests.kubernetes_api import (
     serving,
 )
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 NAME = job_name("r-1")
 WORK = Work(run="r-1", command=("python", "-m", "x"), environment={}, workspace=Path("/kfp-workspace"), nodes=2, gpus=1)
 SCHEMA = crd_schema()

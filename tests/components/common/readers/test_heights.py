@@ -305,7 +305,7 @@ def sea():
 
 
 def few():
-    return with_value(terrain(245, 262), 0.0, (slice(20, 21), slice(30, 32)))
+    return with_value(terrain(245, 262), 0.0, (slice(20, 22), slice(30, 34)))
 
 
 def sea_before_a_cliff():

@@ -205,7 +205,7 @@ def test_mlflow_is_neither_imported_early_nor_talkative(mlflow_folder) -> None:
         "assert 'mlflow' not in sys.modules\n"
         "with open_run('mlflow', experiment='city') as run: run.metrics({'loss': 1.0}, 1)\n"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tracking.Path(__file__).parents[3]), *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tracking.Path(__file__).parents[4]), *sys.path])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
