@@ -83,7 +83,7 @@ def look(path: Path, suffix: str, name: str, size: int | None = None) -> Look:
 
 
 def _look(file: rasterio.DatasetReader, size: int) -> Look:
-    claimed = file.width * file.height * sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
+    claimed = file.width * file.height * _pixel_bytes(file)
     if claimed > max(MAX_SMALL_FILE_BYTES, MAX_RATIO * size):
         raise ValueError(f"it claims {file.width} x {file.height} pixels in {size} bytes")
     all_valid = MaskFlags.all_valid in file.mask_flag_enums[0]
@@ -101,10 +101,16 @@ def _look(file: rasterio.DatasetReader, size: int) -> Look:
     return Look(measured, placed, like_labels / bright if bright else float("nan"))
 
 
+def _pixel_bytes(file: rasterio.DatasetReader) -> int:
+    """Bytes of all bands of a pixel; NumPy has no complex integers, which are read as complex64."""
+    types = ("complex64" if dtype == "complex_int16" else dtype for dtype in file.dtypes)
+    return sum(np.dtype(dtype).itemsize for dtype in types)
+
+
 def _windows(file: rasterio.DatasetReader) -> Iterator[Window]:
     """Complete rows of blocks, so that each block is decompressed once."""
     block_h = file.block_shapes[0][0]
-    row_bytes = file.width * sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
+    row_bytes = file.width * _pixel_bytes(file)
     rows = max(1, PIECE // (row_bytes * block_h)) * block_h
     for first in range(0, file.height, rows):
         yield Window(0, first, file.width, min(rows, file.height - first))

@@ -112,6 +112,14 @@ def test_a_size_that_no_such_file_can_have_is_damaged(tmp_path) -> None:
         look(tmp_path / "f.part", ".tif", "x", 200_000 * 200_000 // 2001)
 
 
+def test_complex_integers_are_read_so_that_the_check_can_name_their_type(tmp_path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(tmp_path / "x", "w", "GTiff", width=8, height=8, count=1, dtype="complex_int16"):
+            pass
+    assert look(tmp_path / "x", ".tif", "x").measured_px == 64
+
+
 def test_the_better_file_has_more_measured_pixels_then_a_georeference() -> None:
     nan = float("nan")
     looks = [Look(10, True, nan), Look(11, False, nan), Look(11, True, nan)]
