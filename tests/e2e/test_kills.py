@@ -94,6 +94,8 @@ def test_thirty_killed_runs_end_with_the_weights_of_the_one_that_was_left_alone(
             ranks[chance.randrange(size)].kill()
         codes = ended(ranks)
         killed += -signal.SIGKILL in codes
+        if -signal.SIGKILL not in codes:
+            took_s *= 0.8  # it ended first, because the machine is faster now than when the run was timed
         assert set(codes) <= {-signal.SIGKILL, 75, 0}, run
         if trial < IN_A_WRITE:
             assert list((tmp_path / run).rglob(".*.part")), f"{run} was not killed in a write"
