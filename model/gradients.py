@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.losses import mean_loss
 from model.mobanet import MoBaNet
-from model.speed import Loss
+from model.training_loss import Loss
 
 SIDE_PATCHES = 4
 """Side of the trial inputs, patches."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.mobanet import MoBaNetOutput
 
-IGNORE = 255
+IGNORE_INDEX = 255
 """Label value of pixels that are excluded from the loss."""
 
 
@@ -27,7 +27,7 @@ class LossTerms(NamedTuple):
 
 def hard_pixels(logits_BKHW: Tensor, target_BHW: Tensor) -> Tensor:
     """The labels, set to 255 (ignore) where the prediction is correct, `[B, H, W]`."""
-    return torch.where(logits_BKHW.argmax(1) == target_BHW, IGNORE, target_BHW)
+    return torch.where(logits_BKHW.argmax(1) == target_BHW, IGNORE_INDEX, target_BHW)
 
 
 def loss_terms(output: MoBaNetOutput, target_BHW: Tensor) -> LossTerms:
@@ -40,8 +40,8 @@ def loss_terms(output: MoBaNetOutput, target_BHW: Tensor) -> LossTerms:
     hard_BHW = hard_pixels(output.logits, target_BHW)
     heads = [(output.logits, target_BHW)]
     heads += [(aux, hard_BHW) for aux in (output.aux_rgb, output.aux_dsm) if aux is not None]
-    sums = [F.cross_entropy(x.float(), y, ignore_index=IGNORE, reduction="sum") for x, y in heads]
-    return LossTerms(torch.stack(sums), torch.stack([(y != IGNORE).sum() for _, y in heads]))
+    sums = [F.cross_entropy(x.float(), y, ignore_index=IGNORE_INDEX, reduction="sum") for x, y in heads]
+    return LossTerms(torch.stack(sums), torch.stack([(y != IGNORE_INDEX).sum() for _, y in heads]))
 
 
 def mean_loss(sums_T: Tensor, counts_T: Tensor, aux_weight: float) -> Tensor:

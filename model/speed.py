@@ -1,27 +1,22 @@
 """Precision, kernels, memory formats and compilation: settings that change speed and memory, not the mathematics.
 
-In: a network with its final weights, on its device. Out: the same network, prepared, and combined with its loss.
+In: a network with its final weights, on its device. Out: the same network, prepared.
 Every setting may change rounding. docs/performance.md lists the gain of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from model.losses import LossTerms, loss_terms
 from model.mobanet import MoBaNet
 from model.upernet import AuxiliaryHead, UPerNet, resize, resize_by_products
 
 Precision = Literal["float32", "tf32", "bf16"]
-
-Loss = Callable[[Tensor, Tensor, Tensor], LossTerms]
-"""(image `[B, bands, H, W]`, DSM `[B, 1, H, W]`, labels `[B, H, W]`) -> terms of the loss."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,39 +79,3 @@ def use_precision(precision: Precision) -> None:
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """Context manager in which the network runs in training and validation: autocast to bf16, or nothing."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
-class TrainingLoss(nn.Module):
-    """The network and its loss as one module, which training calls once per step and DDP wraps.
-
-    With `compile`, the module is compiled for the shapes of its first call. With `cuda_graphs`, the next call
-    overwrites its result and the gradients.
-    """
-
-    def __init__(self, network: MoBaNet, precision: Precision, speed: SpeedConfig) -> None:
-        """Wrap a network that `prepare` has prepared."""
-        super().__init__()
-        self.network, self._precision, self._speed = network, precision, speed
-        self._run: Callable[[Tensor, Tensor, Tensor], LossTerms] = self._terms
-        if speed.compile:
-            # Batch norms that communicate with other ranks break the graph.
-            whole = not any(isinstance(module, nn.SyncBatchNorm) for module in network.modules())
-            options: dict[str, Any] = {"triton.cudagraphs": speed.cuda_graphs}
-            self._run = torch.compile(self._terms, dynamic=False, fullgraph=whole, options=options)
-
-    def forward(self, rgb_B3HW: Tensor, dsm_B1HW: Tensor, target_BHW: Tensor) -> LossTerms:
-        """Terms of the loss of one batch.
-
-        Args:
-            rgb_B3HW: normalised image.
-            dsm_B1HW: scaled heights.
-            target_BHW: int64 labels, 255 = ignore.
-        """
-        if self._speed.cuda_graphs:
-            torch.compiler.cudagraph_mark_step_begin()
-        return self._run(rgb_B3HW, dsm_B1HW, target_BHW)
-
-    def _terms(self, rgb_B3HW: Tensor, dsm_B1HW: Tensor, target_BHW: Tensor) -> LossTerms:
-        with autocast(self._precision, rgb_B3HW.device):
-            output = self.network.forward_with_aux(rgb_B3HW, dsm_B1HW)
-        return loss_terms(output, target_BHW)

@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.common.entrypoints.kubeflow import RUN, TAG, PipelineRun, read_run, write_run
+from components.common.entrypoints.kubeflow import RUN_FILE, TAG, PipelineRun, read_run, write_run
 from components.common.kubernetes.launch import TRAINJOB
-from components.common.tracking.store import end_runs
+from components.common.tracking.server import end_runs
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ def stop(workspace: Path, state: str) -> None:
     for path in workspace.iterdir() if workspace.is_dir() else ():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name != RUN:
+        elif path.name != RUN_FILE:
             path.unlink()
     closed = end_runs(tags, "FINISHED" if state == "SUCCEEDED" else "FAILED") if tags else ()
-    (workspace / RUN).unlink(missing_ok=True)  # last: a retry needs it
+    (workspace / RUN_FILE).unlink(missing_ok=True)  # last: a retry needs it
     log.info("the pipeline run ended: %s; MLflow runs closed now: %s", state, ", ".join(closed) or "none")

@@ -27,7 +27,7 @@ from components.common.data.datasets import IGNORE, Split
 from components.common.data.rawtree import RECORD, RawTree, read_raw_tree
 from components.common.data.store import Store, Tile
 from components.common.errors import MobanetError
-from components.preprocess.heights import HeightsConfig
+from components.preprocess.height_settings import HeightsConfig
 from components.preprocess.step import PreprocessConfig, make_store
 from tests.isprs_package import write_package
 from tests.mutations.archives import ABSOLUTE

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from components.acquire.step import SampleConfig, run
 from components.common.data.config import DataConfig
-from components.common.entrypoints.dvc import open_door
+from components.common.entrypoints.dvc import entry_point
 from components.common.params import section
 
 
@@ -17,4 +17,4 @@ def main(params: Path, raw: Path) -> None:
 
 if __name__ == "__main__":
     about = "Generate the sample city, or import ISPRS files or your own, into data/raw."
-    open_door("acquire", about, {"raw": "data/raw"}, main)
+    entry_point("acquire", about, {"raw": "data/raw"}, main)

@@ -7,7 +7,7 @@ from pathlib import Path
 from components.check.config import CheckConfig
 from components.check.step import run
 from components.common.data.config import DataConfig
-from components.common.entrypoints.dvc import open_door
+from components.common.entrypoints.dvc import entry_point
 from components.common.params import read_yaml, section
 from components.common.readers.tiles import reader_settings
 
@@ -19,7 +19,7 @@ def main(params: Path, raw: Path, report: Path) -> None:
 
 
 if __name__ == "__main__":
-    open_door(
+    entry_point(
         "check",
         "Read every raw tile of the split, write a report of everything that is wrong, and stop at errors.",
         {"raw": "data/raw", "report": "reports/data_check.json"},

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from components.check.facts import DsmFacts, ImageFacts, LabelFacts, Pixels
 from components.common.data.datasets import IGNORE
-from components.common.data.heights import BIN_M, Histogram, histogram, merged
-from components.common.data.labels import Labels
+from components.common.data.height_scaling import BIN_M, Histogram, histogram, merged
+from components.common.data.legend import Labels
 from components.common.readers.heights import HeightLayer
 from components.common.readers.images import ImageLayer
 from components.common.readers.labels import LabelLayer, LabelRows

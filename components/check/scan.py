@@ -17,7 +17,7 @@ import numpy as np
 from components.check.facts import FileFacts, Reported, TileFacts
 from components.check.pixels import HeightSums, ImageSums, LabelSums, PixelSums
 from components.common.data.datasets import KINDS, FileKind
-from components.common.data.labels import Labels
+from components.common.data.legend import Labels
 from components.common.readers.heights import HeightLayer
 from components.common.readers.images import ImageLayer, ImageRows
 from components.common.readers.labels import LabelLayer, LabelRows

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.check import files, heights, images, labels, places, whole
+from components.check import file_checks, height_checks, image_checks, label_checks, places, whole
 from components.check.config import CheckConfig, Subject
 from components.check.findings import CODES, SEVERITIES, Finding, accepted
 from components.check.report import Report, as_document
@@ -25,29 +25,29 @@ from components.common.readers.tiles import ReaderSettings, TileFiles
 log = logging.getLogger(__name__)
 
 CHECKERS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    files.reported,
-    files.missing_files,
-    files.missing_tiles,
-    files.known_trouble,
+    file_checks.reported,
+    file_checks.missing_files,
+    file_checks.missing_tiles,
+    file_checks.known_trouble,
     places.reference_systems,
     places.georeferences,
     places.ground_sizes,
     places.places_by_id,
     places.sizes,
-    images.contents,
-    images.labels_in_their_place,
-    images.colour_tags,
-    images.infrared,
-    images.odd_order,
-    heights.presence,
-    heights.outliers,
-    heights.saturation,
-    heights.units,
-    heights.reference,
-    labels.legend,
-    labels.classes_there,
-    labels.boundaries,
-    labels.agreement,
+    image_checks.contents,
+    image_checks.labels_in_their_place,
+    image_checks.colour_tags,
+    image_checks.infrared,
+    image_checks.odd_order,
+    height_checks.presence,
+    height_checks.outliers,
+    height_checks.saturation,
+    height_checks.units,
+    height_checks.reference,
+    label_checks.legend,
+    label_checks.classes_there,
+    label_checks.boundaries,
+    label_checks.agreement,
     whole.duplicates,
     whole.same_files,
     whole.overlaps,

@@ -1,14 +1,19 @@
 """Errors that a user can cause: one sentence that states what is wrong, where, and what to do.
 
 The entry points (`components.common.entrypoints`, `pipeline.cli`) print the sentence without a traceback and exit with
-code 2. Any other exception is a bug and keeps its traceback.
+the code of the class: 2 where something must change first. Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
 
+import os
+from typing import ClassVar
+
 
 class MobanetError(Exception):
     """Base class of all errors caused by bad input, bad settings or a bad environment."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class ParamsError(MobanetError):
@@ -33,6 +38,18 @@ class TrackingError(MobanetError):
 
 class ClusterError(MobanetError):
     """The cluster cannot run a multi-node training, refuses it, or that training failed."""
+
+
+class NonFiniteError(MobanetError):
+    """A loss, a gradient or a weight is NaN or infinite, so the training stopped."""
+
+    exit_code = 3
+
+
+class TemporaryError(MobanetError):
+    """A failure that may not happen again: the same command continues the work."""
+
+    exit_code = os.EX_TEMPFAIL
 
 
 def reason(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.common.entrypoints.dvc import open_door
+from components.common.entrypoints.dvc import entry_point
 from components.common.params import section
 from components.evaluate.step import EvaluateConfig, run
 
@@ -15,7 +15,7 @@ def main(params: Path, store: Path, weights: Path, reports: Path) -> None:
 
 
 if __name__ == "__main__":
-    open_door(
+    entry_point(
         "evaluate",
         "Score a checkpoint on the test tiles with both sensors, image only and DSM only, and write the report.",
         {"store": "data/store", "weights": "models/best.safetensors", "reports": "reports"},

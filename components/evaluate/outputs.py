@@ -22,7 +22,7 @@ from components.common.scoring.metrics import as_json
 from components.common.tracking import run as tracking
 from components.evaluate import pictures, report
 from components.evaluate.record import Evaluation, comparable_metrics
-from components.evaluate.scene import Thumbnails
+from components.evaluate.tile_results import Thumbnails
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ OWNED = (RECORD, METRICS, CONFUSION_ROWS, CONFUSION_PICTURE, PANELS, REPORT)
 """Files and folders that this step writes to the reports folder; all others belong to other steps."""
 
 
-def put_down(reports: Path, record: Evaluation, thumbnails: Sequence[Thumbnails], manifest: Manifest) -> None:
+def write_reports(reports: Path, record: Evaluation, thumbnails: Sequence[Thumbnails], manifest: Manifest) -> None:
     """Write all files of the evaluation; on failure, the files of an earlier one stay unchanged.
 
     Args:

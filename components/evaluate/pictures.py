@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from components.common.scoring.metrics import percent
 from components.common.scoring.panels import Picture, class_picture, gate_picture, height_picture, strip
-from components.evaluate.scene import Thumbnails
-from components.evaluate.words import TITLES, spoken
+from components.evaluate.interpretation import TITLES, spoken
+from components.evaluate.tile_results import Thumbnails
 
 CSV_ROWS = 10_000
 """Rows of confusion.csv. DVC's template counts rows and has no weights, so the matrix is scaled to this number."""

@@ -17,7 +17,7 @@ from components.common.scoring import panels
 from components.common.scoring.balance import Balance
 from components.common.scoring.metrics import percent
 from components.common.scoring.panels import Picture
-from components.evaluate import words
+from components.evaluate import interpretation
 from components.evaluate.pictures import data_uri
 from components.evaluate.record import Evaluation
 
@@ -70,11 +70,11 @@ def render(
         protocol=record.protocol,
         model=record.protocol.model,
         balance=record.balance,
-        headline=words.headline(record),
-        expectation=words.expectation(record.balance) if record.balance else None,
-        verdict=words.verdict(record),
+        headline=interpretation.headline(record),
+        expectation=interpretation.expectation(record.balance) if record.balance else None,
+        verdict=interpretation.verdict(record),
         conditions=record.conditions,
-        titles=words.TITLES,
+        titles=interpretation.TITLES,
         truth_titles=TRUTH_TITLES,
         classes=_class_rows(record, manifest),
         confusion=_confusion_shares(record),
@@ -101,7 +101,7 @@ def _template() -> jinja2.Template:
     environment.filters["ratio"] = lambda value: "–" if np.isnan(value) else f"{value:.2f}"
     environment.filters["share"] = lambda value: "–" if np.isnan(value) else f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
     environment.filters["width"] = lambda value: f"{0 if np.isnan(value) else min(max(value, 0), 100):.1f}%"
-    environment.filters["spoken"] = words.spoken
+    environment.filters["spoken"] = interpretation.spoken
     return environment.get_template("report.html.j2")
 
 
@@ -141,7 +141,7 @@ def _class_rows(record: Evaluation, manifest: Manifest) -> list[ClassRow]:
 
 
 def _title(class_name: str) -> str:
-    return words.spoken(class_name).capitalize()
+    return interpretation.spoken(class_name).capitalize()
 
 
 def _legend(manifest: Manifest) -> list[tuple[str, tuple[int, int, int]]]:

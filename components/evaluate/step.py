@@ -26,10 +26,9 @@ from components.common.inference.windows import Windows
 from components.common.progress import track
 from components.common.scoring.conditions import GROUND_TRUTHS, Confusions
 from components.common.scoring.metrics import scores
-from components.common.tracking import provenance
-from components.common.tracking import store as tracking_store
-from components.evaluate import outputs, record, words
-from components.evaluate.scene import Scene, look_at
+from components.common.tracking import provenance, server
+from components.evaluate import interpretation, outputs, record
+from components.evaluate.tile_results import Scene, predict_tile
 from model import MoBaNet
 
 log = logging.getLogger(__name__)
@@ -88,7 +87,7 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
     """
     network, facts = load_model(weights)
     if facts.mlflow_run_id is not None:
-        tracking_store.connect()  # fail before the work, not after it, if the server is down
+        server.connect()  # fail before the work, not after it, if the server is down
     data = Store(store)
     _check_match(data, facts, weights)
     windows = _windows(config, network, facts)
@@ -100,14 +99,14 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
         facts,
         _protocol(data, facts, weights, windows, device),
         config.failure_probability,
-        words.data_warnings(manifest, data.data_md5, facts, manifest.subset(SUBSET)),
+        interpretation.data_warnings(manifest, data.data_md5, facts, manifest.subset(SUBSET)),
     )
     if math.isnan(evaluation.headline.miou):
         raise StoreError(f"{store}: the test tiles have no labelled pixel; check the raw labels, then run preprocess")
-    outputs.put_down(reports, evaluation, [scene.thumbnails for scene in scenes], manifest)
+    outputs.write_reports(reports, evaluation, [scene.thumbnails for scene in scenes], manifest)
     for warning in evaluation.warnings:
         log.warning("%s", warning)
-    log.info("%s", words.headline(evaluation))
+    log.info("%s", interpretation.headline(evaluation))
     if facts.mlflow_run_id is not None:
         outputs.send(facts.mlflow_run_id, reports, evaluation)
     return EvaluateResult(evaluation, reports / outputs.REPORT)
@@ -147,7 +146,7 @@ def _scenes(
     """Evaluate the test tiles one by one; each result is small."""
     for entry in track(data.manifest.subset(SUBSET), "evaluating test tiles"):
         start = time.monotonic()
-        scene = look_at(network, entry.id, data[entry], windows, device, panel_px)
+        scene = predict_tile(network, entry.id, data[entry], windows, device, panel_px)
         found = {
             name: scores(counts[GROUND_TRUTH], facts.classes, facts.in_means).miou
             for name, counts in scene.confusions.items()

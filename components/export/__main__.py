@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.common.entrypoints.dvc import open_door
+from components.common.entrypoints.dvc import entry_point
 from components.common.params import section
 from components.export.step import ExportConfig, run
 
@@ -15,7 +15,7 @@ def main(params: Path, weights: Path, evaluation: Path, package: Path) -> None:
 
 
 if __name__ == "__main__":
-    open_door(
+    entry_point(
         "export",
         "Package a model as safetensors and ONNX, compare their outputs, and write a model card.",
         {"weights": "models/best.safetensors", "evaluation": "reports/evaluation.json", "package": "package"},

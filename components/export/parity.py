@@ -15,7 +15,7 @@ import torch
 
 from components.common.errors import MobanetError
 from components.common.inference.modelfile import ModelFacts
-from components.export.graph import INPUTS, OUTPUT, Servable, input_shapes
+from components.export.onnx_graph import INPUTS, OUTPUT, Servable, input_shapes
 from model import MoBaNet
 
 Inputs = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]

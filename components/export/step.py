@@ -18,7 +18,7 @@ from typing import Any
 from components.common.errors import DataError
 from components.common.files import digest, replacing_folder, write_json
 from components.common.inference.modelfile import ModelFacts, load_model, save_model
-from components.export import card, graph, parity
+from components.export import card, onnx_graph, parity
 from components.export.parity import Parity
 from model import MoBaNet
 
@@ -74,7 +74,7 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, package: Path) ->
         save_model(draft / WEIGHTS, *lean)
         start = time.monotonic()
         log.info("writing %s: operator set %d, inputs of %d px", ONNX, config.opset, facts.window_px)
-        graph.write_onnx(draft / ONNX, *lean, config.opset)
+        onnx_graph.write_onnx(draft / ONNX, *lean, config.opset)
         log.info("%s: %.1f MB, %.0f s", ONNX, (draft / ONNX).stat().st_size / 1e6, time.monotonic() - start)
         agreement = parity.check(network, facts, draft / ONNX, config.tolerance)
         log.info("largest difference of logits %.1e (limit %.1e)", agreement.largest_difference, config.tolerance)
@@ -117,7 +117,7 @@ def _record(
         "format": FORMAT,
         "sha256": {file.name: digest(file) for file in files},
         "source_sha256": source_sha256,  # of the weights from training, which were evaluated
-        "onnx": {"opset": config.opset, "inputs": graph.input_shapes(facts), "classes": len(facts.classes)},
+        "onnx": {"opset": config.opset, "inputs": onnx_graph.input_shapes(facts), "classes": len(facts.classes)},
         "parity": asdict(agreement),
         "facts": asdict(facts),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.common.data.config import DataConfig
-from components.common.entrypoints.dvc import open_door
+from components.common.entrypoints.dvc import entry_point
 from components.common.params import read_yaml, section
 from components.common.readers.tiles import reader_settings
 from components.preprocess.step import PreprocessConfig, run
@@ -18,7 +18,7 @@ def main(params: Path, raw: Path, store: Path) -> None:
 
 
 if __name__ == "__main__":
-    open_door(
+    entry_point(
         "preprocess",
         "Decode labels, scale heights, and store every tile of the split as a file that training maps into memory.",
         {"raw": "data/raw", "store": "data/store"},

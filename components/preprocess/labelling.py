@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.common.data.datasets import IGNORE
-from components.common.data.labels import Labels
+from components.common.data.legend import Labels
 
 RADIUS_PX = 3
 """Labels within this distance of another class are ignored in an eroded label, as ISPRS made its own."""

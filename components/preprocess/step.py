@@ -11,7 +11,7 @@ from pathlib import Path
 from components.common.data import datasets
 from components.common.data.config import Accepted
 from components.common.data.datasets import KINDS, Split
-from components.common.data.heights import merged
+from components.common.data.height_scaling import merged
 from components.common.data.rawtree import RawTree, read_raw_tree
 from components.common.data.store import MANIFEST, Heights, Manifest, TileEntry, write_manifest
 from components.common.errors import DataError
@@ -21,7 +21,7 @@ from components.common.progress import track
 from components.common.readers.tiles import ReaderSettings
 from components.common.tracking.provenance import tool_version
 from components.preprocess.finished import build_and_note, finished, keep_only, remove_notes
-from components.preprocess.heights import HeightsConfig, as_recorded
+from components.preprocess.height_settings import HeightsConfig, as_recorded
 from components.preprocess.tiles import TileJob, count_heights, tile_files
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from rasterio import Affine
 
 from components.common.data.datasets import Dataset, Subset
-from components.common.data.heights import (
+from components.common.data.height_scaling import (
     Histogram,
     cell_size,
     cells_of,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.common.entrypoints.dvc import open_door
+from components.common.entrypoints.dvc import entry_point
 from components.common.params import section
 from components.register.step import RegisterConfig, run
 
@@ -18,7 +18,7 @@ def main(params: Path, package: Path, evaluation: Path, training_run: Path, out:
 
 
 if __name__ == "__main__":
-    open_door(
+    entry_point(
         "register",
         "Register a package in MLflow, and make it the champion if it passes the gates.",
         {

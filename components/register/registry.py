@@ -13,13 +13,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from components.register.gates import Gate, Standing
+from components.register.promotion import Gate, PromotionRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHALLENGER, CHAMPION = "challenger", "champion"
-SHA256, STANDING = "sha256", "standing"
+SHA256, PROMOTION_RECORD = "sha256", "promotion_record"
 PROMOTION, FIGURES = "promotion.", ("balance.", "scores.")
 
 
@@ -42,10 +42,10 @@ class Registry:
         found = self._client.search_model_versions(f"name = '{self.name}' and tags.`{SHA256}` = '{sha256}'")
         return max((str(version.version) for version in found), key=int, default=None)
 
-    def standing(self, version: str) -> Standing | None:
+    def promotion_record(self, version: str) -> PromotionRecord | None:
         """Figures of a version's last evaluation; None if this step did not register the version."""
-        text = self._client.get_model_version(self.name, version).tags.get(STANDING)
-        return None if text is None else Standing.from_json(text)
+        text = self._client.get_model_version(self.name, version).tags.get(PROMOTION_RECORD)
+        return None if text is None else PromotionRecord.from_json(text)
 
     def add(self, model_id: str, run_id: str | None, tags: Mapping[str, str]) -> str:
         """Create a version from a logged model; returns the version number."""

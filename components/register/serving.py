@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from components.common.errors import TrackingError, reason
-from components.common.tracking.store import address
+from components.common.tracking.server import address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import Model, ModelSignature
 
 ONNX = "model.onnx"
-BESIDE = ("model.safetensors", "model_card.md", "export.json")
+MODEL_FILES = ("model.safetensors", "model_card.md", "export.json")
 LARGEST_FILE = 2_000_000_000
 """Limit of an ONNX file, bytes; larger weights go to a second file."""
 
@@ -68,7 +68,7 @@ def upload(client: MlflowClient, package: Path, evaluation: Path, record: Mappin
                 model_id=logged.model_id,
             )
             _save(package, record, made, identity)
-            for file in (*(package / name for name in BESIDE), evaluation):
+            for file in (*(package / name for name in MODEL_FILES), evaluation):
                 shutil.copy2(file, made)
             _send(client, logged.model_id, made)
         status = "READY"

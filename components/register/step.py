@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from components.common.errors import DataError, TrackingError, reason
 from components.common.files import write_json
-from components.common.tracking import store as tracking_store
-from components.register import gates
-from components.register.gates import Gate, Standing, Tolerances
-from components.register.registry import SHA256, STANDING, Registry
+from components.common.tracking import server
+from components.register import promotion
+from components.register.promotion import Gate, PromotionRecord, Tolerances
+from components.register.registry import PROMOTION_RECORD, SHA256, Registry
 from components.register.serving import Origin, upload
 
 if TYPE_CHECKING:
@@ -96,12 +96,12 @@ def run(config: RegisterConfig, package: Path, evaluation: Path, training_run: P
     run_id = _read(training_run).get("mlflow_run_id")
     try:
         same = record["source_sha256"] == scores["protocol"]["model"]["sha256"]
-        candidate, tags = Standing.of(scores), _tags(record, scores)
+        candidate, tags = PromotionRecord.of(scores), _tags(record, scores)
     except (KeyError, TypeError, AttributeError):
         raise DataError(f"{package / 'export.json'} or {evaluation}: damaged; run evaluate and export again") from None
     if not same:
         raise DataError(f"{evaluation}: not of the same model as {package}; run the export step again")
-    client = tracking_store.connect()
+    client = server.connect()
     from mlflow.exceptions import MlflowException
 
     try:
@@ -111,7 +111,7 @@ def run(config: RegisterConfig, package: Path, evaluation: Path, training_run: P
         registry.describe(version, tags, _sentence(record, candidate))
         result = _decide(registry, version, created, candidate, config, origin.run_id)
     except MlflowException as error:
-        raise TrackingError(f"the registry in {tracking_store.address()} rejected a request: {reason(error)}") from None
+        raise TrackingError(f"the registry in {server.address()} rejected a request: {reason(error)}") from None
     write_json(out, {"format": FORMAT, SHA256: tags[SHA256]} | asdict(result))
     return result
 
@@ -128,10 +128,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _tags(record: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, str]:
     """Tags to find a version by: figures, data version, code."""
-    facts, protocol, headline = record["facts"], scores["protocol"], gates.headline_scores(scores)
+    facts, protocol, headline = record["facts"], scores["protocol"], promotion.headline_scores(scores)
     tags = {
         SHA256: record["sha256"]["model.safetensors"],
-        STANDING: Standing.of(scores).to_json(),
+        PROMOTION_RECORD: PromotionRecord.of(scores).to_json(),
         "git_commit": facts["git_commit"],
         "data_md5": protocol["data_md5"],
         "trained_on_data_md5": facts["data_md5"],
@@ -149,22 +149,22 @@ def _tags(record: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, str
     return {name: str(value) for name, value in tags.items() if value is not None}
 
 
-def _sentence(record: Mapping[str, Any], standing: Standing) -> str:
-    balanced = "" if standing.expected_miou is None else f", expected mIoU {standing.expected_miou:.1f}"
-    facts, protocol = record["facts"], standing.protocol
+def _sentence(record: Mapping[str, Any], figures: PromotionRecord) -> str:
+    balanced = "" if figures.expected_miou is None else f", expected mIoU {figures.expected_miou:.1f}"
+    facts, protocol = record["facts"], figures.protocol
     return (
         f"{facts['network']['backbone']} on {protocol['dataset']}, split {protocol['split']}: "
-        f"mIoU {standing.miou:.1f}{balanced}, worst class {standing.worst_class} {standing.worst_class_iou:.1f}."
+        f"mIoU {figures.miou:.1f}{balanced}, worst class {figures.worst_class} {figures.worst_class_iou:.1f}."
     )
 
 
 def _origin(client: MlflowClient, run_id: str | None, experiment: str) -> Origin:
     """Experiment and run of the training; if the store does not have the run, an experiment named `experiment`."""
-    if run_id is not None and tracking_store.is_known(client, run_id):
+    if run_id is not None and server.is_known(client, run_id):
         return Origin(client.get_run(run_id).info.experiment_id, run_id)
     if run_id is not None:
-        log.warning("run %s is not in %s: the version is not linked to a run", run_id, tracking_store.address())
-    return Origin(tracking_store.experiment_id(client, experiment), None)
+        log.warning("run %s is not in %s: the version is not linked to a run", run_id, server.address())
+    return Origin(server.experiment_id(client, experiment), None)
 
 
 def _version(
@@ -187,7 +187,12 @@ def _version(
 
 
 def _decide(
-    registry: Registry, version: str, created: bool, candidate: Standing, config: RegisterConfig, run_id: str | None
+    registry: Registry,
+    version: str,
+    created: bool,
+    candidate: PromotionRecord,
+    config: RegisterConfig,
+    run_id: str | None,
 ) -> RegisterResult:
     """Check the gates of a version and set the aliases."""
     champion = registry.champion()
@@ -196,11 +201,11 @@ def _decide(
         return RegisterResult(config.model_name, version, created, False, champion, outcome, (), run_id)
     registry.challenge(version)
     tolerances = Tolerances(config.max_fused_drop, config.max_worst_class_drop)
-    theirs = None if champion is None else registry.standing(champion)
+    theirs = None if champion is None else registry.promotion_record(champion)
     if champion is not None and theirs is None:
-        verdicts: tuple[Gate, ...] = (gates.UNKNOWN_CHAMPION,)
+        verdicts: tuple[Gate, ...] = (promotion.UNKNOWN_CHAMPION,)
     else:
-        verdicts = gates.judge(candidate, theirs, tolerances)
+        verdicts = promotion.judge(candidate, theirs, tolerances)
     promoted = config.promote and all(gate.passed for gate in verdicts)
     if promoted:
         registry.promote(version, verdicts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.common.tracking import store as tracking_store
+from components.common.tracking import server
 from components.register.step import RegisterResult
 
 HEADS = ("gate", "candidate", "champion", "must be", "")
@@ -20,5 +20,5 @@ def as_markdown(result: RegisterResult) -> str:
 def _run(result: RegisterResult) -> str:
     if result.run_id is None:
         return "none"
-    page = tracking_store.run_page(result.run_id)
-    return f"[{result.run_id}]({page})" if page else f"`{result.run_id}` in `{tracking_store.address()}`"
+    page = server.run_page(result.run_id)
+    return f"[{result.run_id}]({page})" if page else f"`{result.run_id}` in `{server.address()}`"

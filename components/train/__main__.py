@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.common.entrypoints.dvc import open_door
+from components.common.entrypoints.dvc import entry_point
 from components.common.params import section
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
 from components.train.step import run
@@ -23,7 +23,7 @@ def main(params: Path, store: Path, models: Path, checkpoints: Path) -> None:
 
 
 if __name__ == "__main__":
-    open_door(
+    entry_point(
         "train",
         "Train on the store and select the checkpoint with the best expected mIoU.",
         {"store": "data/store", "models": "models", "checkpoints": "checkpoints"},

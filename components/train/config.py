@@ -18,6 +18,7 @@ class ModelParams(MoBaNetConfig):
     """Section `model`: the network and the source of the backbone weights."""
 
     weights: str  # none | hub | path of a .safetensors or .pth file | s3://bucket/key
+    init: str | None  # earlier model to start from: path | models:/NAME@ALIAS; None: start from `weights`
 
     def network(self, num_classes: int, image_bands: int) -> MoBaNetConfig:
         """Configuration of the network for data with `num_classes` classes and `image_bands` image bands."""
@@ -59,6 +60,7 @@ class TrainConfig:
     warmup_steps: int  # steps of linear warm-up, >= 0
     weight_decay: float  # weight decay of AdamW, >= 0; not applied to one-dimensional weights
     betas: tuple[float, float]  # betas of AdamW, each 0 <= beta < 1
+    max_gradient_norm: float | None  # longer gradients are scaled down to this norm, > 0; None: no limit
     aux_weight: float  # weight of each auxiliary loss, >= 0
     masking: MaskingConfig  # MCRM
     validation: ValidationConfig
@@ -71,6 +73,8 @@ class TrainConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected a number above 0")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas is {list(self.betas)}; expected two numbers from 0 to below 1")
+        if self.max_gradient_norm is not None and self.max_gradient_norm <= 0:
+            raise ValueError(f"max_gradient_norm is {self.max_gradient_norm}; expected a number above 0, or null")
         if self.validation.stride_px > self.crop_px:
             raise ValueError(f"validation.stride_px is {self.validation.stride_px}; expected crop_px or less")
 
@@ -81,8 +85,8 @@ class RuntimeConfig:
 
     device: Literal["auto", "cpu", "cuda"]
     workers: int  # processes that cut crops, >= 0; 0: the training process does it
-    checkpoint_every_steps: int  # steps between checkpoints, >= 1; an interruption loses at most this many steps
-    checkpoint_every_minutes: float  # longest time between checkpoints, minutes, > 0
+    checkpoint_every_minutes: float  # time between checkpoints, minutes, > 0; the most that an interruption loses
+    checkpoint_every_steps: int | None  # also after this many steps, >= 1; None: by time only
     keep_checkpoints: int  # number of latest checkpoints to keep, >= 1
     log_every_steps: int  # steps between log lines, >= 1
     tracking: Backend  # mlflow | none
@@ -90,7 +94,9 @@ class RuntimeConfig:
     speed: SpeedConfig
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "checkpoint_every_steps", "keep_checkpoints", "log_every_steps")
+        _at_least(self, 1, "keep_checkpoints", "log_every_steps")
+        if self.checkpoint_every_steps is not None:
+            _at_least(self, 1, "checkpoint_every_steps")
         _at_least(self, 0, "workers")
         if self.checkpoint_every_minutes <= 0:
             raise ValueError(f"checkpoint_every_minutes is {self.checkpoint_every_minutes}; expected more than 0")

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from components.common.errors import MobanetError, ParamsError
+from components.train.heartbeat import Watch
 from components.train.identity import difference
 from components.train.stop import Stop
-from components.train.watch import Watch
-from model.speed import Loss, TrainingLoss
+from model.training_loss import Loss, TrainingLoss
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Ranks:
         """Whether this is rank 0, which logs to MLflow and writes files."""
         return self.rank == 0
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """Sum `values` over all ranks; every rank must call it."""
         if self.control is None:
             return values
@@ -56,13 +56,13 @@ class Ranks:
         dist.all_reduce(summed, group=self.control if summed.device.type == "cpu" else None)
         return summed
 
-    def agree(self, *flags: bool) -> list[bool]:
+    def any(self, *flags: bool) -> list[bool]:
         """For each flag, whether any rank has set it; every rank must call it."""
         if self.control is None:
             return list(flags)
-        return [count > 0 for count in self.total(torch.tensor(flags, dtype=torch.int64)).tolist()]
+        return [count > 0 for count in self.all_reduce(torch.tensor(flags, dtype=torch.int64)).tolist()]
 
-    def from_first(self, make: Callable[[], T]) -> T:
+    def broadcast(self, make: Callable[[], T]) -> T:
         """Call `make` on rank 0 and return its result on every rank; a MobanetError is raised on every rank."""
         if self.control is None:
             return make()
@@ -84,19 +84,19 @@ class Ranks:
         Raises:
             ParamsError: a fact of this rank differs from that of rank 0.
         """
-        firsts = self.from_first(lambda: facts)
+        firsts = self.broadcast(lambda: facts)
         if found := difference(facts, firsts):
             raise ParamsError(
                 f"rank {self.rank}: {found.name} is {found.here!r}, but {found.there!r} on rank 0; "
                 "give every host the same parameters, weights and store"
             )
 
-    def with_shared_norms(self, network: nn.Module) -> None:
+    def sync_batch_norms(self, network: nn.Module) -> None:
         """Make batch norms use the samples of all ranks; torch supports this on GPUs only."""
         if self.control is not None and self.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
-    def with_shared_gradients(self, loss: TrainingLoss) -> Loss:
+    def data_parallel(self, loss: TrainingLoss) -> Loss:
         """Wrap a loss so that its backward pass averages the gradients of all ranks.
 
         Frozen weights are neither compared nor sent, and take no space in DDP's buckets. On CPUs the batch norms of
@@ -112,14 +112,14 @@ class Ranks:
             forward_sync_buffers=self.device.type == "cpu",
         )
 
-    def level(self, network: nn.Module) -> None:
+    def broadcast_buffers(self, network: nn.Module) -> None:
         """Copy the running statistics of rank 0 to every rank, so that all ranks score the same network."""
         if self.control is not None and self.device.type == "cpu":
             for buffer in network.buffers():
                 dist.broadcast(buffer, src=0, group=self.control)
 
 
-def alone(device: torch.device) -> Ranks:
+def single_rank(device: torch.device) -> Ranks:
     """The only rank of a single-process training."""
     return Ranks(0, 1, device, Stop())
 

@@ -14,16 +14,17 @@ from components.common.data.store import Store
 from components.common.inference.windows import Windows
 from components.common.progress import track
 from components.common.tracking.run import Run
+from components.train.batches import Inputs, make_inputs, one_ahead
 from components.train.checkpoint import Checkpoints, Progress
 from components.train.config import RuntimeConfig, TrainConfig
-from components.train.data import Batch, Crops, batches
+from components.train.crops import Batch, Crops, batches
 from components.train.distributed import Ranks
-from components.train.inputs import Inputs, make_inputs, one_ahead
 from components.train.optim import learning_rate, take_step
 from components.train.stop import EXIT_CODE
 from components.train.validation import pictures, selected_step, steps_in_play, validate
 from model import MoBaNet
-from model.speed import Loss, autocast
+from model.speed import autocast
+from model.training_loss import Loss
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +69,9 @@ def fit(session: Session, progress: Progress) -> None:
             _log(session, progress, losses, len(losses) / (time.monotonic() - since))
             losses, since = [], time.monotonic()
         overdue = time.monotonic() - saved > 60 * runtime.checkpoint_every_minutes
-        stop, overdue = session.ranks.agree(session.ranks.stop.requested, overdue)
+        stop, overdue = session.ranks.any(session.ranks.stop.requested, overdue)
         due = _validation_is_due(session, progress)
-        if stop or overdue or due or step % runtime.checkpoint_every_steps == 0:
+        if stop or overdue or due or (runtime.checkpoint_every_steps and step % runtime.checkpoint_every_steps == 0):
             _save(session, progress, losses)
             saved = time.monotonic()
         if stop:
@@ -99,7 +100,7 @@ def _step(session: Session, inputs: Inputs, step: int) -> torch.Tensor:
 
 def _save(session: Session, progress: Progress, losses: list[torch.Tensor]) -> None:
     kept = session.checkpoints
-    progress.since_row = session.ranks.total(torch.stack(losses)).tolist() if losses else []
+    progress.since_row = session.ranks.all_reduce(torch.stack(losses)).tolist() if losses else []
     if session.ranks.first and kept.save(session.network, session.optimizer, progress) and progress.validations:
         kept.drop_candidates_except(steps_in_play(progress.validations, session.config.validation.guard))
 
@@ -124,7 +125,7 @@ def _send(session: Session, kind: str, row: dict[str, float]) -> None:
 
 def _log(session: Session, progress: Progress, losses: list[torch.Tensor], steps_per_s: float) -> None:
     config, step = session.config, progress.step
-    loss = session.ranks.total(torch.stack(losses)).mean().item()
+    loss = session.ranks.all_reduce(torch.stack(losses)).mean().item()
     row = {"step": step, "loss": loss, "learning_rate": learning_rate(step, config)}
     progress.losses.append(row)
     _send(session, "train", row)

@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from components.train.batches import Inputs, step_seed
 from components.train.config import TrainConfig
 from components.train.distributed import Ranks
-from components.train.inputs import Inputs, step_seed
 from model.losses import mean_loss
-from model.speed import Loss
+from model.training_loss import Loss
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig, fused: bool = False) -> torch.optim.AdamW:
@@ -59,7 +59,7 @@ def take_step(
     """
     torch.manual_seed(step_seed(config, step))  # dropout
     terms = loss(inputs.rgb_B3HW, inputs.dsm_B1HW, inputs.target_BHW)
-    total = mean_loss(terms.sums_T, ranks.total(terms.counts_T), config.aux_weight)
+    total = mean_loss(terms.sums_T, ranks.all_reduce(terms.counts_T), config.aux_weight)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
     optimizer.zero_grad(set_to_none=True)

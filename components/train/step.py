@@ -35,7 +35,8 @@ from model.dropout import share_batch
 from model.gradients import without_gradient
 from model.inputs import padded_side
 from model.mobanet import count_parameters
-from model.speed import SpeedConfig, TrainingLoss, prepare
+from model.speed import SpeedConfig, prepare
+from model.training_loss import TrainingLoss
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +85,11 @@ def run(
         single = _prepare(network, config, speed, ranks)
         optimizer = make_optimizer(network, config, speed.fused_optimizer)
         kept = Checkpoints(checkpoints, runtime.keep_checkpoints, shaping)
-        ranks.from_first(lambda: held.enter_context(locked(checkpoints)))
+        ranks.broadcast(lambda: held.enter_context(locked(checkpoints)))
         progress = _resume(kept, network, optimizer, ranks)
         tracked = _track(tracking, runtime, ranks, progress)
         windows = _windows(config, network, data.manifest)
-        loss = ranks.with_shared_gradients(single)
+        loss = ranks.data_parallel(single)
         session = Session(network, optimizer, config, runtime, data, windows, ranks, loss, kept, tracked)
         _describe(session, model, progress)
         fit(session, progress)
@@ -126,7 +127,7 @@ def _build(config: TrainConfig, model: ModelParams, data: Store) -> tuple[MoBaNe
 
 def _prepare(network: MoBaNet, config: TrainConfig, speed: SpeedConfig, ranks: Ranks) -> TrainingLoss:
     """Prepare the network on its device and check that every trainable weight gets a gradient."""
-    ranks.with_shared_norms(network.to(ranks.device))
+    ranks.sync_batch_norms(network.to(ranks.device))
     share_batch(network, ranks.rank, ranks.size)
     prepare(network, config.precision, speed)
     trial = TrainingLoss(network, config.precision, replace(speed, compile=False, cuda_graphs=False))
@@ -141,7 +142,7 @@ def _prepare(network: MoBaNet, config: TrainConfig, speed: SpeedConfig, ranks: R
 
 def _resume(kept: Checkpoints, network: MoBaNet, optimizer: torch.optim.Optimizer, ranks: Ranks) -> Progress:
     """Load the state of an interrupted run. Rank 0 reads it for all ranks, so only one host needs the checkpoints."""
-    found = ranks.from_first(kept.latest)
+    found = ranks.broadcast(kept.latest)
     if found is None:
         return Progress()
     progress = load(found, network, optimizer)
@@ -161,7 +162,7 @@ def _track(stack: ExitStack, runtime: RuntimeConfig, ranks: Ranks, progress: Pro
         run = stack.enter_context(opened)
         return run.id
 
-    progress.mlflow_run_id = ranks.from_first(begin)
+    progress.mlflow_run_id = ranks.broadcast(begin)
     return run
 
 

@@ -35,14 +35,14 @@ def validate(
         Percent points. None if a rank was asked to stop.
     """
     manifest = store.manifest
-    ranks.level(network)
+    ranks.broadcast_buffers(network)
     network.eval()
     counted = confusions(network, store, manifest.subset("val"), windows, ranks.device, _share(ranks))
     network.train()
-    if ranks.agree(ranks.stop.requested)[0]:
+    if ranks.any(ranks.stop.requested)[0]:
         return None
     by_condition = {
-        name: {truth: ranks.total(torch.from_numpy(c)).numpy() for truth, c in by_truth.items()}
+        name: {truth: ranks.all_reduce(torch.from_numpy(c)).numpy() for truth, c in by_truth.items()}
         for name, by_truth in counted.items()
     }
     scored = {name: scores(c["eroded"], manifest.classes, manifest.in_means) for name, c in by_condition.items()}

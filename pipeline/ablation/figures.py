@@ -1,8 +1,8 @@
 """The figures of a trained network on the tiles of a subset: scores, balance and gates, as a flat mapping.
 
 `miou`, `oa`, `mf1` and `worst_class_iou` are for all sensors of the network, as in reports/metrics.json.
-docs/evaluation.md describes the balance figures, `gates.py` the gate figures. Values are percent points or ratios.
-Undefined figures are left out: a single-modality network has no balance, a network without DGFM has no gates.
+docs/evaluation.md describes the balance figures, `fusion_gates.py` the gate figures. Values are percent points or
+ratios. Undefined figures are left out: a single-modality network has no balance, a network without DGFM has no gates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from components.common.scoring.balance import balance, majority_miou
 from components.common.scoring.conditions import confusions
 from components.common.scoring.metrics import scores
 from model import MoBaNet
-from pipeline.ablation.gates import gate_figures
+from pipeline.ablation.fusion_gates import gate_figures
 
 GROUND_TRUTH = "eroded"
 

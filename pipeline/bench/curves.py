@@ -14,7 +14,7 @@ import torch
 
 from components.common.data.store import Store
 from components.common.progress import track
-from components.train.data import Crops, batches
+from components.train.crops import Crops, batches
 from model import MoBaNet, MoBaNetConfig
 from pipeline.bench.recipes import FLOAT32, OURS, Recipe, Setting, Trainer, recipes, released_train_config
 

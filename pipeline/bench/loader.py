@@ -97,7 +97,7 @@ def measure(setting: Setting, params: Path) -> dict[str, Figures | None]:
         ParamsError: `params` is missing or invalid.
     """
     from components.train.config import TrainConfig
-    from components.train.data import Crops, batches
+    from components.train.crops import Crops, batches
     from pipeline.bench import rivals
     from pipeline.bench.tiles import make_store
 

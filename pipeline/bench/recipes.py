@@ -14,14 +14,15 @@ import torch
 from torch import Tensor
 
 from components.common.inference.windows import Windows
+from components.train.batches import Inputs, make_inputs, one_ahead
 from components.train.config import TrainConfig, ValidationConfig
-from components.train.data import Batch
-from components.train.distributed import alone
-from components.train.inputs import Inputs, make_inputs, one_ahead
+from components.train.crops import Batch
+from components.train.distributed import single_rank
 from components.train.optim import make_optimizer, take_step
 from model import MaskingConfig, MoBaNet, MoBaNetConfig
 from model.inputs import IMAGENET_MEAN, IMAGENET_STD
-from model.speed import Precision, SpeedConfig, TrainingLoss, prepare, use_precision
+from model.speed import Precision, SpeedConfig, prepare, use_precision
+from model.training_loss import TrainingLoss
 from pipeline.bench.reference import ReferenceNetwork
 
 SWITCHED_ON = SpeedConfig(
@@ -123,6 +124,7 @@ def released_train_config(batch_size: int, crop_px: int, steps: int, seed: int =
         warmup_steps=steps // 10,
         weight_decay=0.05,
         betas=(0.9, 0.999),
+        max_gradient_norm=None,
         aux_weight=0.01,
         masking=MaskingConfig(share=0.25, full_share=0.0, area=(0.1, 0.3), aspect=(0.5, 2.0)),
         validation=validation,
@@ -142,7 +144,7 @@ class Trainer:
             crops: one batch per step, in pinned memory if the recipe prefetches.
         """
         self._recipe, self._setting, self._done = recipe, setting, 0
-        self._ranks = alone(setting.device)
+        self._ranks = single_rank(setting.device)
         with setting.device:
             self.network = (ReferenceNetwork if recipe.two_passes else MoBaNet)(setting.network)
         self.network.load_state_dict(weights)

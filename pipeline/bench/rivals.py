@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from components.common.data.store import Store
-from components.train.data import Places
+from components.train.crops import Places
 from pipeline.bench.tiles import raster
 
 Layers = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]

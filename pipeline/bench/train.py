@@ -24,12 +24,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from components.common.errors import ParamsError
 from components.common.progress import track
-from components.train.data import Batch
+from components.train.crops import Batch
 from model import MoBaNet, MoBaNetConfig
 from model.inputs import padded_side
 from model.losses import mean_loss
 from model.mobanet import on_meta
-from model.speed import TrainingLoss, prepare
+from model.speed import prepare
+from model.training_loss import TrainingLoss
 from pipeline.bench.recipes import (
     OURS,
     SWITCHED_OFF,

@@ -21,7 +21,7 @@ import yaml
 from kubernetes.utils.quantity import parse_quantity
 
 from components.common.tracking.run import open_run
-from components.common.tracking.store import connect, run_page
+from components.common.tracking.server import connect, run_page
 from components.register.registry import Registry
 from tests.e2e.conftest import BIN, ROOT, free_port, s3_server
 

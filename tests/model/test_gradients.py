@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from model.gradients import without_gradient
-from model.speed import SpeedConfig, TrainingLoss
+from model.speed import SpeedConfig
+from model.training_loss import TrainingLoss
 
 PLAIN = SpeedConfig(**{f.name: False for f in dataclasses.fields(SpeedConfig)})
 

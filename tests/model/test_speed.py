@@ -9,7 +9,8 @@ import torch
 from model import MoBaNet
 from model.dropout import Dropout
 from model.losses import mean_loss
-from model.speed import SpeedConfig, TrainingLoss, prepare
+from model.speed import SpeedConfig, prepare
+from model.training_loss import TrainingLoss
 from model.upernet import resize, resize_by_products
 from tests.model.roundings import Recorder
 

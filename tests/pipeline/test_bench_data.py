@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from components.common.data.store import Store
 from components.common.params import section
 from components.train.config import TrainConfig
-from components.train.data import Crops
+from components.train.crops import Crops
 from pipeline.bench import loader, rivals, tiles
 from pipeline.bench.memory import MB, private_bytes
 from pipeline.cli import app

@@ -16,7 +16,7 @@ from pathlib import Path
 from components.common.errors import MobanetError
 
 
-def open_door(step: str, about: str, paths: Mapping[str, str], call: Callable[..., object]) -> None:
+def entry_point(step: str, about: str, paths: Mapping[str, str], call: Callable[..., object]) -> None:
     """Parse the command line, call the step, and exit.
 
     Args:
@@ -34,7 +34,7 @@ def open_door(step: str, about: str, paths: Mapping[str, str], call: Callable[..
     sys.exit(exit_code(lambda: call(**arguments)))
 
 
-MENDABLE = (MobanetError, OSError, KeyboardInterrupt)
+USER_ERRORS = (MobanetError, OSError, KeyboardInterrupt)
 """Errors that a user can fix, including full disks and missing permissions."""
 
 
@@ -42,19 +42,19 @@ def exit_code(call: Callable[[], object]) -> int:
     """Run `call` and return the exit code. An error that a user can fix is printed to stderr as one line."""
     try:
         call()
-    except MENDABLE as error:
+    except USER_ERRORS as error:
         return explained(error)
     return 0
 
 
 def explained(error: BaseException) -> int:
-    """Print one of `MENDABLE` to stderr as one line, and return its exit code: 130 for Ctrl-C, else 2."""
+    """Print one of `USER_ERRORS` to stderr as one line, and return its exit code; 130 for Ctrl-C."""
     if isinstance(error, KeyboardInterrupt):
         print("interrupted; run the same command again to continue", file=sys.stderr)
         return 130
     message = error if isinstance(error, MobanetError) else _system(error)
     print(f"error: {message}", file=sys.stderr)
-    return 2
+    return getattr(error, "exit_code", MobanetError.exit_code)
 
 
 def _system(error: BaseException) -> str:

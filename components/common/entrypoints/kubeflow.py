@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from components.common.entrypoints.dvc import MENDABLE, explained
+from components.common.entrypoints.dvc import USER_ERRORS, explained
 from components.common.errors import DataError
 from components.common.files import write_json
 from components.common.params import from_mapping
@@ -29,7 +29,7 @@ C = TypeVar("C")
 IMAGE = "mobanet:latest"
 """Image of a component that is used outside of the graph; the compiled graph sets one image for all tasks."""
 
-RUN = "run.json"
+RUN_FILE = "pipeline_run.json"
 """File of the workspace that holds its `PipelineRun`."""
 
 TAG = "kubeflow_run"
@@ -80,7 +80,7 @@ def task(workspace: str, commit: str = "") -> Iterator[Path]:
         os.environ[CONTEXT] = json.dumps(tags)  # MLflow adds these tags to every run that it starts
     try:
         yield folder
-    except MENDABLE as error:
+    except USER_ERRORS as error:
         sys.exit(explained(error))
 
 
@@ -103,12 +103,12 @@ def finite(values: Mapping[str, float | None]) -> dict[str, float]:
 
 def write_run(workspace: Path, run: PipelineRun) -> None:
     """Record which pipeline run this workspace belongs to."""
-    write_json(workspace / RUN, asdict(run))
+    write_json(workspace / RUN_FILE, asdict(run))
 
 
 def read_run(workspace: Path) -> PipelineRun:
     """The pipeline run that this workspace belongs to; an empty one if none is recorded."""
-    path = workspace / RUN
+    path = workspace / RUN_FILE
     return PipelineRun(**json.loads(path.read_text())) if path.is_file() else PipelineRun()
 
 

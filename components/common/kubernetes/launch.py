@@ -85,7 +85,9 @@ def _on_nodes(command: tuple[str, ...], folder: Path, nodes: int, gpus: int) -> 
 
     run = read_run(folder).name
     if not run:
-        raise ClusterError(f"{folder} does not name its pipeline run; run the task begin first, which writes run.json")
+        raise ClusterError(
+            f"{folder} does not name its pipeline run; run the task begin first, which writes pipeline_run.json"
+        )
     environment = {name: os.environ[name] for name in (COMMIT, CONTEXT) if name in os.environ} | _threads(gpus)
     work = Work(run=run, command=command, environment=environment, workspace=folder, nodes=nodes, gpus=gpus)
     cluster = Cluster.here()

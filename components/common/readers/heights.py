@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.common.data.heights import PLAUSIBLE_M
+from components.common.data.height_scaling import PLAUSIBLE_M
 from components.common.data.layerinfo import DsmInfo
 from components.common.data.units import METRE, unit_metres, vertical_unit
 from components.common.readers.layers import Heights, Layer, equal_to

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from components.common.data.datasets import IGNORE
-from components.common.data.labels import Labels, Legend, Unknown, decode, unknown_sentence
+from components.common.data.legend import Labels, Legend, Unknown, decode, unknown_sentence
 from components.common.readers.grids import Fit, to_layer
 from components.common.readers.images import expanded
 from components.common.readers.layers import Layer, Palette

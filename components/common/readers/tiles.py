@@ -18,9 +18,9 @@ from rasterio.crs import CRS
 
 from components.common.data.config import Accepted, accepted_from, how_to_accept
 from components.common.data.datasets import KINDS, Dataset, FileKind
-from components.common.data.heights import cell_size
-from components.common.data.labels import legend_of
+from components.common.data.height_scaling import cell_size
 from components.common.data.layerinfo import LabelInfo
+from components.common.data.legend import legend_of
 from components.common.errors import ParamsError
 from components.common.params import subset
 from components.common.readers.formats import sidecars_of, vrt_sources

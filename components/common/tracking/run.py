@@ -26,7 +26,7 @@ import numpy.typing as npt
 from components.common.errors import TrackingError, reason
 from components.common.params import dotted
 from components.common.tracking.outbox import Outbox, Point
-from components.common.tracking.store import address, connect, environment, experiment_id, is_known
+from components.common.tracking.server import address, connect, environment, experiment_id, is_known
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from components.evaluate.pictures import CSV_ROWS, data_uri, gate_reach, panels, write_confusion_csv, write_strip
-from components.evaluate.scene import Thumbnails
+from components.evaluate.tile_results import Thumbnails
 
 PALETTE = ((255, 255, 255), (0, 0, 255))
 

@@ -17,7 +17,7 @@ from components.common.errors import DataError
 from components.common.files import digest
 from components.common.inference.modelfile import load_model
 from components.common.scoring.metrics import as_json
-from components.export import graph
+from components.export import onnx_graph
 from components.export.parity import ParityError
 from components.export.step import ExportConfig, read_evaluation, run
 from model.inputs import normalise
@@ -110,13 +110,15 @@ def test_a_graph_that_differs_is_refused_in_one_line_and_the_old_package_stays(t
     (target / "old.txt").write_text("kept")
 
     def write_another_network(path, network, facts, opset) -> None:
-        image, dsm = (onnx.helper.make_tensor_value_info(n, 1, ["N", *s]) for n, s in graph.input_shapes(facts).items())
+        image, dsm = (
+            onnx.helper.make_tensor_value_info(n, 1, ["N", *s]) for n, s in onnx_graph.input_shapes(facts).items()
+        )
         logits = onnx.helper.make_tensor_value_info("logits", 1, ["N", 6, 32, 32])
         six = onnx.helper.make_node("Concat", ["image", "image"], ["logits"], axis=1)
         made = onnx.helper.make_graph([six], "wrong", [image, dsm], [logits])
         onnx.save(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), path)
 
-    monkeypatch.setattr(graph, "write_onnx", write_another_network)
+    monkeypatch.setattr(onnx_graph, "write_onnx", write_another_network)
     with pytest.raises(ParityError) as caught:
         run(ExportConfig(opset=20, tolerance=1e-3), trained.weights, trained.evaluation, target)
     assert "more than export.tolerance 0.001" in str(caught.value) and "\n" not in str(caught.value)

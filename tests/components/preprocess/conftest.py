@@ -11,7 +11,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from components.common.data.datasets import KINDS, dataset, split
 from components.common.data.rawtree import RawTree, write_raw_tree
-from components.preprocess.heights import HeightsConfig
+from components.preprocess.height_settings import HeightsConfig
 from components.preprocess.step import PreprocessConfig
 
 POTSDAM = dataset("sample")  # the layout of Potsdam

@@ -5,12 +5,12 @@ import pytest
 from rasterio import Affine
 
 from components.common.data.datasets import IGNORE, dataset
-from components.common.data.heights import scaled
-from components.common.data.labels import decode, legend_of
+from components.common.data.height_scaling import scaled
+from components.common.data.legend import decode, legend_of
 from components.common.data.rawtree import read_raw_tree
 from components.common.data.store import map_tile
 from components.common.errors import DataError
-from components.preprocess.heights import as_recorded
+from components.preprocess.height_settings import as_recorded
 from components.preprocess.tiles import TileJob, build_tile
 
 DATASET = dataset("sample")

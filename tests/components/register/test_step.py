@@ -163,7 +163,7 @@ def test_a_promotion_that_was_cut_off_is_finished_without_a_second_entry(registe
 
 def test_a_champion_that_was_made_by_hand_is_not_replaced_unseen(register) -> None:
     register("a")
-    mlflow.MlflowClient().delete_model_version_tag("city", "1", "standing")
+    mlflow.MlflowClient().delete_model_version_tag("city", "1", "promotion_record")
     assert not register("b", shift=5.0).promoted
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from components.common.tracking import store as tracking_store
-from components.register.gates import Gate
+from components.register.promotion import Gate
 from components.register.step import RegisterResult
 from components.register.summary import as_markdown
 

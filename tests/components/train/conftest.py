@@ -21,6 +21,7 @@ TRAIN = {
     "warmup_steps": 2,
     "weight_decay": 0.05,
     "betas": [0.9, 0.999],
+    "max_gradient_norm": None,
     "aux_weight": 0.01,
     "masking": {"share": 0.5, "full_share": 0.5, "area": [0.1, 0.3], "aspect": [0.5, 2.0]},
     "validation": {
@@ -75,6 +76,6 @@ def runtime():
 @pytest.fixture
 def model_params(toy_config):
     def make(**changes) -> ModelParams:
-        return ModelParams(**{"weights": "none"} | dataclasses.asdict(toy_config(**changes)))
+        return ModelParams(**{"weights": "none", "init": None} | dataclasses.asdict(toy_config(**changes)))
 
     return make

@@ -11,14 +11,15 @@ from torch import nn
 from components.common.data.store import Store
 from components.common.errors import ParamsError
 from components.common.inference.windows import Windows
-from components.train import watch
-from components.train.data import Crops, batches
-from components.train.distributed import alone, open_ranks
-from components.train.inputs import Inputs, make_inputs
+from components.train import heartbeat
+from components.train.batches import Inputs, make_inputs
+from components.train.crops import Crops, batches
+from components.train.distributed import open_ranks, single_rank
 from components.train.optim import make_optimizer, take_step
 from components.train.validation import validate
 from model.dropout import share_batch
-from model.speed import SpeedConfig, TrainingLoss
+from model.speed import SpeedConfig
+from model.training_loss import TrainingLoss
 from tests.components.train.conftest import PLAIN
 from tests.ranks import on_ranks
 
@@ -45,7 +46,7 @@ def trained(network, config, store, ranks, *, uneven):
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
     optimizer = make_optimizer(network, config)
-    loss = ranks.with_shared_gradients(TrainingLoss(network, "float32", SpeedConfig(**PLAIN)))
+    loss = ranks.data_parallel(TrainingLoss(network, "float32", SpeedConfig(**PLAIN)))
     crops = Crops(store, store.manifest.subset("train"), config)
     losses = []
     loaded = batches(crops, config, 0, 1, rank=ranks.rank, world_size=ranks.size)
@@ -54,7 +55,7 @@ def trained(network, config, store, ranks, *, uneven):
         inputs = Inputs(inputs.rgb_B3HW.to(dtype), inputs.dsm_B1HW.to(dtype), inputs.target_BHW)
         if uneven:
             inputs = without_labels(inputs, ranks.rank, ranks.size)
-        losses.append(ranks.total(take_step(loss, optimizer, inputs, step, config, ranks)).item())
+        losses.append(ranks.all_reduce(take_step(loss, optimizer, inputs, step, config, ranks)).item())
     return {name: p.detach().numpy() for name, p in network.named_parameters() if p.requires_grad}, losses
 
 
@@ -91,7 +92,7 @@ def test_no_frozen_weight_is_in_a_bucket_or_sent(toy_network):
     def work():
         with open_ranks("cpu") as ranks:
             network = toy_network().train()
-            loss = ranks.with_shared_gradients(TrainingLoss(network, "float32", SpeedConfig(**PLAIN)))
+            loss = ranks.data_parallel(TrainingLoss(network, "float32", SpeedConfig(**PLAIN)))
             in_buckets = sum(p.numel() for p in loss._module_parameters)
             frozen = [name for name, p in loss.module.named_parameters() if not p.requires_grad]
             return in_buckets, set(frozen) <= set(loss.parameters_to_ignore)
@@ -111,7 +112,7 @@ def test_ranks_share_the_tiles_of_a_validation_and_all_get_the_figures_of_one(to
                         norm.running_mean += 1  # other samples were seen here
             return validate(network, store, WINDOWS, config, ranks)
 
-    expected = validate(toy_network(), store, WINDOWS, config, alone(CPU))
+    expected = validate(toy_network(), store, WINDOWS, config, single_rank(CPU))
     assert on_ranks(2, work) == [pytest.approx(expected, nan_ok=True)] * 2
 
 
@@ -122,8 +123,8 @@ def test_an_error_of_the_first_rank_is_everybodys():
     def work():
         with open_ranks("cpu") as ranks:
             with pytest.raises(ParamsError, match="train.steps is wrong"):
-                ranks.from_first(refuse)
-            return ranks.from_first(lambda: f"made by {ranks.rank}")
+                ranks.broadcast(refuse)
+            return ranks.broadcast(lambda: f"made by {ranks.rank}")
 
     assert on_ranks(2, work) == ["made by 0"] * 2
 
@@ -143,11 +144,11 @@ def test_ranks_with_other_data_are_refused_by_name():
 
 
 def test_a_wish_to_stop_is_everybodys(monkeypatch):
-    monkeypatch.setattr(watch, "BEAT_S", 0.05)
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.05)
 
     def work():
         with open_ranks("cpu") as ranks:
-            asked = ranks.agree(not ranks.first, False)
+            asked = ranks.any(not ranks.first, False)
             if not ranks.first:
                 os.kill(os.getpid(), signal.SIGTERM)
             deadline = time.monotonic() + 20
@@ -162,11 +163,11 @@ def test_a_wish_to_stop_is_everybodys(monkeypatch):
 def test_a_killed_rank_ends_the_other_with_exit_code_75(lost):
     def work():
         with open_ranks("cpu") as ranks:
-            ranks.agree(False)
+            ranks.any(False)
             if ranks.rank == lost:
                 os.kill(os.getpid(), signal.SIGKILL)
             while True:
-                ranks.agree(False)
+                ranks.any(False)
 
     found = on_ranks(2, work)
     assert (found[lost], found[1 - lost]) == (-signal.SIGKILL, 75)
@@ -174,15 +175,15 @@ def test_a_killed_rank_ends_the_other_with_exit_code_75(lost):
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_rank_that_falls_silent_ends_the_other_with_exit_code_75(monkeypatch, lost):
-    monkeypatch.setattr(watch, "BEAT_S", 0.05)
-    monkeypatch.setattr(watch, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.05)
+    monkeypatch.setattr(heartbeat, "PATIENCE_S", 1.0)
 
     def work():
         with open_ranks("cpu") as ranks:
-            ranks.agree(False)
+            ranks.any(False)
             if ranks.rank == lost:
                 os.kill(os.getpid(), signal.SIGSTOP)  # its connections stay open, as those of a host that is cut off
-            ranks.agree(False)
+            ranks.any(False)
 
     started = time.monotonic()
     found = on_ranks(2, work, deaf=lost)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from components.train.distributed import alone
-from components.train.inputs import Inputs
+from components.train.batches import Inputs
+from components.train.distributed import single_rank
 from components.train.optim import learning_rate, make_optimizer, take_step
 from model.losses import loss_terms
 
@@ -39,7 +39,7 @@ def test_a_step_moves_all_that_trains_and_nothing_frozen_the_same_way_fused_or_n
 
         config = train_config()
         return network, take_step(
-            loss, make_optimizer(network, config, fused), inputs, 1, config, alone(torch.device("cpu"))
+            loss, make_optimizer(network, config, fused), inputs, 1, config, single_rank(torch.device("cpu"))
         )
 
     before, (network, loss), (other, other_loss) = toy_network(), stepped(fused), stepped(False)

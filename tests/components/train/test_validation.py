@@ -5,12 +5,12 @@ import torch
 
 from components.common.data.store import Store
 from components.common.inference.windows import Windows
-from components.train.distributed import alone
+from components.train.distributed import single_rank
 from components.train.validation import pictures, selected_step, steps_in_play, validate
 
 WINDOWS = Windows(64, 64, 4, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 CPU = torch.device("cpu")
-ALONE = alone(CPU)
+ALONE = single_rank(CPU)
 
 
 def test_figures_name_every_condition_and_the_balance(toy_network, toy_store, train_config):

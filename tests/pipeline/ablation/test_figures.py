@@ -8,7 +8,7 @@ import torch
 from components.common.data.store import Store
 from components.common.inference.windows import Windows
 from components.train.config import ValidationConfig
-from components.train.distributed import alone
+from components.train.distributed import single_rank
 from components.train.validation import validate
 from pipeline.ablation.figures import figures
 
@@ -21,7 +21,7 @@ WINDOWS = Windows(32, 32, 16, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 def test_figures_of_the_validation_tiles_are_those_that_training_computes(toy_store, toy_network):
     network, store = toy_network(), Store(toy_store)
-    known = validate(network, store, WINDOWS, VALIDATION, alone(CPU))
+    known = validate(network, store, WINDOWS, VALIDATION, single_rank(CPU))
     found = figures(network.eval(), store, "val", WINDOWS, CPU, 0.1)
     found["miou_fused"] = found["miou"]
     known = {name: value for name, value in known.items() if math.isfinite(value)}

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from components.common.entrypoints.dvc import exit_code, open_door
+from components.common.entrypoints.dvc import entry_point, exit_code
 from components.common.errors import DataError
 
 
@@ -53,7 +53,9 @@ def test_params_and_paths_reach_the_step(monkeypatch, tmp_path, clean_logging):
     seen = {}
     monkeypatch.setattr(sys, "argv", ["preprocess", "--raw", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
-        open_door("preprocess", "about", {"raw": "data/raw", "store": "data/store"}, lambda **given: seen.update(given))
+        entry_point(
+            "preprocess", "about", {"raw": "data/raw", "store": "data/store"}, lambda **given: seen.update(given)
+        )
     assert ended.value.code == 0
     assert {name: str(path) for name, path in seen.items()} == {
         "params": "params.yaml",
@@ -76,7 +78,7 @@ def test_log_lines_follow_stderr_where_a_progress_bar_puts_it(monkeypatch, capsy
     logging.getLogger().handlers[:] = []
     monkeypatch.setattr(sys, "argv", ["step"])
     with pytest.raises(SystemExit) as ended:
-        open_door("step", "about", {}, call)
+        entry_point("step", "about", {}, call)
     assert ended.value.code == 0
     assert capsys.readouterr().err == "after it\n"
 

@@ -300,7 +300,7 @@ def test_an_eroded_label_has_keys_of_its_own(tile):
     ],
 )
 def test_a_value_contradicts_the_class_that_it_stands_for(nodata, by_value, by_colour):
-    from components.common.data.labels import legend_of
+    from components.common.data.legend import legend_of
 
     names = tuple(one.name for one in FULL)
     legends = [legend_of(replace(TOWN, labels=labels), TOWN.label) for labels in ("values", "colours")]

@@ -18,7 +18,7 @@ from components.common.tracking import outbox
 from components.common.tracking import run as tracking
 from components.common.tracking import store as tracking_store
 from components.common.tracking.run import new_runs_tagged, open_run
-from components.common.tracking.store import connect, end_runs, experiment_id, run_page
+from components.common.tracking.server import connect, end_runs, experiment_id, run_page
 
 
 def stored(run_id: str):

@@ -1,4 +1,4 @@
-"""Settings of the heights, and their record in the manifest; `components.common.data.heights` scales them."""
+"""Settings of the heights, and their record in the manifest; `components.common.data.height_scaling` scales them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import inf
 from typing import Literal
 
 from components.common.data.datasets import DsmInfo
-from components.common.data.heights import Histogram
+from components.common.data.height_scaling import Histogram
 from components.common.data.store import Heights
 
 

@@ -20,7 +20,7 @@ IDENTITY = ("data_md5", "git_commit", "tool_version", "device", "model", "window
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PromotionRecord:
     """The figures of a model that promotion compares. mIoU and IoU: percent points, on the protocol's ground truth."""
 
     data_md5: str  # data version of the evaluation
@@ -31,7 +31,7 @@ class Standing:
     expected_miou: float | None  # E(p); None: single-modality network
 
     @classmethod
-    def of(cls, evaluation: Mapping[str, Any]) -> Standing:
+    def of(cls, evaluation: Mapping[str, Any]) -> PromotionRecord:
         """Read the figures from the content of an `evaluation.json`.
 
         Raises:
@@ -56,7 +56,7 @@ class Standing:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Standing:
+    def from_json(cls, text: str) -> PromotionRecord:
         """Read what `to_json` wrote."""
         return cls(**json.loads(text))
 
@@ -90,7 +90,7 @@ def headline_scores(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
     return scores["+".join(evaluation["protocol"]["model"]["modalities"])]
 
 
-def judge(candidate: Standing, champion: Standing | None, tolerances: Tolerances) -> tuple[Gate, ...]:
+def judge(candidate: PromotionRecord, champion: PromotionRecord | None, tolerances: Tolerances) -> tuple[Gate, ...]:
     """Check all gates of a candidate; it may be promoted if every gate is passed.
 
     Args:

@@ -1,4 +1,4 @@
-"""components/evaluate/words.py: the verdict follows from the figures."""
+"""components/evaluate/interpretation.py: the verdict follows from the figures."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ import pytest
 from components.common.data.store import Store
 from components.common.scoring.balance import balance
 from components.common.scoring.metrics import scores
-from components.evaluate import words
+from components.evaluate import interpretation
 
 CLASSES, IN_MEANS = ("road", "low_vegetation"), (True, True)
 
@@ -40,11 +40,11 @@ def record(v_both: float, v_rgb: float, v_dsm: float, matrices: dict | None = No
     ],
 )
 def test_the_title_is_what_the_figures_say(v: tuple[float, float, float], title: str) -> None:
-    assert words.verdict(record(*v)).title == title
+    assert interpretation.verdict(record(*v)).title == title
 
 
 def test_the_headline_names_all_three_conditions() -> None:
-    assert words.headline(record(80, 65, 60)) == (
+    assert interpretation.headline(record(80, 65, 60)) == (
         "80.0 mIoU with both sensors, 65.0 when the DSM is missing, 60.0 when the image is missing."
     )
 
@@ -60,12 +60,12 @@ def test_the_headline_names_all_three_conditions() -> None:
     ],
 )
 def test_gain_and_collapse_are_said(v: tuple[float, float, float], sentence: str) -> None:
-    assert sentence in " ".join(words.verdict(record(*v)).sentences)
+    assert sentence in " ".join(interpretation.verdict(record(*v)).sentences)
 
 
 def test_the_weakest_class_and_a_harmed_one_are_named() -> None:
     matrices = {"rgb+dsm": [[9, 1], [4, 6]], "rgb": [[9, 1], [1, 9]], "dsm": [[9, 1], [5, 5]]}
-    sentences = words.verdict(record(80, 65, 60, matrices)).sentences
+    sentences = interpretation.verdict(record(80, 65, 60, matrices)).sentences
     assert "The weakest class is low vegetation, with an IoU of 54.5." in sentences
     assert "Fusion harms low vegetation: IoU 54.5 with both, 81.8 with the image only." in sentences
 
@@ -76,7 +76,7 @@ def test_warnings_name_tiles_and_amounts(make_store, facts_for) -> None:
     entries = list(data.manifest.subset("test"))
     entries[0] = replace(entries[0], unknown_px=1234, dsm_missing_share=0.02)
     entries[1] = replace(entries[1], snapped_px=7)
-    found = words.data_warnings(data.manifest, data.data_md5, facts, entries)
+    found = interpretation.data_warnings(data.manifest, data.data_md5, facts, entries)
     assert "Label pixels of unknown colour are ignored: 1,234 of tile 5_10." in found
     assert "Label pixels were set to the nearest palette colour: 7 of tile 5_11." in found
     assert "Heights are missing: 2.0 % of tile 5_10." in found
@@ -87,5 +87,5 @@ def test_clean_benchmark_data_need_no_warning(make_store, facts_for) -> None:
     store = make_store(source="isprs")
     data, facts = Store(store), facts_for(store)
     entries = [replace(entry, class_px=(1, 1, 1, 1, 1, 1)) for entry in data.manifest.subset("test")]
-    assert words.data_warnings(data.manifest, data.data_md5, facts, entries) == ()
-    assert len(words.data_warnings(data.manifest, "other", facts, entries)) == 1
+    assert interpretation.data_warnings(data.manifest, data.data_md5, facts, entries) == ()
+    assert len(interpretation.data_warnings(data.manifest, "other", facts, entries)) == 1

@@ -1,11 +1,11 @@
-"""components/export/graph.py: backbones of every family become a graph that answers as the network does."""
+"""components/export/onnx_graph.py: backbones of every family become a graph that answers as the network does."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from components.export.graph import write_onnx
+from components.export.onnx_graph import write_onnx
 from components.export.parity import check
 from model import MoBaNet, MoBaNetConfig
 from tests.components.conftest import toy_facts

@@ -8,7 +8,7 @@ import torch
 
 from components.common.data.store import Store
 from components.common.inference.windows import Windows
-from pipeline.ablation.gates import gate_figures
+from pipeline.ablation.fusion_gates import gate_figures
 
 CPU = torch.device("cpu")
 WINDOWS = Windows(32, 16, 4, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

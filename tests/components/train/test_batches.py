@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from components.common.inference.windows import Windows
-from components.train.data import Batch
-from components.train.inputs import Inputs, make_inputs, one_ahead
+from components.train.batches import Inputs, make_inputs, one_ahead
+from components.train.crops import Batch
 
 CPU = torch.device("cpu")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from components.common.inference.windows import Windows
 from components.train.config import TrainConfig
-from components.train.data import Batch
+from components.train.crops import Batch
 from model import mask_modalities
 from model.inputs import normalise, pad_to_multiple
-from model.losses import IGNORE
+from model.losses import IGNORE_INDEX
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def make_inputs(
     generator = torch.Generator().manual_seed(step_seed(config, step))
     rgb, dsm = mask_modalities(rgb, dsm, config.masking, generator, rank=rank, world_size=world_size)
     patch = windows.patch_size
-    target = pad_to_multiple(label[:, None], patch, IGNORE)[:, 0].long()
+    target = pad_to_multiple(label[:, None], patch, IGNORE_INDEX)[:, 0].long()
     return Inputs(pad_to_multiple(rgb, patch), pad_to_multiple(dsm, patch), target)
 
 

@@ -1,4 +1,4 @@
-"""components/evaluate/scene.py: the results of one tile."""
+"""components/evaluate/tile_results.py: the results of one tile."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import torch
 from components.common.data.store import Store
 from components.common.inference.windows import Windows
 from components.common.scoring.metrics import confusion
-from components.evaluate.scene import gate_map, look_at
+from components.evaluate.tile_results import gate_map, predict_tile
 
 CPU = torch.device("cpu")
 WINDOWS = Windows(16, 12, 4, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -22,8 +22,8 @@ def tile(make_store):
 
 
 def test_windows_give_the_same_counts_as_the_whole_tile_at_once(tile, by_rule) -> None:
-    whole = look_at(by_rule(), "5_10", tile, replace(WINDOWS, window_px=40, stride_px=40), CPU, 64)
-    strips = look_at(by_rule(), "5_10", tile, WINDOWS, CPU, 64)
+    whole = predict_tile(by_rule(), "5_10", tile, replace(WINDOWS, window_px=40, stride_px=40), CPU, 64)
+    strips = predict_tile(by_rule(), "5_10", tile, WINDOWS, CPU, 64)
     for condition in ("rgb+dsm", "rgb", "dsm"):
         for truth in ("eroded", "full"):
             np.testing.assert_array_equal(strips.confusions[condition][truth], whole.confusions[condition][truth])
@@ -32,7 +32,7 @@ def test_windows_give_the_same_counts_as_the_whole_tile_at_once(tile, by_rule) -
 
 
 def test_thumbnails_are_layers_of_one_size(tile, by_rule) -> None:
-    thumbnails = look_at(by_rule(), "5_10", tile, WINDOWS, CPU, 20).thumbnails
+    thumbnails = predict_tile(by_rule(), "5_10", tile, WINDOWS, CPU, 20).thumbnails
     np.testing.assert_array_equal(thumbnails.label_hw, tile.label_HW[1::2, 1::2])
     np.testing.assert_array_equal(thumbnails.predicted_hw["rgb+dsm"], thumbnails.label_hw)
     assert thumbnails.image_hw3.shape == (20, 20, 3) and thumbnails.dsm_hw.shape == thumbnails.gate_hw.shape == (20, 20)
@@ -47,4 +47,4 @@ def test_the_gate_lies_where_the_network_says_even_with_padded_windows(tile, by_
 
 def test_a_network_without_gates_has_no_gate_picture(tile, by_rule) -> None:
     network = by_rule(modalities=("rgb",))
-    assert look_at(network, "5_10", tile, WINDOWS, CPU, 64).thumbnails.gate_hw is None
+    assert predict_tile(network, "5_10", tile, WINDOWS, CPU, 64).thumbnails.gate_hw is None

@@ -11,8 +11,8 @@ import torch
 
 from components.common.data.store import Store, Tile, write_manifest, write_tile
 from components.common.errors import DataError, ParamsError, StoreError
-from components.train import data
-from components.train.data import Crops, batches
+from components.train import crops as crops_module
+from components.train.crops import Crops, batches
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def equal(one, other):
 
 def joined(parts):
     tensors = zip(*(part.tensors for part in parts), strict=True)
-    return data.Batch(*(torch.cat(same) for same in tensors))
+    return crops_module.Batch(*(torch.cat(same) for same in tensors))
 
 
 def test_a_crop_is_a_function_of_seed_and_index(crops):
@@ -184,8 +184,8 @@ def image_of_crop(pickled, index):
 
 
 def test_too_little_shared_memory_is_said_before_a_worker_dies_of_it(crops, train_config, monkeypatch):
-    monkeypatch.setattr(data.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**26, 2**26, 2**10))
-    monkeypatch.setattr(data, "SHARED_MEMORY", data.Path("/"))
+    monkeypatch.setattr(crops_module.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**26, 2**26, 2**10))
+    monkeypatch.setattr(crops_module, "SHARED_MEMORY", crops_module.Path("/"))
     with pytest.raises(ParamsError, match=r"0 MB free, but the batches of runtime.workers need .* set fewer workers"):
         next(batches(crops(), train_config(), 2, 1))
 

@@ -42,7 +42,7 @@ class Scene:
     thumbnails: Thumbnails
 
 
-def look_at(
+def predict_tile(
     network: MoBaNet, name: str, tile: Tile, windows: Windows, device: torch.device, thumbnail_px: int
 ) -> Scene:
     """Predict one tile under every condition of the network.

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.common.data.heights import cells_of, histogram, merged, scaled
+from components.common.data.height_scaling import cells_of, histogram, merged, scaled
 from components.common.data.store import Heights
 
 GSD_M = 0.25

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from components.common.data.datasets import dataset
-from components.common.data.heights import histogram
+from components.common.data.height_scaling import histogram
 from components.common.errors import ParamsError
 from components.common.params import from_mapping
-from components.preprocess.heights import HeightsConfig, as_recorded
+from components.preprocess.height_settings import HeightsConfig, as_recorded
 
 CONFIG = HeightsConfig(
     method="above-ground", ground_radius_m=12.0, scale_m=10.0, percentiles=(2.0, 98.0), clip=(-0.5, 2.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components.common.data.datasets import IGNORE, dataset
-from components.common.data.labels import Legend, Unknown, decode, legend_of, unknown_sentence
+from components.common.data.legend import Legend, Unknown, decode, legend_of, unknown_sentence
 
 POTSDAM = legend_of(dataset("potsdam"), dataset("potsdam").label)
 PALETTE = dataset("potsdam").palette

@@ -1,4 +1,4 @@
-"""components/register/gates.py: the promotion rule, with hand-made numbers."""
+"""components/register/promotion.py: the promotion rule, with hand-made numbers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from components.register.gates import Standing, Tolerances, judge
+from components.register.promotion import PromotionRecord, Tolerances, judge
 
-CHAMPION = Standing(
+CHAMPION = PromotionRecord(
     data_md5="aaa",
     protocol={"ground_truth": "eroded", "stride_px": 96, "failure_probability": 0.1},
     miou=80.0,
@@ -21,7 +21,7 @@ BETTER = replace(CHAMPION, expected_miou=76.01)
 TOLERANCES = Tolerances(fused_drop=0.5, worst_class_drop=2.0)
 
 
-def failed(candidate: Standing, champion: Standing | None = CHAMPION) -> list[str]:
+def failed(candidate: PromotionRecord, champion: PromotionRecord | None = CHAMPION) -> list[str]:
     return [gate.name for gate in judge(candidate, champion, TOLERANCES) if not gate.passed]
 
 
@@ -69,20 +69,20 @@ def test_a_champion_without_balance_is_not_replaced_unseen() -> None:
     assert failed(BETTER, champion=replace(CHAMPION, expected_miou=None)) == ["balance figures"]
 
 
-def test_a_standing_is_read_from_an_evaluation(trained) -> None:
+def test_a_promotion_record_is_read_from_an_evaluation(trained) -> None:
     evaluation = json.loads(trained.evaluation.read_text())
-    standing = Standing.of(evaluation)
-    assert (standing.miou, standing.expected_miou) == (
+    promotion_record = PromotionRecord.of(evaluation)
+    assert (promotion_record.miou, promotion_record.expected_miou) == (
         evaluation["balance"]["both"],
         evaluation["balance"]["expected_miou"],
     )
-    assert standing.worst_class_iou == min(
+    assert promotion_record.worst_class_iou == min(
         c["iou"] for c in evaluation["scores"]["eroded"]["rgb+dsm"]["per_class"].values()
     )
-    assert standing.protocol["failure_probability"] == 0.1
-    assert not {"model", "git_commit", "device", "window_px", "data_md5"} & standing.protocol.keys()
+    assert promotion_record.protocol["failure_probability"] == 0.1
+    assert not {"model", "git_commit", "device", "window_px", "data_md5"} & promotion_record.protocol.keys()
 
 
-def test_a_standing_survives_json(trained) -> None:
-    standing = Standing.of(json.loads(trained.evaluation.read_text()))
-    assert Standing.from_json(standing.to_json()) == standing
+def test_a_promotion_record_survives_json(trained) -> None:
+    promotion_record = PromotionRecord.of(json.loads(trained.evaluation.read_text()))
+    assert PromotionRecord.from_json(promotion_record.to_json()) == promotion_record
