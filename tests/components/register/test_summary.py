@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.common.tracking import store as tracking_store
+from components.common.tracking import server
 from components.register.promotion import Gate
 from components.register.step import RegisterResult
 from components.register.summary import as_markdown
@@ -18,7 +18,7 @@ def result(gates=GATES, run_id="r1"):
 
 @pytest.fixture(autouse=True)
 def store(monkeypatch):
-    monkeypatch.setattr(tracking_store, "run_page", lambda run_id: f"http://mlflow/#/experiments/1/runs/{run_id}")
+    monkeypatch.setattr(server, "run_page", lambda run_id: f"http://mlflow/#/experiments/1/runs/{run_id}")
 
 
 def test_the_outcome_every_gate_and_the_mlflow_run_are_there():
@@ -35,6 +35,6 @@ def test_without_gates_there_is_no_table_and_without_a_run_no_link():
 
 
 def test_a_store_without_a_web_page_is_named(monkeypatch):
-    monkeypatch.setattr(tracking_store, "run_page", lambda run_id: None)
-    monkeypatch.setattr(tracking_store, "address", lambda: "sqlite:///mlflow.db")
+    monkeypatch.setattr(server, "run_page", lambda run_id: None)
+    monkeypatch.setattr(server, "address", lambda: "sqlite:///mlflow.db")
     assert as_markdown(result()).endswith("MLflow run: `r1` in `sqlite:///mlflow.db`\n")

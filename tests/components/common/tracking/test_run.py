@@ -16,7 +16,7 @@ import pytest
 from components.common.errors import TrackingError
 from components.common.tracking import outbox
 from components.common.tracking import run as tracking
-from components.common.tracking import store as tracking_store
+from components.common.tracking import server
 from components.common.tracking.run import new_runs_tagged, open_run
 from components.common.tracking.server import connect, end_runs, experiment_id, run_page
 
@@ -192,7 +192,7 @@ def test_a_store_that_cannot_be_used_is_named_at_once(mlflow_folder, monkeypatch
 
 
 def test_a_machine_without_mlflow_is_told_so(monkeypatch) -> None:
-    monkeypatch.setattr(tracking_store.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TrackingError, match="pip install mlflow.*runtime.tracking: none"):
         connect()
 
