@@ -6,7 +6,7 @@ the next batch is prepared during the current step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from components.common.inference.windows import Windows
 from components.train.config import TrainConfig
 from components.train.crops import Batch
 from model import mask_modalities
+from model.config import Modality
 from model.inputs import normalise, pad_to_multiple
 from model.losses import IGNORE_INDEX
 
@@ -42,8 +43,11 @@ def make_inputs(
     device: torch.device,
     rank: int = 0,
     world_size: int = 1,
+    modalities: Sequence[Modality] = ("rgb", "dsm"),
 ) -> Inputs:
     """Prepare the inputs of one step on the device's current stream, without blocking the CPU.
+
+    MCRM hides one of two modalities, so the inputs of a single-modality network are never masked.
 
     Args:
         batch: this rank's part of the batch.
@@ -53,11 +57,13 @@ def make_inputs(
         device: device of the network.
         rank: index of this rank, 0..world_size - 1.
         world_size: number of ranks that share the batch.
+        modalities: modalities of the network.
     """
     image, dsm, label = (x.to(device, non_blocking=True) for x in (batch.image_BCHW, batch.dsm_B1HW, batch.label_BHW))
     rgb, dsm = normalise(image, dsm, windows.image_mean, windows.image_std)
-    generator = torch.Generator().manual_seed(step_seed(config, step))
-    rgb, dsm = mask_modalities(rgb, dsm, config.masking, generator, rank=rank, world_size=world_size)
+    if len(modalities) == 2:
+        generator = torch.Generator().manual_seed(step_seed(config, step))
+        rgb, dsm = mask_modalities(rgb, dsm, config.masking, generator, rank=rank, world_size=world_size)
     patch = windows.patch_size
     target = pad_to_multiple(label[:, None], patch, IGNORE_INDEX)[:, 0].long()
     return Inputs(pad_to_multiple(rgb, patch), pad_to_multiple(dsm, patch), target)

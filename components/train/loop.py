@@ -87,7 +87,8 @@ def _inputs(session: Session, crops: Crops, first: int) -> Iterator[Inputs]:
     loaded = batches(crops, config, session.runtime.workers, first, rank=ranks.rank, world_size=ranks.size)
 
     def make(batch: Batch, step: int) -> Inputs:
-        return make_inputs(batch, step, config, windows, ranks.device, ranks.rank, ranks.size)
+        modalities = session.network.config.modalities
+        return make_inputs(batch, step, config, windows, ranks.device, ranks.rank, ranks.size, modalities)
 
     if session.runtime.speed.on(ranks.device).prefetch:
         return one_ahead(loaded, make, first)
