@@ -34,7 +34,7 @@ OUTPUTS = {out if isinstance(out, str) else next(iter(out)) for s in DVC["stages
 OPTIONAL = {
     *("errors", "files", "params", "pool", "progress", "data/config", "data/datasets", "data/layerinfo"),
     "entrypoints/dvc",
-    *("scoring/panels", "tracking/outbox", "tracking/provenance", "tracking/run", "tracking/store"),
+    *("scoring/panels", "tracking/outbox", "tracking/provenance", "tracking/run", "tracking/server"),
 }
 """Modules of components/common that move, name and show results, but do not shape them in every step that has them."""
 

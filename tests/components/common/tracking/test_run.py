@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from components.common.errors import TrackingError
-from components.common.tracking import outbox
+from components.common.tracking import outbox, server
 from components.common.tracking import run as tracking
-from components.common.tracking import server
 from components.common.tracking.run import new_runs_tagged, open_run
 from components.common.tracking.server import connect, end_runs, experiment_id, run_page
 
