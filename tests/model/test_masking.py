@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -58,16 +60,46 @@ def test_the_inputs_themselves_stay_as_they_are():
     assert rgb.min() == dsm.min() == 1
 
 
-def test_the_parts_of_ranks_side_by_side_are_the_batch_of_one():
-    rgb, dsm = torch.ones(8, 3, 16, 16), torch.ones(8, 1, 16, 16)
-    whole = mask_modalities(rgb, dsm, config(), torch.Generator().manual_seed(4))
-    parts = [
-        mask_modalities(rgb[:2], dsm[:2], config(), torch.Generator().manual_seed(4), rank=rank, world_size=4)
-        for rank in range(4)
-    ]
-    assert (whole[0] == 0).any() and (whole[1] == 0).any()
-    for one, of_ranks in zip(whole, zip(*parts, strict=True), strict=True):
-        assert torch.equal(torch.cat(of_ranks), one)
+def counts(conf, batch, steps):
+    """For every step, how many samples lose something of the image, and of the DSM; never both of one sample."""
+    for step in range(steps):
+        rgb, dsm = (x.flatten(1).amin(1) == 0 for x in masked(conf, 10**9 + step, batch, side=2))
+        assert not (rgb & dsm).any()
+        yield rgb.sum().item(), dsm.sum().item()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("batch", range(1, 10))
+def test_a_share_holds_in_expectation_for_every_batch_size_in_both_modalities(share, batch):
+    of_steps = torch.tensor(list(counts(config(share=share), batch, 400)), dtype=torch.float64)
+    expected = batch * share
+    assert {math.floor(expected), math.ceil(expected)} >= set(of_steps.sum(1).tolist())
+    assert of_steps.sum(1).mean().item() == pytest.approx(expected, abs=0.1)  # 4 standard deviations of the mean
+    assert of_steps.mean(0).tolist() == pytest.approx([expected / 2, expected / 2], abs=0.1)
+
+
+@pytest.mark.parametrize(("share", "batch"), [(0.25, 24), (0.25, 8), (0.5, 8), (1.0, 2)])
+def test_an_even_whole_number_of_masked_samples_is_the_same_at_every_step(share, batch):
+    assert set(counts(config(share=share), batch, 50)) == {(batch * share / 2, batch * share / 2)}
+
+
+@pytest.mark.parametrize(("share", "batch"), [(0.5, 8), (0.25, 4), (0.1, 4), (0.9, 12), (1.0, 20)])
+def test_the_parts_of_four_ranks_put_together_are_the_batch_of_one(share, batch):
+    rgb, dsm = torch.ones(batch, 3, 16, 16), torch.ones(batch, 1, 16, 16)
+    own, hidden = batch // 4, 0
+
+    def part(seed, rank, world_size):
+        generator = torch.Generator().manual_seed(seed)
+        size = batch // world_size
+        return mask_modalities(rgb[:size], dsm[:size], config(share=share), generator, rank=rank, world_size=world_size)
+
+    for seed in range(8):
+        whole = part(seed, 0, 1)
+        for one, of_ranks in zip(whole, zip(*(part(seed, rank, 4) for rank in range(4)), strict=True), strict=True):
+            assert all(len(x) == own for x in of_ranks)
+            assert torch.equal(torch.cat(of_ranks), one)
+            hidden += int((one == 0).any())
+    assert hidden > 1
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import torch
 from components.common.inference.windows import Windows
 from components.train.batches import Inputs, make_inputs, one_ahead
 from components.train.crops import Batch
+from tests.components.train.conftest import TRAIN
 
 CPU = torch.device("cpu")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -26,8 +27,9 @@ def batch(seed=0, side_px=60):
 def make(train_config):
     windows = Windows(64, 64, 4, 8, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 
-    def call(given: Batch, step: int, device: torch.device = CPU) -> Inputs:
-        return make_inputs(given, step, train_config(), windows, device)
+    def call(given: Batch, step: int, device: torch.device = CPU, share: float = 0.5, **more) -> Inputs:
+        config = train_config(masking=TRAIN["masking"] | {"share": share})
+        return make_inputs(given, step, config, windows, device, **more)
 
     return call
 
@@ -48,6 +50,14 @@ def test_inputs_are_padded_finite_and_ignored_where_they_are_padding(make):
 def test_masks_are_a_function_of_the_step(make):
     assert same(make(batch(), 5), make(batch(), 5))
     assert not same(make(batch(), 5), make(batch(), 6))
+
+
+@pytest.mark.parametrize("modalities", [("rgb",), ("dsm",)])
+def test_the_inputs_of_a_single_modality_network_are_never_masked(make, modalities):
+    unmasked = make(batch(), 1, share=0.0)
+    for step in range(1, 10):
+        assert same(make(batch(), step, modalities=modalities), unmasked)
+        assert not same(make(batch(), step), unmasked)
 
 
 @gpu
