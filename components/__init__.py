@@ -8,7 +8,7 @@ evaluate    data/store (test), models     -> reports       scores, balance figur
 export      models, reports               -> package       safetensors and ONNX, checked against each other
 register    package, reports              -> MLflow        a model version, its tags and aliases
 
-Each step is a function `run(...)` in `components/STEP/step.py`; `python -m components.STEP` is its door for DVC,
+Each step is a function `run(...)` in `components/STEP/step.py`; `python -m components.STEP` is its entry point for DVC,
 `components/STEP/component.py` the one for Kubeflow.
 A step imports `components.common` and `model`, never another step: steps meet in files only.
 """

@@ -124,10 +124,10 @@ def build(
             workspace=WORKSPACE,
         )
         # read outside of the group: inside a loop, kfp's local runner loses outputs of neighbouring tasks
-        said = read.outputs
+        sections = read.outputs
         with dsl.ExitHandler(closing, name="run"):
-            raw = acquire(data=said["data"], sample=said["sample"], **place)
-            tiles = {name: said[name] for name in ("data", "check", "preprocess")}
+            raw = acquire(data=sections["data"], sample=sections["sample"], **place)
+            tiles = {name: sections[name] for name in ("data", "check", "preprocess")}
             checked = check(raw=raw.outputs["raw"], shards=preprocess_shards, **tiles, **place)
             with dsl.ParallelFor(checked.outputs["Output"], name="shards") as some:
                 sharded = preprocess_shard(shard=some, **tiles, **place)
@@ -135,22 +135,24 @@ def build(
                 raw=raw.outputs["raw"], shards=dsl.Collected(sharded.output), data_md5=data_md5, **tiles, **place
             )
             store = {"store": stored.outputs["store"], "data_md5": stored.outputs["Output"]}
-            parts = {name: said[name] for name in ("model", "train", "runtime")}
-            trained = train(**parts, nodes=train_nodes, gpus=train_gpus, pod_gpus=said["pod_gpus"], **store, **place)
+            parts = {name: sections[name] for name in ("model", "train", "runtime")}
+            trained = train(
+                **parts, nodes=train_nodes, gpus=train_gpus, pod_gpus=sections["pod_gpus"], **store, **place
+            )
             model = {"weights": trained.outputs["weights"], "model_sha256": trained.outputs["Output"]}
-            scored = evaluate(evaluate=said["evaluate"], **store, **model, **place)
+            scored = evaluate(evaluate=sections["evaluate"], **store, **model, **place)
             scores = {"evaluation": scored.outputs["evaluation"]}
             packed = export(
-                export=said["export"], evaluation_sha256=scored.outputs["Output"], **scores, **model, **place
+                export=sections["export"], evaluation_sha256=scored.outputs["Output"], **scores, **model, **place
             )
             candidate = {"package": packed.outputs["package"], "training": trained.outputs["training"], **scores}
-            registered = register(register=said["register"], promote=False, **candidate, **place)
+            registered = register(register=sections["register"], promote=False, **candidate, **place)
             with dsl.If(registered.outputs["Output"] == True, name="passed"):  # noqa: E712 - kfp reads the comparison
-                promoted = register(register=said["register"], promote=True, **candidate, **place)
+                promoted = register(register=sections["register"], promote=True, **candidate, **place)
             promoted.set_display_name("promote")
         if claim is not None:
             kubernetes.mount_pvc(raw, claim, DATA)
-        asked = {"train": (said["pod_gpus"], train_memory), "evaluate": (evaluate_gpus, evaluate_memory)}
+        asked = {"train": (sections["pod_gpus"], train_memory), "evaluate": (evaluate_gpus, evaluate_memory)}
         tasks = {
             "begin": read,
             "acquire": raw,

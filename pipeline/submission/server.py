@@ -128,16 +128,16 @@ class Server:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _sentence(self, error: kfp_server_api.ApiException) -> str:
-        said = f"{error.status}: {_message(error)}"
+        message = f"{error.status}: {_message(error)}"
         if error.status in (401, 403):
             todo = f"set {TOKEN} to a token with this permission" if self._has_token else f"set {TOKEN} to a token"
-            return f"{self.host} denies access ({said}); {todo}"
+            return f"{self.host} denies access ({message}); {todo}"
         if error.status in BUSY:
-            return f"{self.host} is busy ({said})"
+            return f"{self.host} is busy ({message})"
         if error.status >= 500:
-            return f"{self.host} failed ({said}); see the log of its API server"
+            return f"{self.host} failed ({message}); see the log of its API server"
         if error.status >= 400:
-            return f"{self.host} rejects the request ({said}); correct it and submit again"
+            return f"{self.host} rejects the request ({message}); correct it and submit again"
         place = (error.headers or {}).get("location")
         return f"{self.host} redirects to {place} ({error.status}); set --host to the API's URL, and {TOKEN} to a token"
 

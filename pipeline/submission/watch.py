@@ -112,11 +112,11 @@ def failure(run: Any, tasks: Sequence[str]) -> str:
     names = {one.display_name.removesuffix("-driver"): _message(one) for one in failed if one.display_name}
     ours = [name for name in tasks if name in names] or list(names)[:1]
     if run.state == "FAILED" and ours:
-        said = next((names[name] for name in ours if names[name]), "")
+        message = next((names[name] for name in ours if names[name]), "")
         which = f"the task {ours[0]}" if len(ours) == 1 else f"the tasks {' and '.join(ours)}"
-        return f"{which} failed" + (f" ({said})" if said else "")
-    said = _message(run)
-    return f"the run ended as {run.state.lower()}" + (f" ({said})" if said else "")
+        return f"{which} failed" + (f" ({message})" if message else "")
+    message = _message(run)
+    return f"the run ended as {run.state.lower()}" + (f" ({message})" if message else "")
 
 
 def table(found: Sequence[Row]) -> Table:

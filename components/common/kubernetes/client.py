@@ -64,9 +64,11 @@ class State:
     @classmethod
     def of(cls, job: Mapping[str, Any]) -> State:
         """Parse a TrainJob object of the API."""
-        said = {c["type"]: c for c in job.get("status", {}).get("conditions", ()) if c["status"] == "True"}
-        outcome: Outcome | None = "Failed" if "Failed" in said else "Complete" if "Complete" in said else None
-        why = f"{said[outcome]['reason']}: {said[outcome]['message']}" if outcome else ""
+        conditions = {c["type"]: c for c in job.get("status", {}).get("conditions", ()) if c["status"] == "True"}
+        outcome: Outcome | None = (
+            "Failed" if "Failed" in conditions else "Complete" if "Complete" in conditions else None
+        )
+        why = f"{conditions[outcome]['reason']}: {conditions[outcome]['message']}" if outcome else ""
         meta = job["metadata"]
         return cls(datetime.fromisoformat(meta["creationTimestamp"]), "deletionTimestamp" in meta, outcome, why)
 
@@ -248,12 +250,12 @@ class Cluster:
 
 def _refused(what: str, error: ApiException) -> ClusterError:
     """The error for a rejected request. If a permission is missing, the API's message names it and the account."""
-    said = _message(error)
-    if error.status == 401 or (error.status == 403 and "User " in said):
+    message = _message(error)
+    if error.status == 401 or (error.status == 403 and "User " in message):
         return ClusterError(
-            f"cannot {what}: {said}; grant the service account that permission (docs/kubeflow.md, Several nodes)"
+            f"cannot {what}: {message}; grant the service account that permission (docs/kubeflow.md, Several nodes)"
         )
-    return ClusterError(f"cannot {what}: the cluster rejects the request ({said})")
+    return ClusterError(f"cannot {what}: the cluster rejects the request ({message})")
 
 
 def _message(error: ApiException) -> str:

@@ -44,11 +44,11 @@ def launch(
     with replacing(params) as draft:
         draft.write_text(yaml.safe_dump({name: json.loads(text) for name, text in sections.items()}))
     options = [part for name, path in paths.items() for part in (f"--{name}", str(path))]
-    door = ("-m", f"components.{step}", "--params", str(params), *options)
+    entry_point = ("-m", f"components.{step}", "--params", str(params), *options)
     if nodes > 1:
-        _on_nodes((sys.executable, *TORCHRUN, *door), folder, nodes, gpus)
+        _on_nodes((sys.executable, *TORCHRUN, *entry_point), folder, nodes, gpus)
     elif gpus > 1:
-        command = [sys.executable, *TORCHRUN, "--nproc-per-node=gpu", *door]
+        command = [sys.executable, *TORCHRUN, "--nproc-per-node=gpu", *entry_point]
         if code := subprocess.run(command, env=os.environ | _threads(gpus), check=False).returncode:
             sys.exit(code)
     else:

@@ -81,7 +81,7 @@ def _start(cluster: Cluster, job: Mapping[str, Any]) -> None:
 
 def _follow(cluster: Cluster, name: str, patience: timedelta) -> None:
     """Wait for the end of a job, and print the log of its first node."""
-    followed, said = _Log(cluster), ""
+    followed, shown = _Log(cluster), ""
     while True:
         state = cluster.find(name)
         if state is None or (state.deleting and not state.outcome):
@@ -89,9 +89,9 @@ def _follow(cluster: Cluster, name: str, patience: timedelta) -> None:
                 f"the TrainJob {name} was deleted before it ended; retry the task to resume from the last checkpoint"
             )
         pods = cluster.pods(name)
-        if (now := _summary(pods)) != said:
-            said = now
-            log.info("TrainJob %s: %s", name, said)
+        if (now := _summary(pods)) != shown:
+            shown = now
+            log.info("TrainJob %s: %s", name, shown)
         left = patience - (datetime.now(UTC) - state.created)
         first = [pod for pod in pods if (pod.metadata.labels or {}).get(NODE_0[0]) == NODE_0[1]]
         for _ in range(LOG_TRIES if state.outcome else 1):
