@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rasterio.crs import CRS
 
+from components.acquire.import_summary import summary
 from components.acquire.isprs_files import collect
 from components.acquire.own_files import collect_own
 from components.acquire.remote import on_this_machine
 from components.acquire.sample.city import write_city
-from components.acquire.summary import summary
 from components.common.data import datasets
 from components.common.data.config import DataConfig
 from components.common.data.datasets import Dataset

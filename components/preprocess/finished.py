@@ -17,7 +17,7 @@ from components.common.errors import ParamsError
 from components.common.files import write_json
 from components.common.params import from_mapping
 from components.common.tracking.provenance import tool_version
-from components.preprocess.tiles import TileJob, build_tile
+from components.preprocess.convert import TileJob, build_tile
 
 
 def build_and_note(job: TileJob) -> TileEntry:

@@ -20,9 +20,9 @@ from components.common.pool import pooled
 from components.common.progress import track
 from components.common.readers.tiles import ReaderSettings
 from components.common.tracking.provenance import tool_version
+from components.preprocess.convert import TileJob, count_heights, tile_files
 from components.preprocess.finished import build_and_note, finished, keep_only, remove_notes
 from components.preprocess.height_settings import HeightsConfig, as_recorded
-from components.preprocess.tiles import TileJob, count_heights, tile_files
 
 log = logging.getLogger(__name__)
 

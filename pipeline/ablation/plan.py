@@ -22,9 +22,9 @@ from components.evaluate.step import EvaluateConfig
 from components.train.config import RuntimeConfig
 from pipeline.ablation.plots import write_plots
 from pipeline.ablation.results import Results, collect
-from pipeline.ablation.run import SUBSETS, Setting, run_jobs
 from pipeline.ablation.studies import Job, Study, jobs, read_study
 from pipeline.ablation.table import as_latex, as_markdown
+from pipeline.ablation.trainings import SUBSETS, Setting, run_jobs
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from components.common.data.datasets import Subset
 from components.common.files import replacing
 from components.common.scoring.balance import balance
 from pipeline.ablation.results import SUBSET_TITLES, Results
-from pipeline.ablation.run import SUBSETS
+from pipeline.ablation.trainings import SUBSETS
 
 SENSORS = {"image": ("shapley_rgb", "#2f6db3", -0.19), "DSM": ("shapley_dsm", "#d9822b", 0.19)}
 """Sensor -> (figure of its contribution, colour, offset of its bar)."""

@@ -12,8 +12,8 @@ from components.common.data.store import Store
 from components.common.scoring.balance import Candidate, select
 from components.common.tracking.provenance import tool_version
 from pipeline.ablation.figures import GROUND_TRUTH
-from pipeline.ablation.run import SUBSETS, Result, Setting
 from pipeline.ablation.studies import Job, Study
+from pipeline.ablation.trainings import SUBSETS, Result, Setting
 
 SUBSET_TITLES: dict[Subset, str] = {"val": "Validation tiles", "test": "Test tiles"}
 

@@ -14,7 +14,7 @@ import jinja2
 
 from components.common.data.datasets import Subset
 from pipeline.ablation.results import SUBSET_TITLES, Results
-from pipeline.ablation.run import SUBSETS
+from pipeline.ablation.trainings import SUBSETS
 
 NOTHING = "–"
 """Cell of an undefined figure."""

@@ -39,8 +39,8 @@ def ablate(
     selected on validation tiles only.
     """
     from pipeline.ablation.plan import plan, run_study
-    from pipeline.ablation.run import state
     from pipeline.ablation.table import as_text
+    from pipeline.ablation.trainings import state
 
     planned = plan(study, studies, params, parse_seeds(seeds), store, out, jobs)
     if dry_run:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from components.acquire.import_summary import summary
 from components.acquire.isprs_files import collect
 from components.acquire.step import with_crs
-from components.acquire.summary import summary
 from components.common.data import datasets
 
 

@@ -56,10 +56,10 @@ def submit(
     from pipeline.form import defaults
     from pipeline.graph import build, compiled
     from pipeline.resources import RESOURCES
-    from pipeline.submission.plan import plan
+    from pipeline.submission.api import Server, ServerError
+    from pipeline.submission.follow import watch
     from pipeline.submission.send import send
-    from pipeline.submission.server import Server, ServerError
-    from pipeline.submission.watch import watch
+    from pipeline.submission.submission import plan
 
     if wait and (cron or every):
         raise ParamsError("--wait cannot be combined with --cron or --every; remove one of them")

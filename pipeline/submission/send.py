@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import kfp_server_api as kfp
 
-from pipeline.submission.plan import Plan, Schedule
-from pipeline.submission.server import Server
+from pipeline.submission.api import Server
+from pipeline.submission.submission import Plan, Schedule
 
 log = logging.getLogger(__name__)
 

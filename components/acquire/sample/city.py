@@ -14,7 +14,7 @@ from affine import Affine
 
 from components.acquire.sample.canvas import DATASET, GSD_M
 from components.acquire.sample.dsm import NODATA
-from components.acquire.sample.labels import coloured, eroded
+from components.acquire.sample.label_pictures import coloured, eroded
 from components.acquire.sample.tile import make_scene
 from components.common.data import datasets
 from components.common.data.datasets import FileKind

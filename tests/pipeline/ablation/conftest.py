@@ -10,7 +10,7 @@ import yaml
 
 from pipeline.ablation.plan import plan
 from pipeline.ablation.results import Protocol, Results
-from pipeline.ablation.run import Result
+from pipeline.ablation.trainings import Result
 
 ROOT = Path(__file__).parents[3]
 

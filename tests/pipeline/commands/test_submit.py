@@ -10,13 +10,13 @@ import time
 import pytest
 
 from pipeline.cli import main
-from pipeline.submission import watch
+from pipeline.submission import follow
 from tests.pipeline.submission.world import Fault, details, serving
 
 
 @pytest.fixture
 def world(monkeypatch):
-    monkeypatch.setattr(watch, "FIRST_POLL_S", 0.01)
+    monkeypatch.setattr(follow, "FIRST_POLL_S", 0.01)
     monkeypatch.setenv("KFP_TOKEN", "s3cret")
     monkeypatch.delenv("KF_PIPELINES_UI_ENDPOINT", raising=False)
     with serving() as made:

@@ -7,8 +7,8 @@ import pytest
 from pipeline.form import defaults
 from pipeline.graph import build, compiled
 from pipeline.resources import RESOURCES
-from pipeline.submission import server
-from pipeline.submission.plan import plan
+from pipeline.submission import api
+from pipeline.submission.submission import plan
 from tests.pipeline.submission.world import serving
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +34,7 @@ def world(monkeypatch):
     """A server with short pauses between retries."""
     for name in ("KFP_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH", "KF_PIPELINES_UI_ENDPOINT", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(server, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(server, "LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(api, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(api, "LONGEST_PAUSE_S", 0.05)
     with serving() as made:
         yield made

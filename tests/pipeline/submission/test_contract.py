@@ -12,8 +12,8 @@ from pathlib import Path
 import kfp_server_api as kfp
 import pytest
 
+from pipeline.submission.api import Server, ServerError
 from pipeline.submission.send import send
-from pipeline.submission.server import Server, ServerError
 from tests.pipeline.submission.prism import CONTRACT, guarding
 from tests.pipeline.submission.world import Fault, details, serving
 

@@ -7,7 +7,7 @@ import pytest
 import rasterio
 
 from components.acquire.sample.city import TileJob, write_city, write_tile
-from components.acquire.sample.labels import boundary, coloured
+from components.acquire.sample.label_pictures import boundary, coloured
 from components.acquire.sample.tile import make_scene
 from components.common.data import datasets
 from components.common.data.rawtree import read_raw_tree

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.acquire.sample.labels import boundary, coloured, eroded
+from components.acquire.sample.label_pictures import boundary, coloured, eroded
 from components.common.data import datasets
 
 

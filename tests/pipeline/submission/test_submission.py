@@ -1,4 +1,4 @@
-"""pipeline/submission/plan.py: what is rejected before anything is sent, and what is sent."""
+"""pipeline/submission/submission.py: what is rejected before anything is sent, and what is sent."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_schedule_is_a_cron_line_or_a_number_of_seconds(a_plan):
 
 
 def test_the_version_is_named_by_the_content_of_the_graph_alone(a_plan, graph):
-    from pipeline.submission.plan import plan
+    from pipeline.submission.submission import plan
 
     assert a_plan().version == a_plan("train_steps=12", experiment="other", name="x").version
     assert plan(graph + "\n", (), experiment="sample").version != a_plan().version

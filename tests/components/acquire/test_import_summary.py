@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from components.acquire.summary import summary
+from components.acquire.import_summary import summary
 from components.common.data import datasets
 from components.common.data.datasets import KINDS
 from components.common.data.rawtree import RawTree

@@ -10,8 +10,8 @@ from components.common.data.legend import decode, legend_of
 from components.common.data.rawtree import read_raw_tree
 from components.common.data.store import map_tile
 from components.common.errors import DataError
+from components.preprocess.convert import TileJob, build_tile
 from components.preprocess.height_settings import as_recorded
-from components.preprocess.tiles import TileJob, build_tile
 
 DATASET = dataset("sample")
 SIDE = 64

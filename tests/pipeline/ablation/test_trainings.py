@@ -7,8 +7,8 @@ import pytest
 from torch.optim import AdamW
 
 from components.common.inference.modelfile import load_model
-from pipeline.ablation import run as ablation_run
-from pipeline.ablation.run import run_jobs, state
+from pipeline.ablation import trainings
+from pipeline.ablation.trainings import run_jobs, state
 
 
 class Killed(Exception):
@@ -18,13 +18,13 @@ class Killed(Exception):
 @pytest.fixture
 def trained(monkeypatch):
     """Seeds and networks of the trainings, in order."""
-    seen, train = [], ablation_run.train
+    seen, train = [], trainings.train
 
     def counting(config, model, *rest):
         seen.append((config.seed, model.dgfm))
         return train(config, model, *rest)
 
-    monkeypatch.setattr(ablation_run, "train", counting)
+    monkeypatch.setattr(trainings, "train", counting)
     return seen
 
 

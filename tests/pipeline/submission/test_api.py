@@ -1,4 +1,4 @@
-"""pipeline/submission/server.py: what is retried and what the user reads if the server is busy, gone or wrong."""
+"""pipeline/submission/api.py: what is retried and what the user reads if the server is busy, gone or wrong."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import socket
 import kfp_server_api
 import pytest
 
-from pipeline.submission import server as module
+from pipeline.submission import api as module
+from pipeline.submission.api import Server, ServerError
 from pipeline.submission.send import send
-from pipeline.submission.server import Server, ServerError
 from tests.pipeline.submission.world import Fault
 
 

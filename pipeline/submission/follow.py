@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.submission.server import Server
+from pipeline.submission.api import Server
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""pipeline/submission/watch.py: rows of the table and log lines while a run continues, and the message at its end."""
+"""pipeline/submission/follow.py: rows of the table and log lines while a run continues, and the message at its end."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import kfp_server_api
 import pytest
 from rich.console import Console
 
-from pipeline.submission import watch as module
+from pipeline.submission import follow as module
+from pipeline.submission.api import Server, ServerError
+from pipeline.submission.follow import rows, table, watch
 from pipeline.submission.send import send
-from pipeline.submission.server import Server, ServerError
-from pipeline.submission.watch import rows, table, watch
 from tests.pipeline.submission.world import Fault, details
 
 TASKS = ("begin", "acquire", "train", "finish")
