@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+UMASK = os.umask(0)
+"""Permissions that new files lack. Read once, because reading it changes it for a moment, also for other threads."""
+os.umask(UMASK)
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
@@ -21,15 +25,10 @@ def replacing(target: Path) -> Iterator[Path]:
         yield draft
         with draft.open("rb") as file:
             os.fsync(file.fileno())
-        draft.chmod(0o666 & ~_umask())  # some writers create files that only their owner can read
+        draft.chmod(0o666 & ~UMASK)  # some writers create files that only their owner can read
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    os.umask(mask := os.umask(0))
-    return mask
 
 
 @contextmanager

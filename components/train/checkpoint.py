@@ -11,13 +11,8 @@ Learning rate, crops, masks and dropout are functions of the step, so no random 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import itertools
-import json
 import logging
-import pickletools
 import time
-import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -25,13 +20,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from components.common.errors import ParamsError, WeightsError
-from components.common.files import replacing
+from components.common.errors import NonFiniteError, ParamsError
+from components.train.checkpoint_format import DamagedError, read, write
+from components.train.checkpoint_writer import Draft, Snapshot, Writer
 from components.train.identity import difference
+from model.finite import first_non_finite
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +39,9 @@ class Progress:
     """State of a run in addition to weights and optimiser."""
 
     step: int = 0
-    losses: list[dict[str, float]] = field(default_factory=list)  # rows: step, loss, learning_rate
-    since_row: list[float] = field(default_factory=list)  # losses of the steps since the last row
+    losses: list[dict[str, float]] = field(default_factory=list)  # rows: step, loss, gradient_norm, learning_rate
+    since_row: list[list[float]] = field(default_factory=list)  # [loss, gradient norm] of each step since the last row
+    gradient_norm: float | None = None  # the last known one; None: before the first step
     validations: list[dict[str, float]] = field(default_factory=list)  # rows: step and all figures
     mlflow_run_id: str | None = None
 
@@ -63,7 +59,7 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int, identity: Mapping[str, Any]) -> None:
         """Use `folder` for the run with this identity and keep its latest `keep` checkpoints."""
         self.folder, self._keep, self._identity = folder, keep, identity
-        self._unwritten: dict[str, Mapping[str, Tensor]] = {}  # candidates that wait for free disk space
+        self._writer = Writer(self._write)
 
     def latest(self) -> Checkpoint | None:
         """Read the latest checkpoint; None if the run has not begun. Leftovers of earlier runs are removed.
@@ -80,7 +76,7 @@ class Checkpoints:
             old.unlink()
         for path in self._steps():
             try:
-                tensors, header = _read(path)
+                tensors, header = read(path)
             except DamagedError as error:
                 log.warning("%s; using the previous checkpoint", error)
                 continue
@@ -88,58 +84,79 @@ class Checkpoints:
             return Checkpoint(tensors, Progress(**header["progress"]))
         return None
 
-    def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> bool:
-        """Write a checkpoint and remove the oldest ones.
+    def newest_step(self) -> int | None:
+        """Step of the newest checkpoint on disk, after all writes; None if there is none."""
+        self.wait()
+        paths = self._steps()
+        return int(paths[0].stem.removeprefix("step-")) if paths else None
 
-        Returns:
-            False if the file cannot be written, for example because the disk is full. A warning is logged and the older
-            checkpoints are kept.
+    def save(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, candidates: Collection[int] = ()
+    ) -> None:
+        """Copy the state of the run. A background thread writes it; then it removes what is no longer needed.
+
+        If the file cannot be written, for example because the disk is full, a warning is logged and the older files are
+        kept. A checkpoint whose write has not begun is replaced by the next one.
+
+        Args:
+            network: weights and buffers.
+            optimizer: state of the optimiser.
+            progress: state of the run.
+            candidates: validated steps that this checkpoint refers to; all earlier ones are removed.
+
+        Raises:
+            NonFiniteError: an earlier copy had a NaN or an infinite value, so it was not written.
         """
         tensors = {f"network/{name}": tensor for name, tensor in trained_state(network).items()}
         for name, parameter in network.named_parameters():
             for kind, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{kind}/{name}"] = value
         header = {"identity": self._identity, "progress": asdict(progress)}
-        try:
-            self._write_candidates()  # first, so that a checkpoint never refers to candidates that do not exist
-            self._write(f"step-{progress.step:08}", tensors, header)
-        except OSError as error:
-            log.warning("checkpoint of step %d not written (%s); training continues", progress.step, error.strerror)
-            return False
-        for old in self._steps()[self._keep :]:
-            old.unlink()
-        return True
+        obsolete = self._candidates() - {_candidate(step) for step in candidates}
+        snapshot = self._writer.snapshot().take(tensors)
+        self._writer.submit(Draft(f"step-{progress.step:08}", progress.step, snapshot, header, obsolete))
 
     def save_candidate(self, network: nn.Module, step: int) -> None:
-        """Store the weights of a validated step; if the disk is full, keep them in memory until there is space."""
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in trained_state(network).items()}
-        self._unwritten[f"candidate-{step:08}"] = weights
-        try:
-            self._write_candidates()
-        except OSError as error:
-            log.warning("weights of step %d not written (%s); they stay in memory", step, error.strerror)
+        """Copy the weights of a validated step, to be written before the next checkpoint.
+
+        If the disk is full, they stay in memory until there is space. Earlier writes are completed first, so copies of
+        candidates pile up in memory only then.
+
+        Raises:
+            NonFiniteError: an earlier copy had a NaN or an infinite value, so it was not written.
+        """
+        snapshot = Snapshot().take(trained_state(network))
+        self._writer.submit_candidate(Draft(_candidate(step), step, snapshot, {}))
 
     def load_candidate(self, network: nn.Module, step: int) -> None:
         """Load the weights of a validated step.
 
         Raises:
             WeightsError: its file is missing or damaged.
+            NonFiniteError: a copy had a NaN or an infinite value, so it was not written.
         """
-        name = f"candidate-{step:08}"
-        weights = self._unwritten.get(name) or _read(self.folder / f"{name}.safetensors")[0]
+        self.wait()
+        name = _candidate(step)
+        held = self._writer.candidates.get(name)
+        weights = held.snapshot.tensors() if held else read(self.folder / f"{name}.safetensors")[0]
         network.load_state_dict(weights, strict=False)
 
-    def drop_candidates_except(self, steps: Collection[int]) -> None:
-        """Remove the weights of all validated steps except `steps`."""
-        keep = {f"candidate-{step:08}" for step in steps}
-        self._unwritten = {name: weights for name, weights in self._unwritten.items() if name in keep}
-        for path in self.folder.glob("candidate-*.safetensors"):
-            if path.stem not in keep:
-                path.unlink()
+    def wait(self) -> None:
+        """Wait until everything saved so far is on disk, or cannot be written.
+
+        Raises:
+            NonFiniteError: a copy had a NaN or an infinite value, so it was not written.
+        """
+        self._writer.wait()
 
     def finish(self) -> None:
-        """Mark the run as complete."""
+        """Mark the run as complete, after all writes."""
+        self.wait()
         (self.folder / "finished").touch()
+
+    def close(self) -> None:
+        """Complete all writes and end the background thread. Call this before the folder is unlocked."""
+        self._writer.close()
 
     def _steps(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.safetensors"), reverse=True)
@@ -151,21 +168,29 @@ class Checkpoints:
                 f"{found.here!r}; set it back to resume that run, or remove {self.folder} to start a new one"
             )
 
-    def _write_candidates(self) -> None:
-        for name in list(self._unwritten):
-            self._write(name, self._unwritten[name], {})
-            del self._unwritten[name]
+    def _candidates(self) -> frozenset[str]:
+        """Names of all candidates, in memory and on disk."""
+        in_memory = frozenset(self._writer.candidates)  # first: the thread moves them from memory to disk
+        return in_memory.union(path.stem for path in self.folder.glob("candidate-*.safetensors"))
 
-    def _write(self, name: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-        on_cpu = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        text = json.dumps(header)
-        metadata = {"header": text, "sha256": fingerprint(on_cpu, text)}
-        with replacing(self.folder / f"{name}.safetensors") as draft:
-            draft.write_bytes(save(on_cpu, metadata))
+    def _write(self, draft: Draft) -> None:
+        """Write a file and remove what it replaces. The background thread calls this."""
+        tensors = draft.snapshot.tensors()
+        if found := first_non_finite(tensors):
+            raise NonFiniteError(
+                f"step {draft.step}: {found} has a NaN or infinite value, so it was not saved; lower "
+                "train.learning_rate or set train.max_gradient_norm"
+            )
+        write(self.folder / f"{draft.name}.safetensors", tensors, draft.header)
+        for name in draft.obsolete:
+            self._writer.candidates.pop(name, None)
+            (self.folder / f"{name}.safetensors").unlink(missing_ok=True)
+        for old in self._steps()[self._keep :]:
+            old.unlink()
 
 
-class DamagedError(WeightsError):
-    """A checkpoint cannot be read, or its content does not match its checksum."""
+def _candidate(step: int) -> str:
+    return f"candidate-{step:08}"
 
 
 def load(checkpoint: Checkpoint, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
@@ -194,15 +219,6 @@ def trained_state(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in network.state_dict().items() if name not in frozen}
 
 
-def fingerprint(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    """Hexadecimal sha256 of the names and bytes of tensors, and of a text."""
-    total = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        total.update(name.encode())
-        total.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return total.hexdigest()
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Create the folder and lock it, so that no other process trains in it inside the block.
@@ -226,30 +242,3 @@ def locked(folder: Path) -> Iterator[None]:
                     ) from None
                 time.sleep(0.2)
         yield
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            metadata = file.metadata() or {}
-        if metadata["sha256"] != fingerprint(tensors, metadata["header"]):
-            raise DamagedError(f"{path}: the content does not match the checksum")
-        return tensors, json.loads(metadata["header"])
-    except (SafetensorError, OSError, KeyError) as error:
-        if _is_pickle(path):
-            raise WeightsError(
-                f"{path}: a pickle, which can run arbitrary code, so it was not loaded; find its origin and remove it"
-            ) from None
-        raise DamagedError(f"{path}: not a readable checkpoint ({error})") from None
-
-
-def _is_pickle(path: Path) -> bool:
-    """Whether a file is a pickle, plain or in the zip that `torch.save` writes. No code of the pickle is run."""
-    try:
-        if zipfile.is_zipfile(path):
-            return True
-        with path.open("rb") as file:
-            return len(list(itertools.islice(pickletools.genops(file), 3))) == 3
-    except (OSError, ValueError):  # ValueError: no opcode
-        return False

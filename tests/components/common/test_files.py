@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from components.common.files import digest, replacing, replacing_folder, resuming_folder, write_json
+from components.common.files import UMASK, digest, replacing, replacing_folder, resuming_folder, write_json
 
 
 def test_a_file_takes_its_place_whole(tmp_path):
@@ -31,6 +31,15 @@ def folder(path, **files):
     for name, text in files.items():
         (path / name).write_text(text)
     return path
+
+
+def test_a_write_does_not_change_the_permissions_of_files_that_other_threads_create(tmp_path, monkeypatch):
+    changed = []
+    monkeypatch.setattr(os, "umask", lambda mask: changed.append(mask) or 0o022)
+    with replacing(tmp_path / "a") as draft:
+        draft.touch(mode=0o600)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~UMASK
+    assert changed == []
 
 
 def test_a_folder_replaces_the_old_one_with_all_that_was_in_it(tmp_path):

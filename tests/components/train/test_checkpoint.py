@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import errno
 import os
 import pickle
 
 import pytest
 import torch
 
-from components.common.errors import ParamsError, WeightsError
-from components.train import checkpoint
+from components.common.errors import NonFiniteError, ParamsError, WeightsError
 from components.train.checkpoint import Checkpoints, Progress, load, trained_state
 from components.train.optim import make_optimizer
 
@@ -27,21 +25,34 @@ def stepped(network, config, seed=0):
 
 
 @pytest.fixture
-def saved(tmp_path, toy_network, train_config):
+def kept(tmp_path):
+    """An empty folder of a run that keeps its latest two checkpoints."""
+    kept = Checkpoints(tmp_path / "run", keep=2, identity=RUN)
+    kept.folder.mkdir()
+    yield kept
+    kept.close()
+
+
+@pytest.fixture
+def saved(kept, toy_network, train_config):
     """A folder with the checkpoints of the steps 1, 2 and 3, of which two are kept."""
-    network, kept = toy_network(), Checkpoints(tmp_path, keep=2, identity=RUN)
+    network = toy_network()
     for step in (1, 2, 3):
         kept.save(network, make_optimizer(network, train_config()), Progress(step))
+        kept.wait()
     return kept
 
 
-def test_weights_optimiser_and_progress_come_back_bit_for_bit(tmp_path, toy_network, train_config):
+def names(checkpoints):
+    return sorted(path.name for path in checkpoints.folder.iterdir())
+
+
+def test_weights_optimiser_and_progress_come_back_bit_for_bit(kept, toy_network, train_config):
     network = toy_network()
     optimizer = stepped(network, train_config())
-    progress = Progress(7, [{"step": 5, "loss": 0.1}], [0.25, 0.5], [{"step": 6, "miou_fused": 50.0}], "run")
-    kept = Checkpoints(tmp_path / "run", keep=2, identity=RUN)
-    kept.folder.mkdir()
+    progress = Progress(7, [{"step": 5, "loss": 0.1}], [[0.25, 1.5]], 1.5, [{"step": 6, "miou_fused": 50.0}], "run")
     kept.save(network, optimizer, progress)
+    kept.wait()
     other = toy_network()
     other_optimizer = make_optimizer(other, train_config())
     assert load(kept.latest(), other, other_optimizer) == progress
@@ -52,6 +63,23 @@ def test_weights_optimiser_and_progress_come_back_bit_for_bit(tmp_path, toy_netw
     assert all(torch.equal(before[i][k], after[i][k]) for i in before for k in ("step", "exp_avg", "exp_avg_sq"))
 
 
+def test_a_checkpoint_holds_the_state_at_the_call_also_where_training_changes_it_during_the_write(
+    kept, toy_network, train_config
+):
+    network = toy_network()
+    optimizer, progress = stepped(network, train_config()), Progress(1, losses=[{"step": 1, "loss": 0.5}])
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    kept.save(network, optimizer, progress)
+    progress.losses.append({"step": 2, "loss": 0.4})
+    with torch.no_grad():
+        for tensor in network.parameters():
+            tensor.add_(1)
+    kept.wait()
+    other = toy_network()
+    assert load(kept.latest(), other, make_optimizer(other, train_config())).losses == [{"step": 1, "loss": 0.5}]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
+
+
 def test_frozen_weights_are_not_stored(toy_network):
     assert not any(name.startswith("encoder.backbone") for name in trained_state(toy_network()))
     assert any("running_mean" in name for name in trained_state(toy_network()))
@@ -60,8 +88,8 @@ def test_frozen_weights_are_not_stored(toy_network):
 @pytest.mark.parametrize("damage", ["cut off", "one bit", "empty", "another file"])
 def test_the_latest_are_kept_and_a_damaged_one_is_passed_over(saved, caplog, damage):
     newest = saved.folder / "step-00000003.safetensors"
-    assert sorted(path.name for path in saved.folder.iterdir()) == ["step-00000002.safetensors", newest.name]
-    assert saved.latest().progress.step == 3
+    assert names(saved) == ["step-00000002.safetensors", newest.name]
+    assert saved.latest().progress.step == saved.newest_step() == 3
     content = bytearray(newest.read_bytes())
     content[-1000] ^= 1
     spoilt = {"cut off": content[:1000], "one bit": content, "empty": b"", "another file": b"no checkpoint at all"}
@@ -103,15 +131,16 @@ def test_another_run_is_refused_with_the_first_difference(saved):
     assert saved.latest().progress.step == 3
 
 
-def test_candidates_out_of_play_are_dropped(tmp_path, toy_network):
+def test_a_checkpoint_removes_the_earlier_candidates_that_it_does_not_refer_to(kept, toy_network, train_config):
     network = toy_network()
-    checkpoints = Checkpoints(tmp_path, keep=1, identity=RUN)
+    optimizer = make_optimizer(network, train_config())
     for step in (10, 20, 30):
-        checkpoints.save_candidate(network, step)
-    checkpoints.drop_candidates_except({10, 30})
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "candidate-00000010.safetensors",
-        "candidate-00000030.safetensors",
+        kept.save_candidate(network, step)
+    kept.save(network, optimizer, Progress(30), candidates={10, 30})
+    kept.save_candidate(network, 40)
+    kept.wait()
+    assert names(kept) == [f"candidate-000000{step}.safetensors" for step in (10, 30, 40)] + [
+        "step-00000030.safetensors"
     ]
 
 
@@ -119,41 +148,40 @@ def test_a_finished_run_starts_anew_also_with_other_parameters(saved):
     saved.finish()
     other = Checkpoints(saved.folder, 2, {"data": "def"})
     assert other.latest() is None
-    assert list(saved.folder.iterdir()) == []
+    assert names(saved) == []
 
 
-def test_drafts_of_a_killed_run_are_removed(tmp_path):
-    (tmp_path / ".step-00000007.safetensors.123.part").write_bytes(b"half")
-    assert Checkpoints(tmp_path, keep=1, identity=RUN).latest() is None
-    assert list(tmp_path.iterdir()) == []
+def test_drafts_of_a_killed_run_are_removed(kept):
+    (kept.folder / ".step-00000007.safetensors.123.part").write_bytes(b"half")
+    assert kept.latest() is None
+    assert names(kept) == []
 
 
-def test_a_full_disk_costs_checkpoints_and_nothing_else(saved, toy_network, train_config, monkeypatch, caplog):
+@pytest.mark.parametrize("where", ["weight", "optimiser", "candidate"])
+def test_nothing_that_is_not_finite_is_written_and_the_training_learns_its_name(
+    saved, toy_network, train_config, where
+):
     network = toy_network()
     optimizer = stepped(network, train_config())
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "replacing", full)
+    weight = network.decoder.bottleneck[0].weight
+    with torch.no_grad():
+        (optimizer.state[weight]["exp_avg"] if where == "optimiser" else weight).view(-1)[3] = float("nan")
+    if where == "candidate":
         saved.save_candidate(network, 4)
-        assert not saved.save(network, optimizer, Progress(4))
-    assert "weights of step 4 not written (No space left on device)" in caplog.text
-    assert "checkpoint of step 4 not written (No space left on device); training continues" in caplog.text
+    else:
+        saved.save(network, optimizer, Progress(4))
+    with pytest.raises(NonFiniteError, match=r"step 4: \S*decoder\.bottleneck\.0\.weight has a NaN or infinite value"):
+        saved.wait()
+    with pytest.raises(NonFiniteError):
+        saved.save(network, optimizer, Progress(5))
+    assert names(saved) == ["step-00000002.safetensors", "step-00000003.safetensors"]
     assert saved.latest().progress.step == 3
-    other = toy_network()
-    saved.load_candidate(other, 4)
-    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))
-    assert saved.save(network, optimizer, Progress(5))  # there is room again: the candidate is written too
-    assert (saved.folder / "candidate-00000004.safetensors").exists()
-    assert saved.latest().progress.step == 5
 
 
-def test_the_optimisers_state_comes_back_in_the_memory_format_of_its_weights(tmp_path, toy_network, train_config):
+def test_the_optimisers_state_comes_back_in_the_memory_format_of_its_weights(kept, toy_network, train_config):
     network = toy_network()
-    kept = Checkpoints(tmp_path, keep=1, identity=RUN)
     kept.save(network, stepped(network, train_config()), Progress(1))
+    kept.wait()
     other = toy_network()
     other.decoder.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(other, train_config())
