@@ -57,6 +57,8 @@ class Encoder(nn.Module):
         for trainable in (self.dsm_patch_embedding, self.image_patch_embedding):
             if trainable is not None:
                 trainable.requires_grad_(True)
+        if other_bands or "rgb" not in config.modalities:  # no stream uses the backbone's own embedding
+            self.backbone.patch_embedding.requires_grad_(False)
         stages = range(len(self.taps))
         self.cpia = nn.ModuleList(
             CPIA(width, len(config.modalities), config.cpia_ratio, config.cpia) for _ in stages if config.cpia != "none"
@@ -85,21 +87,31 @@ class Encoder(nn.Module):
         """Compute the four stages; a modality that is not in the configuration is ignored."""
         patches = {"rgb": self._embed_image, "dsm": self._embed_dsm}
         inputs = {"rgb": image_BCHW, "dsm": dsm_B1HW}
-        embedded = torch.cat([patches[m](inputs[m]) for m in self.modalities])  # both streams as one batch
-        grid, prefix = (embedded.shape[-2], embedded.shape[-1]), self.backbone.num_prefix_tokens
-        tokens = self.backbone.tokens(embedded)
+        streams = [patches[m](inputs[m]) for m in self.modalities]
+        grid = (streams[0].shape[-2], streams[0].shape[-1])
+        # Both streams are one batch, unless only one of them needs gradients: without prompts, they meet in the fusion.
+        if self.cpia or len({stream.requires_grad for stream in streams}) == 1:
+            streams = [torch.cat(streams)]
+        streams = [self.backbone.tokens(stream) for stream in streams]
         stages, first = [], 0
         for index, tap in enumerate(self.taps):
             if self.cpia:
-                prompted = self.cpia[index](tokens[:, prefix:].unflatten(0, (len(self.modalities), -1)))
-                tokens = torch.cat([tokens[:, :prefix], prompted.flatten(0, 1)], dim=1)
-            tokens = self.backbone.run(tokens, grid, first, tap)
-            # The norm applies to the features only; the next blocks get the sequence without it. Autocast computes
-            # norms in float32, so the features are cast back to the dtype of the sequence.
-            features = self.backbone.norm(tokens)[:, prefix:].to(tokens.dtype)
+                streams = [self._prompt(index, tokens) for tokens in streams]
+            streams = [self.backbone.run(tokens, grid, first, tap) for tokens in streams]
+            features = torch.cat([self._features(tokens) for tokens in streams])
             stages.append(self._stage(index, features.transpose(1, 2).unflatten(2, grid)))
             first = tap + 1
         return stages
+
+    def _prompt(self, index: int, tokens: Tensor) -> Tensor:
+        prefix = self.backbone.num_prefix_tokens
+        prompted = self.cpia[index](tokens[:, prefix:].unflatten(0, (len(self.modalities), -1)))
+        return torch.cat([tokens[:, :prefix], prompted.flatten(0, 1)], dim=1)
+
+    def _features(self, tokens: Tensor) -> Tensor:
+        # The norm applies to the features only; the next blocks get the sequence without it. Autocast computes norms in
+        # float32, so the features are cast back to the dtype of the sequence.
+        return self.backbone.norm(tokens)[:, self.backbone.num_prefix_tokens :].to(tokens.dtype)
 
     def _stage(self, index: int, features: Tensor) -> Stage:
         # unbind, because chunk would fix the batch size in an exported graph

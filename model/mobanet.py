@@ -74,6 +74,16 @@ class MoBaNet(nn.Module):
         stages, _ = self._encode(rgb, dsm)
         return [stage.gate_BChw for stage in stages if stage.gate_BChw is not None]
 
+    def no_weight_decay(self) -> set[str]:
+        """Names, with wildcards, of the weights of several dimensions that have no weight decay; timm calls it the same.
+
+        They are the class token, registers and position embedding of the backbone, as timm lists them, and the scales
+        and shifts of CPIA, which are one-dimensional in the released code. Weights of one dimension, such as biases
+        and norms, are not listed.
+        """
+        backbone = {f"encoder.backbone.vit.{name}" for name in self.encoder.backbone.vit.no_weight_decay()}
+        return backbone | {"encoder.cpia.*.gamma_MC", "encoder.cpia.*.beta_MC"}
+
     def _encode(self, rgb: Tensor | None, dsm: Tensor | None) -> tuple[list[Stage], tuple[int, int]]:
         given = rgb if rgb is not None else dsm
         if given is None:

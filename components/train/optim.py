@@ -5,25 +5,25 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from timm.optim import param_groups_weight_decay
+from torch import Tensor
 
 from components.train.batches import Inputs, step_seed
 from components.train.config import TrainConfig
 from components.train.distributed import Ranks
+from model import MoBaNet
 from model.losses import mean_loss
 from model.training_loss import Loss
 
 
-def make_optimizer(network: nn.Module, config: TrainConfig, fused: bool = False) -> torch.optim.AdamW:
+def make_optimizer(network: MoBaNet, config: TrainConfig, fused: bool = False) -> torch.optim.AdamW:
     """Create AdamW for the trainable weights.
 
-    One-dimensional weights (norms, biases, scales) have no weight decay. With `fused`, a step is a single kernel.
+    Biases, norms, scales, tokens and position embeddings have no weight decay: weights of one dimension, and those that
+    `MoBaNet.no_weight_decay` names. With a frozen backbone, these are the groups of the released code; a backbone that
+    is trained has timm's. With `fused`, a step is a single kernel.
     """
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = param_groups_weight_decay(network, config.weight_decay, no_weight_decay_list=network.no_weight_decay())
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=fused)
 
 

@@ -17,15 +17,6 @@ def test_rate_rises_to_the_top_and_falls_to_the_bottom(train_config):
     assert learning_rate(100, config) == pytest.approx(0.1)
 
 
-def test_only_matrices_and_kernels_are_decayed_and_nothing_frozen_is_touched(train_config, toy_network):
-    network = toy_network()
-    decayed, plain = make_optimizer(network, train_config()).param_groups
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.05, 0.0)
-    assert all(p.ndim <= 1 for p in plain["params"])
-    assert all(p.ndim > 1 for p in decayed["params"])
-    assert len(decayed["params"]) + len(plain["params"]) == sum(p.requires_grad for p in network.parameters())
-
-
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_step_moves_all_that_trains_and_nothing_frozen_the_same_way_fused_or_not(train_config, toy_network, fused):
     def stepped(fused):
