@@ -75,11 +75,10 @@ class MoBaNet(nn.Module):
         return [stage.gate_BChw for stage in stages if stage.gate_BChw is not None]
 
     def no_weight_decay(self) -> set[str]:
-        """Names, with wildcards, of the weights of several dimensions that have no weight decay; timm calls it the same.
+        """Patterns of the names of weights that have several dimensions but no weight decay, as timm lists them.
 
-        They are the class token, registers and position embedding of the backbone, as timm lists them, and the scales
-        and shifts of CPIA, which are one-dimensional in the released code. Weights of one dimension, such as biases
-        and norms, are not listed.
+        They are the class token, registers and position embedding of the backbone, and the scales and shifts of CPIA,
+        which are one-dimensional in the released code. Weights of one dimension, such as biases, are not listed.
         """
         backbone = {f"encoder.backbone.vit.{name}" for name in self.encoder.backbone.vit.no_weight_decay()}
         return backbone | {"encoder.cpia.*.gamma_MC", "encoder.cpia.*.beta_MC"}
