@@ -84,9 +84,7 @@ def stopped(found: str, progress: Progress, config: TrainConfig, checkpoint: int
     advice = [f"lower train.learning_rate, {limit} train.max_gradient_norm"]
     advice += ["set train.precision: float32"] * (config.precision != "float32")
     advice += ["or check model.weights and the value range of the images"]
-    intact = (
-        "no checkpoint was written" if checkpoint is None else f"the newest checkpoint (step {checkpoint}) is finite"
-    )
+    intact = "there is no checkpoint" if checkpoint is None else f"the newest checkpoint (step {checkpoint}) is finite"
     return NonFiniteError(
         f"training stopped at step {progress.step}: {found} (last finite gradient norm: {last}); "
         f"{', '.join(advice)}; {intact}"

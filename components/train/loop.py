@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import NoReturn
 import torch
 
 from components.common.data.store import Store
+from components.common.errors import StoreError
 from components.common.inference.windows import Windows
 from components.common.progress import track
 from components.common.tracking.run import Run
@@ -19,8 +21,10 @@ from components.train.checkpoint import Checkpoints, Progress
 from components.train.config import RuntimeConfig, TrainConfig
 from components.train.crops import Batch, Crops, batches
 from components.train.distributed import Ranks
-from components.train.optim import learning_rate, take_step
+from components.train.divergence import RecentSteps, fault, stopped
+from components.train.optim import StepFigures, learning_rate, take_step
 from components.train.stop import EXIT_CODE
+from components.train.stopwatch import Stopwatch
 from components.train.validation import pictures, selected_step, steps_in_play, validate
 from model import MoBaNet
 from model.speed import autocast
@@ -50,36 +54,45 @@ def fit(session: Session, progress: Progress) -> None:
 
     Raises:
         SystemExit: with code 75, after a request to stop; the checkpoint of the last step is written.
+        NonFiniteError: a loss, a gradient or a weight is not finite; no such value is saved.
+        StoreError: the validation tiles give no figures.
     """
     config, runtime = session.config, session.runtime
     _send_history(session, progress)
     if progress.step and _validation_is_due(session, progress):  # the run was interrupted during the validation
         _validate(session, progress)
     crops = Crops(session.store, session.store.manifest.subset("train"), config)
-    # Each rank holds its share of the loss; checkpoints hold the total.
-    losses = [torch.tensor(loss * session.ranks.first, device=session.ranks.device) for loss in progress.since_row]
-    since = saved = time.monotonic()
+    recent, stopwatch = RecentSteps(session.ranks, progress.since_row), Stopwatch()
+    saved = time.monotonic()
     session.network.train()
     first = progress.step + 1
     shown = track(_inputs(session, crops, first), "training", config.steps - progress.step, lines=False)
     for step, inputs in enumerate(shown, start=first):
-        losses.append(_step(session, inputs, step))
+        recent.add(_step(session, inputs, step))
         progress.step = step
-        if step % runtime.log_every_steps == 0 or step == config.steps:
-            _log(session, progress, losses, len(losses) / (time.monotonic() - since))
-            losses, since = [], time.monotonic()
+        logged = step % runtime.log_every_steps == 0 or step == config.steps
         overdue = time.monotonic() - saved > 60 * runtime.checkpoint_every_minutes
         stop, overdue = session.ranks.any(session.ranks.stop.requested, overdue)
         due = _validation_is_due(session, progress)
-        if stop or overdue or due or (runtime.checkpoint_every_steps and step % runtime.checkpoint_every_steps == 0):
-            _save(session, progress, losses)
+        save = stop or overdue or due or (runtime.checkpoint_every_steps and step % runtime.checkpoint_every_steps == 0)
+        if logged or save or step == first:
+            _read(session, progress, recent)
+        stopwatch.step()
+        if logged:
+            _log(session, progress, stopwatch.lap())
+            recent.clear()
+        if save:
+            with stopwatch.paused():
+                _save(session, progress)
             saved = time.monotonic()
         if stop:
-            _stop(progress)
+            _stop(session, progress)
         if due:
-            _validate(session, progress)
-            _save(session, progress, losses)
-            since = time.monotonic()
+            with stopwatch.paused():
+                _validate(session, progress)
+                _save(session, progress)
+            saved = time.monotonic()
+    session.ranks.broadcast(session.checkpoints.wait)
 
 
 def _inputs(session: Session, crops: Crops, first: int) -> Iterator[Inputs]:
@@ -95,18 +108,29 @@ def _inputs(session: Session, crops: Crops, first: int) -> Iterator[Inputs]:
     return (make(batch, step) for step, batch in enumerate(loaded, start=first))
 
 
-def _step(session: Session, inputs: Inputs, step: int) -> torch.Tensor:
+def _step(session: Session, inputs: Inputs, step: int) -> StepFigures:
     return take_step(session.loss, session.optimizer, inputs, step, session.config, session.ranks)
 
 
-def _save(session: Session, progress: Progress, losses: list[torch.Tensor]) -> None:
-    kept = session.checkpoints
-    progress.since_row = session.ranks.all_reduce(torch.stack(losses)).tolist() if losses else []
-    if session.ranks.first and kept.save(session.network, session.optimizer, progress) and progress.validations:
-        kept.drop_candidates_except(steps_in_play(progress.validations, session.config.validation.guard))
+def _read(session: Session, progress: Progress, recent: RecentSteps) -> None:
+    """Read the recent steps into `progress`, and stop all ranks if a value is not finite."""
+    progress.since_row = recent.read()
+    found = fault(progress, session.network, session.optimizer, session.ranks)
+    if found is not None:
+        error = stopped(found, progress, session.config, session.ranks.broadcast(session.checkpoints.newest_step))
+        session.run.tags({"error": error})
+        raise error
 
 
-def _stop(progress: Progress) -> NoReturn:
+def _save(session: Session, progress: Progress) -> None:
+    """Hand the state to the checkpoint writer; training continues during the write."""
+    rows = progress.validations
+    candidates = steps_in_play(rows, session.config.validation.guard) if rows else set()
+    session.ranks.broadcast(lambda: session.checkpoints.save(session.network, session.optimizer, progress, candidates))
+
+
+def _stop(session: Session, progress: Progress) -> NoReturn:
+    session.ranks.broadcast(session.checkpoints.wait)
     log.info("stopped after step %d on request; run the same command again to continue", progress.step)
     raise SystemExit(EXIT_CODE)
 
@@ -124,16 +148,25 @@ def _send(session: Session, kind: str, row: dict[str, float]) -> None:
     session.run.metrics(values, int(row["step"]), once=True)
 
 
-def _log(session: Session, progress: Progress, losses: list[torch.Tensor], steps_per_s: float) -> None:
+def _log(session: Session, progress: Progress, steps_per_s: float | None) -> None:
+    """Turn the steps since the last row into a row; `steps_per_s` is None if no step was measured yet."""
     config, step = session.config, progress.step
-    loss = session.ranks.all_reduce(torch.stack(losses)).mean().item()
-    row = {"step": step, "loss": loss, "learning_rate": learning_rate(step, config)}
+    losses, norms = zip(*progress.since_row, strict=True)
+    row = {
+        "step": step,
+        "loss": math.fsum(losses) / len(losses),
+        "gradient_norm": max(norms),
+        "learning_rate": learning_rate(step, config),
+    }
     progress.losses.append(row)
+    progress.since_row = []
     _send(session, "train", row)
-    left_min = (config.steps - step) / steps_per_s / 60
-    images_per_s = steps_per_s * config.batch_size
-    line = "step %5d/%d  loss %.4f  lr %.2e  %.1f images/s  %.1f min left"
-    log.info(line, step, config.steps, loss, row["learning_rate"], images_per_s, left_min)
+    line = "step %5d/%d  loss %.4f  gradient norm %.3g  lr %.2e"
+    values = [step, config.steps, row["loss"], row["gradient_norm"], row["learning_rate"]]
+    if steps_per_s is not None:
+        line += "  %.1f images/s  %.1f min left"
+        values += [steps_per_s * config.batch_size, (config.steps - step) / steps_per_s / 60]
+    log.info(line, *values)
 
 
 def _validation_is_due(session: Session, progress: Progress) -> bool:
@@ -147,10 +180,14 @@ def _validate(session: Session, progress: Progress) -> None:
     with autocast(session.config.precision, ranks.device):
         figures = validate(session.network, session.store, session.windows, config, ranks)
     if figures is None:
-        _stop(progress)
+        _stop(session, progress)
+    if not math.isfinite(figures["expected_miou"]):
+        raise StoreError(
+            f"{session.store.path}: no pixel of the validation tiles could be scored; run preprocess again"
+        )
     progress.validations.append({"step": step, **figures})
+    ranks.broadcast(lambda: session.checkpoints.save_candidate(session.network, step))
     if ranks.first:
-        session.checkpoints.save_candidate(session.network, step)
         _send(session, "val", progress.validations[-1])
         _send_pictures(session, step)
     mious = "  ".join(f"{name.removeprefix('miou_')} {value:.2f}" for name, value in figures.items() if "miou_" in name)

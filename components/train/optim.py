@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from timm.optim import param_groups_weight_decay
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from components.train.batches import Inputs, step_seed
 from components.train.config import TrainConfig
@@ -36,6 +38,13 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.min_learning_rate + swing * (config.learning_rate - config.min_learning_rate)
 
 
+class StepFigures(NamedTuple):
+    """The figures of an optimiser step: scalars on the device, which nothing has waited for."""
+
+    loss: Tensor  # share of this rank; the shares of all ranks add up to the loss of the batch
+    gradient_norm: Tensor  # length of the gradient of all trainable weights, before clipping; equal on all ranks
+
+
 def take_step(
     loss: Loss,
     optimizer: torch.optim.Optimizer,
@@ -43,8 +52,8 @@ def take_step(
     step: int,
     config: TrainConfig,
     ranks: Ranks,
-) -> Tensor:
-    """Take one optimiser step.
+) -> StepFigures:
+    """Take one optimiser step. A gradient longer than `train.max_gradient_norm` is scaled down to that length.
 
     Args:
         loss: loss of the network; with several ranks, its backward pass averages their gradients.
@@ -53,9 +62,6 @@ def take_step(
         step: number of the step, counted from 1; it determines the learning rate and the dropout pattern.
         config: section `train`.
         ranks: ranks that share the batch.
-
-    Returns:
-        This rank's share of the loss, a scalar on the device. The shares of all ranks add up to the loss of the batch.
     """
     torch.manual_seed(step_seed(config, step))  # dropout
     terms = loss(inputs.rgb_B3HW, inputs.dsm_B1HW, inputs.target_BHW)
@@ -64,5 +70,9 @@ def take_step(
         group["lr"] = learning_rate(step, config)
     optimizer.zero_grad(set_to_none=True)
     (total * ranks.size).backward()  # DDP averages the gradients, but the shares must be summed
+    weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
+    norm = get_total_norm([weight.grad for weight in weights])
+    if config.max_gradient_norm is not None:
+        clip_grads_with_norm_(weights, config.max_gradient_norm, norm)
     optimizer.step()
-    return total.detach().clone()  # clone, because the next replay of a CUDA graph overwrites it
+    return StepFigures(total.detach().clone(), norm)  # clone, because the next replay of a CUDA graph overwrites it

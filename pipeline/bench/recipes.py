@@ -158,7 +158,7 @@ class Trainer:
         use_precision(self._recipe.precision)  # a global setting of torch, and other recipes train in this process too
         self._done += 1
         inputs, train = next(self._inputs), self._setting.train
-        return take_step(self._loss, self._optimizer, inputs, self._done, train, self._ranks)
+        return take_step(self._loss, self._optimizer, inputs, self._done, train, self._ranks).loss
 
     def _stream(self, crops: Iterable[Batch]) -> Iterator[Inputs]:
         config, device = self._setting.train, self._setting.device

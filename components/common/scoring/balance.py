@@ -93,16 +93,23 @@ class Candidate:
     fused_miou: float  # v(RD), percent points; for a single-modality network, its v
     expected_miou: float  # E(p), percent points; for a single-modality network, also its v
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether both figures are numbers that can be compared."""
+        return math.isfinite(self.fused_miou) and math.isfinite(self.expected_miou)
+
 
 def select(candidates: Sequence[Candidate], guard: float) -> Candidate:
     """The best balanced checkpoint: the highest E(p) among those whose v(RD) is within `guard` of the best v(RD).
 
-    Ties go to the higher v(RD), then to the earlier step.
+    Ties go to the higher v(RD), then to the earlier step. A checkpoint with a figure that is NaN or infinite is never
+    selected.
 
     Args:
-        candidates: every checkpoint validated so far, in any order; at least one.
+        candidates: every checkpoint validated so far, in any order; at least one has finite figures.
         guard: percent points, >= 0.
     """
+    candidates = [c for c in candidates if c.is_finite]
     floor = max(c.fused_miou for c in candidates) - guard
     return max((c for c in candidates if c.fused_miou >= floor), key=lambda c: (c.expected_miou, c.fused_miou, -c.step))
 
@@ -115,12 +122,14 @@ def contenders(candidates: Sequence[Candidate], guard: float) -> tuple[Candidate
     figures.
 
     Args:
-        candidates: every checkpoint validated so far, or the earlier contenders and the new checkpoint; at least one.
+        candidates: every checkpoint validated so far, or the earlier contenders and the new checkpoint; at least one
+            has finite figures.
         guard: percent points, >= 0.
 
     Returns:
         The checkpoints, sorted by v(RD), highest first; E(p) increases along the tuple.
     """
+    candidates = [c for c in candidates if c.is_finite]
     floor = max(c.fused_miou for c in candidates) - guard
     ranked = sorted(candidates, key=lambda c: (-c.fused_miou, -c.expected_miou, c.step))
     kept: list[Candidate] = []

@@ -55,7 +55,7 @@ def trained(network, config, store, ranks, *, uneven):
         inputs = Inputs(inputs.rgb_B3HW.to(dtype), inputs.dsm_B1HW.to(dtype), inputs.target_BHW)
         if uneven:
             inputs = without_labels(inputs, ranks.rank, ranks.size)
-        losses.append(ranks.all_reduce(take_step(loss, optimizer, inputs, step, config, ranks)).item())
+        losses.append(ranks.all_reduce(take_step(loss, optimizer, inputs, step, config, ranks).loss).item())
     return {name: p.detach().numpy() for name, p in network.named_parameters() if p.requires_grad}, losses
 
 

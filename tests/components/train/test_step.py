@@ -161,9 +161,9 @@ def test_checkpoints_are_written_by_time_too(train, tmp_path, runtime, monkeypat
     monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
     saved, save = [], loop._save
 
-    def noting(session, progress, losses):
+    def noting(session, progress):
         saved.append(progress.step)
-        save(session, progress, losses)
+        save(session, progress)
 
     monkeypatch.setattr(loop, "_save", noting)
     train(changes={"checkpoint_every_steps": 100, "checkpoint_every_minutes": 1.0, "log_every_steps": 100}, steps=8)

@@ -92,3 +92,11 @@ def test_the_choice_is_always_among_the_contenders_that_were_kept() -> None:
 def test_a_single_modality_network_is_chosen_by_its_score_alone() -> None:
     history = [Candidate(step, v, v) for step, v in enumerate((70.0, 74.0, 73.9))]
     assert select(history, GUARD).step == 1 and contenders(history, GUARD) == (history[1],)
+
+
+@pytest.mark.parametrize("broken", [(math.nan, 60.0), (math.nan, math.nan), (79.9, math.nan), (math.inf, math.inf)])
+def test_a_checkpoint_without_finite_figures_is_never_selected_nor_kept(broken) -> None:
+    history = [Candidate(1, 80.0, 60.0), Candidate(2, *broken), Candidate(3, 79.8, 61.0)]
+    for order in (history, history[::-1]):
+        assert select(order, GUARD).step == 3
+        assert [c.step for c in contenders(order, GUARD)] == [1, 3]
