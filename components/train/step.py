@@ -27,6 +27,7 @@ from components.train.checkpoint import Checkpoints, Progress, load, locked
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
 from components.train.distributed import Ranks, open_ranks
 from components.train.identity import identity
+from components.train.labelled_pixels import require_labelled_pixels
 from components.train.loop import Session, fit
 from components.train.optim import make_optimizer
 from components.train.validation import selected_step
@@ -74,10 +75,12 @@ def run(
 
     Raises:
         MobanetError: the store, the weights or a parameter is invalid.
+        NonFiniteError: a loss, a gradient or a weight is not finite; the newest checkpoint is finite.
         SystemExit: with code 75, after SIGTERM; the checkpoint of the last step is written.
     """
     with open_ranks(runtime.device) as ranks, ExitStack() as held, ExitStack() as tracking:
         data = _open(store)
+        ranks.broadcast(lambda: require_labelled_pixels(data, config.labels))
         network, weights_id = _build(config, model, data)
         shaping = identity(config, network, weights_id, data)
         ranks.require_same(shaping)
@@ -86,6 +89,7 @@ def run(
         optimizer = make_optimizer(network, config, speed.fused_optimizer)
         kept = Checkpoints(checkpoints, runtime.keep_checkpoints, shaping)
         ranks.broadcast(lambda: held.enter_context(locked(checkpoints)))
+        held.callback(kept.close)  # before the folder is unlocked
         progress = _resume(kept, network, optimizer, ranks)
         tracked = _track(tracking, runtime, ranks, progress)
         windows = _windows(config, network, data.manifest)
@@ -175,8 +179,9 @@ def _describe(session: Session, model: ModelParams, progress: Progress) -> None:
     session.run.params({"ranks": ranks.size, "device": ranks.device.type})
     tags = {"git_commit": git_commit(), "data_md5": data.data_md5, "dataset": data.manifest.dataset}
     session.run.tags(tags)
-    if ranks.first and not progress.step:
-        session.checkpoints.save(session.network, session.optimizer, progress)
+    if not progress.step:
+        ranks.broadcast(lambda: session.checkpoints.save(session.network, session.optimizer, progress))
+        ranks.broadcast(session.checkpoints.wait)
 
 
 def _hand_over(session: Session, progress: Progress, chosen: Mapping[str, float], models: Path) -> None:
