@@ -53,6 +53,12 @@ def pretrained_backbones(pattern: str | None = None) -> list[Pretrained]:
     return sorted(found, key=lambda entry: (entry.positions, entry.weights, entry.name))
 
 
+def licence(name: str) -> str:
+    """Licence of the weights that timm downloads for a backbone, as timm states it; "unknown" if it states none."""
+    facts = timm.get_pretrained_cfg(name)
+    return (facts.license if facts else None) or "unknown"
+
+
 def _describe(backbone: str, licences: dict[str, str]) -> list[Pretrained]:
     try:
         with Unfilled():

@@ -43,6 +43,9 @@ PAIRED = re.compile(r"image_encoder\.peft_cpia_blocks\.(\d)\.tfts_(gamma|beta)_(
 UNUSED = "image_encoder.backbone.mask_token"
 """A weight that only DINOv2's pretraining uses."""
 
+WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod)\.)+")
+"""Prefixes that DDP and torch.compile add to every name."""
+
 
 def from_reference(
     state_dict: Mapping[str, Tensor], *, num_heads: int, tap_indices: Sequence[int], patch_size: int = 14
@@ -50,7 +53,7 @@ def from_reference(
     """Build the network of a checkpoint of the released code and load all its weights.
 
     Args:
-        state_dict: tensors under the names of the released code.
+        state_dict: tensors under the names of the released code, also with the prefixes of DDP and torch.compile.
         num_heads: number of attention heads of the backbone.
         tap_indices: the four tapped blocks, 0-based.
         patch_size: side of a patch, pixels.
@@ -58,9 +61,10 @@ def from_reference(
     Raises:
         ValueError: a tensor is missing, unexpected, or its shape does not match the other tensors.
     """
+    state = {WRAPPERS.sub("", name): tensor for name, tensor in state_dict.items()}
     try:
-        config = _infer_config(state_dict, num_heads, tuple(tap_indices), patch_size)
-        renamed = _rename(state_dict)
+        config = _infer_config(state, num_heads, tuple(tap_indices), patch_size)
+        renamed = _rename(state)
     except KeyError as error:
         raise ValueError(
             f"reference checkpoint lacks {error.args[0]}; is it a checkpoint of the released code?"

@@ -25,8 +25,8 @@ class ViT(nn.Module):
     rename_released: ClassVar[Callable[..., dict[str, Tensor]]]
     """timm's function `(released weights, timm model) -> weights under timm's names`."""
 
-    beside: ClassVar[tuple[str, ...]] = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
-    """Prefixes of released weights that belong to a classifier; they are ignored."""
+    ignored_prefixes: ClassVar[tuple[str, ...]] = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
+    """Prefixes of released weights that belong to a classifier or a neck; they are ignored."""
 
     def __init__(self, vit: Any) -> None:
         """Wrap a timm ViT and remove its classifier.

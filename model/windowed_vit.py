@@ -23,7 +23,7 @@ class WindowedViT(ViT):
 
     positions = "windowed"
     rename_released = staticmethod(checkpoint_filter_fn)
-    beside = ("head.", "neck.")
+    ignored_prefixes = ("head.", "neck.")
 
     def __init__(self, vit: VisionTransformerSAM) -> None:
         """Wrap a timm ViT.

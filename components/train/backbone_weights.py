@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import logging
-import pickle
-import tempfile
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import timm
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from components.common.errors import WeightsError
-from components.common.files import digest
-from components.train.checkpoint import fingerprint
+from components.common.inference.modelfile import InitialWeights
+from components.train import weight_files
+from components.train.checkpoint_format import fingerprint
+from components.train.weight_files import WeightSet
 from model import MoBaNet
+from model.catalogue import licence
+from model.finite import first_non_finite
+from model.vit import ViT
 
 log = logging.getLogger(__name__)
 
+RANDOM = InitialWeights(source="none", sha256=None, licence="none needed (random weights)")
 
-def load_backbone_weights(network: MoBaNet, source: str) -> str:
+
+def load_backbone_weights(network: MoBaNet, source: str) -> InitialWeights:
     """Load backbone weights from `source` and initialise the trainable patch embeddings from them.
 
     Args:
@@ -32,37 +34,90 @@ def load_backbone_weights(network: MoBaNet, source: str) -> str:
         source: `none`, `hub`, a path, or `s3://bucket/key`.
 
     Returns:
-        Identity of the weights: `none`, or the sha256 of the loaded tensors.
+        Where the weights come from; the sha256 is that of the loaded tensors.
 
     Raises:
-        WeightsError: the weights cannot be downloaded or read, or do not fit the backbone. If names differ, the message
-            contains the first one.
+        WeightsError: the weights cannot be downloaded or read, do not fit the backbone, or are not finite. If names or
+            shapes differ, the message contains the first difference.
     """
     if source == "none":
         log.info("backbone weights: random (model.weights: none)")
-        return "none"
+        return RANDOM
     backbone, name = network.encoder.backbone, network.config.backbone
     if source == "hub":
-        state = _from_hub(name, network.config.backbone_args)
-    elif source.startswith("s3://"):
-        with tempfile.TemporaryDirectory() as folder:
-            state = _from_file(_download(source, Path(folder)), source)
+        sets, terms = [WeightSet("", _from_hub(name, network.config.backbone_args), False)], licence(name)
     else:
-        state = _from_file(Path(source), source)
+        sets, terms = weight_files.weight_sets(weight_files.read(source)), f"unknown (file {Path(source).name})"
+    tensors = _choose(sets, backbone, source, f"use weights for {name}")
+    if bad := first_non_finite(tensors):
+        raise WeightsError(f"{source}: {bad} contains NaN or infinite values; use another file")
+    fit_backbone(backbone, tensors, source, f"use weights for {name}")
+    network.encoder.reset_patch_embeddings()
+    sha256 = fingerprint(backbone.vit.state_dict())
+    log.info("backbone weights: %s, sha256 %s, licence %s", source, sha256[:12], terms)
+    return InitialWeights(source, sha256, terms)
+
+
+def fit_backbone(backbone: ViT, tensors: Mapping[str, Tensor], source: str, remedy: str) -> None:
+    """Load weights into a backbone, under timm's names or the names of their release.
+
+    Args:
+        backbone: the backbone to fill.
+        tensors: its weights.
+        source: origin of the weights, for messages.
+        remedy: what to do if the weights do not fit, for messages.
+
+    Raises:
+        WeightsError: a weight is missing, unknown, or has another shape.
+    """
+    fitted, problem = _match(backbone, tensors)
+    if problem:
+        raise WeightsError(f"{source}: {problem}; {remedy}")
+    backbone.vit.load_state_dict(fitted)
+
+
+def _choose(sets: list[WeightSet], backbone: ViT, source: str, remedy: str) -> dict[str, Tensor]:
+    """The set of weights that fits the backbone; of a teacher and its student, the teacher.
+
+    Raises:
+        WeightsError: the file contains no weights, or several sets fit and none or more than one is a teacher's.
+    """
+    if not sets:
+        raise WeightsError(f"{source}: contains no tensors; {remedy}")
+    fitting = [found for found in sets if len(sets) == 1 or not _match(backbone, found.tensors)[1]] or sets
+    averaged = [found for found in fitting if found.averaged]
+    chosen = fitting if len(fitting) == 1 else averaged
+    if len(chosen) != 1:
+        places = ", ".join(found.place or "the top level" for found in fitting)
+        raise WeightsError(
+            f"{source}: contains {len(fitting)} sets of weights ({places}); save one of them to a file of its own and "
+            "set model.weights to that file"
+        )
+    if len(sets) > 1:
+        others = ", ".join(found.place or "the top level" for found in sets if found is not chosen[0])
+        log.info("%s: uses %s; the file also contains %s", source, chosen[0].place or "the top level", others)
+    return chosen[0].tensors
+
+
+def _match(backbone: ViT, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str | None]:
+    """Weights under timm's names, and the first difference from the backbone; None if everything fits."""
     try:
         with redirect_stdout(None):  # timm prints a line for every optional bias of DINOv3
-            fitted = backbone.rename_released(dict(state), backbone.vit)
-        left_over = backbone.vit.load_state_dict(fitted, strict=False)
-    except (RuntimeError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{source}: does not fit {name} ({' '.join(str(error).split())[:300]})") from None
-    unexpected = [key for key in left_over.unexpected_keys if not key.startswith(backbone.beside)]
-    for kind, keys in (("lacks", left_over.missing_keys), ("also holds", unexpected)):
+            renamed = backbone.rename_released(dict(tensors), backbone.vit)
+    except Exception as error:  # timm's conversion fails in many ways if a name or a shape is unexpected
+        return {}, f"does not fit ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+    needed = backbone.vit.state_dict()
+    given = {key: tensor for key, tensor in renamed.items() if not key.startswith(backbone.ignored_prefixes)}
+    for kind, keys in (
+        ("lacks", [key for key in needed if key not in given]),
+        ("also contains", [key for key in given if key not in needed]),
+    ):
         if keys:
-            raise WeightsError(f"{source}: {kind} {keys[0]} and {len(keys) - 1} more; use weights for {name}")
-    network.encoder.reset_patch_embeddings()
-    identity = fingerprint(backbone.vit.state_dict())
-    log.info("backbone weights: %s, sha256 %s", source, identity[:12])
-    return identity
+            return {}, f"{kind} {keys[0]}" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+    for key, tensor in given.items():
+        if tensor.shape != needed[key].shape:
+            return {}, f"{key} has the shape {list(tensor.shape)}, the network needs {list(needed[key].shape)}"
+    return given, None
 
 
 def _from_hub(name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:
@@ -74,37 +129,3 @@ def _from_hub(name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:
             f"hub weights of {name}: download failed ({reason}); "
             "set model.weights to a local file, an s3:// URI or none"
         ) from None
-
-
-def _from_file(path: Path, source: str) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, IsADirectoryError):
-        raise WeightsError(f"{source}: file not found; correct model.weights") from None
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"{source}: damaged or not a plain weight file ({reason}); set model.weights to another file"
-        ) from None
-    if not isinstance(loaded, dict):
-        raise WeightsError(
-            f"{source}: contains a {type(loaded).__name__}, expected a dict; set model.weights to another file"
-        )
-    return loaded
-
-
-def _download(uri: str, folder: Path) -> Path:
-    import boto3
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    bucket, key = urlsplit(uri).netloc, urlsplit(uri).path.lstrip("/")
-    target = folder / (Path(key).name or "weights")
-    try:
-        boto3.client("s3").download_file(bucket, key, str(target))
-    except (Boto3Error, BotoCoreError, ClientError) as error:
-        raise WeightsError(f"{uri}: download failed ({error}); check the URI and the AWS_* variables") from None
-    log.info("%s: downloaded, sha256 %s", uri, digest(target)[:12])
-    return target

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from components.common.data.store import Store
+from components.common.inference.modelfile import InitialWeights
 from components.common.params import dotted
 from components.train.config import TrainConfig
 from model import MoBaNet
@@ -23,9 +24,10 @@ class Difference(NamedTuple):
     there: Any
 
 
-def identity(config: TrainConfig, network: MoBaNet, weights_id: str, data: Store) -> dict[str, Any]:
-    """Parameters, network, identity of the backbone weights and data version, as JSON-compatible values."""
-    facts = {"train": asdict(config), "model": asdict(network.config), "weights": weights_id, "data": data.data_md5}
+def identity(config: TrainConfig, network: MoBaNet, start: InitialWeights, data: Store) -> dict[str, Any]:
+    """Parameters, network, sha256 of the initial weights and data version, as JSON-compatible values."""
+    weights = start.sha256 or start.source
+    facts = {"train": asdict(config), "model": asdict(network.config), "weights": weights, "data": data.data_md5}
     content: dict[str, Any] = json.loads(json.dumps(facts))
     return content
 

@@ -1,7 +1,8 @@
 """Train the network on the training tiles of the store and select a checkpoint on the validation tiles.
 
 Test tiles are never opened. The step runs as a single process or as one of several ranks that `torchrun` starts.
-It needs torch, timm, numpy, pyarrow, pyyaml and safetensors, and MLflow only with `runtime.tracking: mlflow`.
+It needs torch, timm, numpy, pyarrow, pydantic, ruamel.yaml and safetensors, and MLflow only with
+`runtime.tracking: mlflow`.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ import torch
 from components.common.data.store import Manifest, Store
 from components.common.errors import DataError, ParamsError
 from components.common.files import replacing, write_json
-from components.common.inference.modelfile import ModelFacts, save_model
+from components.common.inference.modelfile import InitialWeights, ModelFacts, save_model
 from components.common.inference.windows import Windows
 from components.common.tracking.provenance import git_commit, tool_version
 from components.common.tracking.run import Run, open_run
-from components.train.backbone_weights import load_backbone_weights
 from components.train.checkpoint import Checkpoints, Progress, load, locked
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
 from components.train.distributed import Ranks, open_ranks
 from components.train.identity import identity
+from components.train.initial_weights import load_initial_weights
 from components.train.labelled_pixels import require_labelled_pixels
 from components.train.loop import Session, fit
 from components.train.optim import make_optimizer
@@ -40,6 +41,9 @@ from model.speed import SpeedConfig, prepare
 from model.training_loss import TrainingLoss
 
 log = logging.getLogger(__name__)
+
+BEST = "best.safetensors"
+"""Name of the selected model in the output folder."""
 
 PARTS = {
     "encoder.cpia": "model.cpia",
@@ -81,8 +85,8 @@ def run(
     with open_ranks(runtime.device) as ranks, ExitStack() as held, ExitStack() as tracking:
         data = _open(store)
         ranks.broadcast(lambda: require_labelled_pixels(data, config.labels))
-        network, weights_id = _build(config, model, data)
-        shaping = identity(config, network, weights_id, data)
+        network, start = _build(config, model, data, models)
+        shaping = identity(config, network, start, data)
         ranks.require_same(shaping)
         speed = runtime.speed.on(ranks.device, ranks.size)
         single = _prepare(network, config, speed, ranks)
@@ -95,12 +99,12 @@ def run(
         windows = _windows(config, network, data.manifest)
         loss = ranks.data_parallel(single)
         session = Session(network, optimizer, config, runtime, data, windows, ranks, loss, kept, tracked)
-        _describe(session, model, progress)
+        _describe(session, model, start, progress)
         fit(session, progress)
         step = selected_step(progress.validations, config.validation.guard)
         chosen = next(row for row in progress.validations if row["step"] == step)
         if ranks.first:
-            _hand_over(session, progress, chosen, models)
+            _hand_over(session, progress, chosen, start, models)
             tracking.close()
             kept.finish()
     log.info("selected step %d: expected mIoU %.2f %%", step, chosen["expected_miou"])
@@ -117,16 +121,16 @@ def _open(store: Path) -> Store:
     return data
 
 
-def _build(config: TrainConfig, model: ModelParams, data: Store) -> tuple[MoBaNet, str]:
-    torch.manual_seed(config.seed)
+def _build(config: TrainConfig, model: ModelParams, data: Store, models: Path) -> tuple[MoBaNet, InitialWeights]:
+    torch.manual_seed(config.seed % 2**63)
     try:
         network = MoBaNet(model.network(len(data.manifest.classes), len(data.manifest.bands)))
     except ValueError as error:
         raise ParamsError(f"model.{error}") from None
-    weights_id = load_backbone_weights(network, model.weights)
+    start = load_initial_weights(network, model, data.manifest, models / BEST)
     counts = count_parameters(network)["network"]
     log.info("%s: %.2f M weights, %.2f M trained", model.backbone, counts.total / 1e6, counts.trainable / 1e6)
-    return network, weights_id
+    return network, start
 
 
 def _prepare(network: MoBaNet, config: TrainConfig, speed: SpeedConfig, ranks: Ranks) -> TrainingLoss:
@@ -170,7 +174,7 @@ def _track(stack: ExitStack, runtime: RuntimeConfig, ranks: Ranks, progress: Pro
     return run
 
 
-def _describe(session: Session, model: ModelParams, progress: Progress) -> None:
+def _describe(session: Session, model: ModelParams, start: InitialWeights, progress: Progress) -> None:
     """Log parameters and tags; the first checkpoint stores the run id, so that a resumed training finds the run."""
     data, ranks = session.store, session.ranks
     session.run.params(
@@ -178,18 +182,20 @@ def _describe(session: Session, model: ModelParams, progress: Progress) -> None:
     )
     session.run.params({"ranks": ranks.size, "device": ranks.device.type})
     tags = {"git_commit": git_commit(), "data_md5": data.data_md5, "dataset": data.manifest.dataset}
-    session.run.tags(tags)
+    session.run.tags(tags | {"weights_source": start.source, "weights_licence": start.licence})
     if not progress.step:
         ranks.broadcast(lambda: session.checkpoints.save(session.network, session.optimizer, progress))
         ranks.broadcast(session.checkpoints.wait)
 
 
-def _hand_over(session: Session, progress: Progress, chosen: Mapping[str, float], models: Path) -> None:
+def _hand_over(
+    session: Session, progress: Progress, chosen: Mapping[str, float], start: InitialWeights, models: Path
+) -> None:
     """Write the selected network, its facts and the histories."""
     network, run = session.network, session.run
     session.checkpoints.load_candidate(network, int(chosen["step"]))
-    facts = _facts(session, chosen)
-    save_model(models / "best.safetensors", network.float(), facts)
+    facts = _facts(session, chosen, start)
+    save_model(models / BEST, network.float(), facts)
     _write_csv(models / "training.csv", progress.losses)
     _write_csv(models / "validation.csv", progress.validations)
     write_json(models / "run.json", {"mlflow_run_id": facts.mlflow_run_id})
@@ -217,7 +223,7 @@ def _counts(network: MoBaNet) -> dict[str, int]:
     return {"total": counts.total, "trainable": counts.trainable, "frozen": counts.total - counts.trainable}
 
 
-def _facts(session: Session, chosen: Mapping[str, float]) -> ModelFacts:
+def _facts(session: Session, chosen: Mapping[str, float], start: InitialWeights) -> ModelFacts:
     config, network, data = session.config, session.network, session.store
     manifest = data.manifest
     return ModelFacts(
@@ -244,6 +250,7 @@ def _facts(session: Session, chosen: Mapping[str, float]) -> ModelFacts:
         seed=config.seed,
         validation=_figures(chosen),
         mlflow_run_id=session.run.id,
+        initial_weights=start,
     )
 
 

@@ -118,7 +118,7 @@ def test_switches_for_speed_work_with_every_family(name, switch):
 def test_weights_have_timms_names_and_nothing_of_a_classifier(name):
     backbone = build_backbone(MoBaNetConfig(backbone=name, backbone_args=TOYS[name]))
     theirs = timm.create_model(name, num_classes=0, **TOYS[name]).state_dict()
-    expected = {f"vit.{key}" for key in theirs if not key.startswith(backbone.beside)}
+    expected = {f"vit.{key}" for key in theirs if not key.startswith(backbone.ignored_prefixes)}
     assert set(backbone.state_dict()) == expected
 
 

@@ -97,3 +97,10 @@ def test_a_missing_tensor_is_named():
 def test_a_tensor_too_many_is_named():
     with pytest.raises(ValueError, match=r"surprise\.weight"):
         from_reference(reference_weights() | {"surprise.weight": torch.zeros(1)}, **SIZES)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_the_prefixes_of_ddp_and_compile_are_removed(prefix):
+    plain = from_reference(reference_weights(), **SIZES).state_dict()
+    wrapped = {prefix + name: tensor for name, tensor in reference_weights().items()}
+    assert all(torch.equal(plain[name], t) for name, t in from_reference(wrapped, **SIZES).state_dict().items())

@@ -6,19 +6,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from components.common.data.store import Heights
 from components.common.errors import WeightsError
 from components.common.files import replacing
 from model import MoBaNet, MoBaNetConfig
+from model.finite import first_non_finite
 
 HEADER = "mobanet"
+
+
+@dataclass(frozen=True, slots=True)
+class InitialWeights:
+    """The weights that a training started from. Defaults: unknown, as in files of earlier versions."""
+
+    source: str = "unknown"  # none (random), hub, a path, s3://bucket/key, or models:/NAME/VERSION
+    sha256: str | None = None  # of the loaded tensors, or of the earlier model's file; None: random or unknown
+    licence: str = "unknown"  # of the pretrained weights; an earlier model passes on the licence of its own
+    parts: dict[str, str] = field(default_factory=dict)  # part of the network -> how much an earlier model filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +61,17 @@ class ModelFacts:
     validation: dict[str, float]  # percent points on the validation tiles, at the selected step
     mlflow_run_id: str | None = None
     accepted: dict[str, Any] = field(default_factory=dict)  # findings in the data that the user overruled
+    initial_weights: InitialWeights = field(default_factory=InitialWeights)
 
 
 def save_model(path: Path, network: MoBaNet, facts: ModelFacts) -> None:
-    """Write a network and its facts atomically; parts that are switched off have no weights in the file."""
+    """Write a network and its facts atomically; parts that are switched off have no weights in the file.
+
+    Raises:
+        WeightsError: a weight is NaN or infinite.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    _require_finite(path, tensors)
     with replacing(path) as draft:
         save_file(tensors, draft, metadata={HEADER: json.dumps(asdict(facts))})
 
@@ -61,7 +80,7 @@ def load_model(path: Path) -> tuple[MoBaNet, ModelFacts]:
     """Read a network and its facts; the network is on the CPU and in evaluation mode.
 
     Raises:
-        WeightsError: the file is missing or damaged, or `save_model` did not write it.
+        WeightsError: the file is missing or damaged, `save_model` did not write it, or a weight is NaN or infinite.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -72,7 +91,9 @@ def load_model(path: Path) -> tuple[MoBaNet, ModelFacts]:
                 )
             facts = _facts(json.loads(header))
             network = MoBaNet(facts.network)
-            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            _require_finite(path, tensors)
+            network.load_state_dict(tensors)
     except (FileNotFoundError, IsADirectoryError):
         raise WeightsError(f"{path}: no such model; run the train step first") from None
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -81,13 +102,22 @@ def load_model(path: Path) -> tuple[MoBaNet, ModelFacts]:
     return network.eval(), facts
 
 
+def _require_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    if found := first_non_finite(tensors):
+        raise WeightsError(
+            f"{path}: {found} has a NaN or infinite value, so this model cannot be used; train again with a lower "
+            "train.learning_rate or with train.max_gradient_norm"
+        )
+
+
 def _facts(content: dict[str, Any]) -> ModelFacts:
-    frozen = {key: _frozen(value) for key, value in content.items() if key not in ("network", "heights", "validation")}
-    network = {key: _frozen(value) for key, value in content["network"].items()}
-    heights = {key: _frozen(value) for key, value in content["heights"].items()}
-    return ModelFacts(
-        network=MoBaNetConfig(**network), heights=Heights(**heights), validation=content["validation"], **frozen
-    )
+    records = {"network": MoBaNetConfig, "heights": Heights, "initial_weights": InitialWeights}
+    made = {name: cls(**_tuples(content[name])) for name, cls in records.items() if name in content}
+    return ModelFacts(**_tuples(content) | made)
+
+
+def _tuples(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: _frozen(value) for key, value in content.items()}
 
 
 def _frozen(value: Any) -> Any:
