@@ -149,7 +149,7 @@ class Trainer:
             self.network = (ReferenceNetwork if recipe.two_passes else MoBaNet)(setting.network)
         self.network.load_state_dict(weights)
         prepare(self.network.train(), recipe.precision, recipe.speed)
-        self._optimizer = make_optimizer(self.network, setting.train, recipe.speed.fused_optimizer)
+        self.optimizer = make_optimizer(self.network, setting.train, recipe.speed.fused_optimizer)
         self._loss = TrainingLoss(self.network, recipe.precision, recipe.speed)
         self._inputs = self._stream(crops)
 
@@ -158,7 +158,7 @@ class Trainer:
         use_precision(self._recipe.precision)  # a global setting of torch, and other recipes train in this process too
         self._done += 1
         inputs, train = next(self._inputs), self._setting.train
-        return take_step(self._loss, self._optimizer, inputs, self._done, train, self._ranks).loss
+        return take_step(self._loss, self.optimizer, inputs, self._done, train, self._ranks).loss
 
     def _stream(self, crops: Iterable[Batch]) -> Iterator[Inputs]:
         config, device = self._setting.train, self._setting.device

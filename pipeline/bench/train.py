@@ -134,6 +134,23 @@ def timed(work: Callable[[], None], device: torch.device) -> float:
     return start_event.elapsed_time(end_event) / 1000
 
 
+def device_name(device: torch.device) -> str:
+    """Name of the GPU, or the number of CPU threads."""
+    return torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+
+
+def require_network(config: MoBaNetConfig) -> None:
+    """Check that the network can be built.
+
+    Raises:
+        ParamsError: the backbone does not exist, or another option is not valid.
+    """
+    try:
+        on_meta(config)
+    except ValueError as error:
+        raise ParamsError(str(error)) from None
+
+
 def random_crops(batch: int, crop_px: int, pinned: bool) -> Iterator[Batch]:
     """Endless batches of noise, with the shapes and types of the data loader."""
     generator, made = torch.Generator().manual_seed(0), []
@@ -209,7 +226,7 @@ def measure(setting: Setting, chosen: Mapping[str, Recipe], others: Mapping[str,
         del bench
     ours = next(iter(measured.values())).images_per_s
     return Report(
-        device=torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        device=device_name(device),
         torch=torch.__version__,
         timm=timm.__version__,
         backbone=setting.network.backbone,
@@ -273,10 +290,7 @@ def bench_train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     usual = RELEASED if device.type == "cuda" else SMALL
     network = MoBaNetConfig(backbone=backbone or usual.backbone)
-    try:
-        on_meta(network)
-    except ValueError as error:
-        raise ParamsError(str(error)) from None
+    require_network(network)
     train = released_train_config(batch or usual.batch, crop_px or usual.crop_px, steps=1000)
     chosen = recipes(device)
     others = without_each_switch(chosen[OURS]) if switches else {}

@@ -22,16 +22,38 @@ def train(
         int | None, typer.Option(metavar="N", min=1, help="Steps per round. Default on a GPU: 10.")
     ] = None,
     switches: Annotated[bool, typer.Option("--switches", help="Also measure our recipe with each switch off.")] = False,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="Measure what checkpoints cost, with the network of --params.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="With --checkpoints: time between two of them.")
+    ] = 5.0,
+    params: Annotated[Path, typer.Option(metavar="FILE", help="With --checkpoints: parameters.")] = Path("params.yaml"),
     as_json: AsJson = False,
 ) -> None:
     """Measure training steps of our recipe and the released one, with random crops and weights.
 
     It downloads nothing. The defaults on a CPU are smaller. "ratio" is the speed of our recipe divided by that of the
-    recipe in the line.
+    recipe in the line. With --checkpoints, network, batch and crop are those of --params, and "ratio" is the speed
+    divided by that without checkpoints.
     """
+    if checkpoints:
+        if steps is not None or switches:
+            raise typer.BadParameter("--steps and --switches do not apply to --checkpoints")
+        _checkpoints(params, backbone, batch, crop, every, as_json)
+        return
     from pipeline.bench.train import as_table, bench_train
 
     report = bench_train(backbone, batch, crop, steps, switches)
+    typer.echo(json.dumps(asdict(report), indent=2) if as_json else as_table(report))
+
+
+def _checkpoints(
+    params: Path, backbone: str | None, batch: int | None, crop: int | None, every: float, as_json: bool
+) -> None:
+    from pipeline.bench.checkpoints import as_table, bench_checkpoints
+
+    report = bench_checkpoints(params, backbone, batch, crop, every)
     typer.echo(json.dumps(asdict(report), indent=2) if as_json else as_table(report))
 
 
