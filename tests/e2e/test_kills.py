@@ -17,17 +17,31 @@ from tests.ranks import free_port
 pytestmark = pytest.mark.system
 
 TRIALS = 30
-IN_A_WRITE = 10
-"""So many of them are killed between the last byte of a checkpoint's draft and its new name."""
+IN_A_WRITE = [*((".step-", step) for step in range(8)), (".candidate-", 4), (".candidate-", 8)]
+"""The first trials are killed between the last byte of a draft and its new name: kind of file, and its earliest step.
+A checkpoint can be skipped for the next one, but the one of the last step is always written."""
 
-CHECKPOINTS = 13
-"""Files that a whole run writes into its folder: a checkpoint before the first step and after each of 8, and another
-one and a candidate at each of two validations."""
+LAG_S = 0.3
+"""In every second of them the disk hangs for this time before the kill, so training is some steps ahead of the write."""
 
 DEADLINE_S = 120
 
 
-def train(toy: ToyTraining, run: str, rank: int, size: int, port: int, die_at_sync: int | None) -> None:
+def die_in_write(kind: str, earliest: int, lag_s: float) -> None:
+    """Make the thread that writes the checkpoints kill this process at the end of such a file."""
+    fsync = os.fsync
+
+    def fatal(file: int) -> None:
+        name = Path(os.readlink(f"/proc/self/fd/{file}")).name  # e.g. .step-00000003.safetensors.4711.part
+        if name.startswith(kind) and int(name.removeprefix(kind).split(".")[0]) >= earliest:
+            time.sleep(lag_s)
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(file)
+
+    os.fsync = fatal
+
+
+def train(toy: ToyTraining, run: str, rank: int, size: int, port: int, dying: tuple | None) -> None:
     """One rank of one start, in a process that has torch imported already."""
     import torch
 
@@ -38,9 +52,8 @@ def train(toy: ToyTraining, run: str, rank: int, size: int, port: int, die_at_sy
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    if die_at_sync is not None and rank == 0:
-        count, fsync = iter(range(1, 1000)), os.fsync
-        os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(count) == die_at_sync else fsync(file)
+    if dying is not None and rank == 0:
+        die_in_write(*dying)
     sections = (("train", TrainConfig), ("model", ModelParams), ("runtime", RuntimeConfig))
     folder = toy.folder / run
     step.run(*(section(toy.params, *named) for named in sections), toy.store, folder / "models", folder / "checkpoints")
@@ -53,11 +66,9 @@ class Starter:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["components.train.step", "tests.e2e.toy_training", __name__])
 
-    def start(self, toy: ToyTraining, run: str, size: int, die_at_sync: int | None = None) -> list:
+    def start(self, toy: ToyTraining, run: str, size: int, dying: tuple | None = None) -> list:
         port = free_port()
-        ranks = [
-            self._context.Process(target=train, args=(toy, run, rank, size, port, die_at_sync)) for rank in range(size)
-        ]
+        ranks = [self._context.Process(target=train, args=(toy, run, rank, size, port, dying)) for rank in range(size)]
         for process in ranks:
             process.start()
         return ranks
@@ -86,8 +97,9 @@ def test_thirty_killed_runs_end_with_the_weights_of_the_one_that_was_left_alone(
     killed = 0
     for trial in range(TRIALS):
         run = f"killed-{trial}"
-        if trial < IN_A_WRITE:
-            ranks = starter.start(toy, run, size, die_at_sync=1 + trial * CHECKPOINTS // IN_A_WRITE)
+        in_a_write = trial < len(IN_A_WRITE)
+        if in_a_write:
+            ranks = starter.start(toy, run, size, dying=(*IN_A_WRITE[trial], LAG_S * (trial % 2)))
         else:
             ranks = starter.start(toy, run, size)
             time.sleep(chance.uniform(0, took_s))
@@ -97,7 +109,7 @@ def test_thirty_killed_runs_end_with_the_weights_of_the_one_that_was_left_alone(
         if -signal.SIGKILL not in codes:
             took_s *= 0.8  # it ended first, because the machine is faster now than when the run was timed
         assert set(codes) <= {-signal.SIGKILL, 75, 0}, run
-        if trial < IN_A_WRITE:
+        if in_a_write:
             assert list((tmp_path / run).rglob(".*.part")), f"{run} was not killed in a write"
         assert ended(starter.start(toy, run, size)) == [0] * size, run
         toy.assert_same(run, "whole")
