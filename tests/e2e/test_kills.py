@@ -22,7 +22,7 @@ IN_A_WRITE = [*((".step-", step) for step in range(8)), (".candidate-", 4), (".c
 A checkpoint can be skipped for the next one, but the one of the last step is always written."""
 
 LAG_S = 0.3
-"""In every second of them the disk hangs for this time before the kill, so training is some steps ahead of the write."""
+"""In every second of them the disk hangs for this time before the kill, so training is steps ahead of the write."""
 
 DEADLINE_S = 120
 

@@ -35,7 +35,7 @@ def test_the_table_compares_three_ways_by_the_speed_without_checkpoints(params):
     assert (without["ratio"], without["checkpoints"]) == (1.0, 0)
     for way in ("in the background", "in the training thread"):
         row = report["ways"][way]
-        assert row["checkpoints"] == 2
+        assert 1 <= row["checkpoints"] <= 2  # a step of a busy machine can outlast an interval
         assert row["ratio"] == pytest.approx(row["images_per_s"] / without["images_per_s"])
     megabytes = 3 * 4 * report["trained_weights"] / 2**20  # a weight and two moments of AdamW, four bytes each
     assert report["file_mb"] == pytest.approx(megabytes, rel=0.3)
