@@ -20,7 +20,7 @@ class Dropout(nn.Module):
         self.rank, self.world_size = 0, 1  # see share_batch
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply dropout; returns the shape of `x`, and `x` itself in evaluation mode."""
+        """Apply dropout to `x`, of any shape; returns the same shape, and `x` itself in evaluation mode."""
         if not self.training:
             return x
         own, shape = x.shape[self.batch_dim], list(x.shape)

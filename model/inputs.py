@@ -27,7 +27,8 @@ def normalise(
         std: standard deviation of each band of the image divided by 255.
 
     Returns:
-        float32 image with a mean of about 0 and a standard deviation of about 1, and float32 DSM without NaN.
+        float32 image `[B, C, H, W]` with a mean of about 0 and a standard deviation of about 1, and float32 DSM
+        `[B, 1, H, W]` without NaN.
     """
     shape = (1, -1, 1, 1)
     on_cpu = (torch.tensor(values, dtype=torch.float32).reshape(shape) for values in (mean, std))

@@ -31,7 +31,7 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_by_products(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize like `resize`, in float32, with one matrix product per side.
+    """Resize maps `[B, K, h, w]` like `resize`, in float32, with one matrix product per side.
 
     On a GPU, the backward pass of an interpolation adds to the same cells from many threads, in an undefined order. The
     backward pass of a matrix product is deterministic.

@@ -68,7 +68,7 @@ def write_strip(path: Path, pictures: Mapping[str, Picture]) -> None:
 
 
 def data_uri(picture: Picture, side_px: int) -> str:
-    """A picture as a data URI, at most `side_px` wide and high: PNG if it has at most 64 colours, else JPEG."""
+    """A picture `[H, W, 3]` as a data URI, at most `side_px` wide and high: PNG with up to 64 colours, else JPEG."""
     image = Image.fromarray(picture)
     few_colours = image.getcolors(64) is not None
     image.thumbnail((side_px, side_px), Image.Resampling.NEAREST if few_colours else Image.Resampling.BOX)

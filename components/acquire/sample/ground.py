@@ -47,7 +47,7 @@ def paint_streets(site: Site, streets: Streets) -> None:
 
 
 def rounded_union(first: Plane, second: Plane, radius_m: float) -> Plane:
-    """Distance to the union of two shapes, its inner corners rounded."""
+    """Distance to the union of two shapes, its inner corners rounded; all three `[h, W]`, metres."""
     mix = np.clip(0.5 + 0.5 * (second - first) / radius_m, 0.0, 1.0)
     union: Plane = second + (first - second) * mix - radius_m * mix * (1.0 - mix)
     return union

@@ -34,7 +34,7 @@ class Streets:
     pavement: float  # width of the pavement
 
     def bend(self, p: Plane | float) -> Plane:
-        """How far the main streets swerve at `p`."""
+        """How far the main streets swerve at coordinates `p`, of any shape; the same shape."""
         return np.asarray(self.bend_m * np.sin(np.asarray(p) / self.bend_length_m), np.float32)
 
     def place(self, p: float, q: float, turn: float = 0.0) -> Frame:

@@ -182,7 +182,7 @@ def ground_of(cells: Array, width_px: int, gsd_m: float, radius_m: float) -> Gro
     object that the tile's edge or a hole cuts is assumed to have ground on its other side.
 
     Args:
-        cells: of the whole tile, from `cells_of`.
+        cells: heights of the cells of a complete tile, `[rows, columns]`, from `cells_of`; metres, NaN = not measured.
         width_px: of the tile.
         gsd_m: ground size of a pixel, metres.
         radius_m: how far to look for ground, metres.

@@ -172,7 +172,10 @@ def _outline(image: Grid, layer: Grid) -> shapely.Polygon:
 def to_layer(
     image: Grid, layer: Grid, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Column and row of a layer at points of an image (pixels); NaN or infinite where no transformation leads there."""
+    """Columns and rows of a layer at N points of an image, all `[N]`, pixels.
+
+    Values are NaN or infinite where no transformation leads to the layer.
+    """
     assert image.transform is not None and layer.transform is not None
     east, north = image.transform @ (x, y)
     if layer.crs and image.crs and not same_crs(layer.crs, image.crs):

@@ -91,7 +91,7 @@ class ImageLayer:
             self.notes.append(Note("image-missing", f"{share} hold no image; their labels are ignored"))
 
     def values(self, pixels: npt.NDArray[np.floating], band: int) -> npt.NDArray[np.floating]:
-        """Values of pixels of a band, counted from 0."""
+        """Values of pixels, of any shape, of a band, counted from 0."""
         return pixels * self.scales[band] + self.offsets[band]
 
     def _mapped(self, pixels_BhW: Pixels) -> tuple[npt.NDArray[np.uint8], Mask | None]:

@@ -119,7 +119,7 @@ class Layer:
 
         Args:
             rows: rows of the image.
-            out: array to read into; used only if the layer has exactly the image's size.
+            out: array `[B, h, W]` to read into; used only if the layer has exactly the image's size.
         """
         if self.fit.offset is None:
             return self._warped_pixels(rows)
@@ -269,7 +269,7 @@ class Layer:
 
 
 def equal_to(pixels: Pixels, value: float) -> Mask | None:
-    """True where pixels have a value; None: their type cannot hold it."""
+    """True where pixels, of any shape, have a value; None: their type cannot hold it."""
     if np.isnan(value):
         return np.isnan(pixels) if np.issubdtype(pixels.dtype, np.floating) else None
     with np.errstate(over="ignore", invalid="ignore"):

@@ -158,7 +158,7 @@ class RasterFile:
             bands: which bands, counted from 1.
             rows: which rows, within the file; None: all.
             columns: which columns, within the file; None: all.
-            out: array to read into, in any memory order.
+            out: array `[bands, rows, columns]` to read into, in any memory order.
 
         Raises:
             Rejected: the file cannot be read there.

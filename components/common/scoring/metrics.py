@@ -117,7 +117,7 @@ def percent(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64
 
 
 def mean(values: npt.NDArray[np.float64]) -> float:
-    """Mean of the values that are not NaN; NaN if there are none."""
+    """Mean of the values, of any shape, that are not NaN; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else math.nan
 

@@ -113,7 +113,7 @@ def shrink_mean(values: npt.NDArray[Any], max_side_px: int) -> npt.NDArray[np.fl
 
 
 def shrink_picture(picture: npt.NDArray[np.uint8], max_side_px: int) -> Picture:
-    """Average blocks of a uint8 RGB picture; see `shrink_mean`."""
+    """Average blocks of a uint8 RGB picture `[H, W, 3]`; see `shrink_mean`."""
     return shrink_mean(picture, max_side_px).round().astype(np.uint8)
 
 
