@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from components.common.data.store import Store, TileEntry
-from components.common.errors import DataError, ParamsError
+from components.common.errors import DataError, MobanetError, ParamsError
 from components.train.config import TrainConfig
 
 PREFETCH = 2
@@ -148,11 +148,14 @@ def batches(
         world_size: number of ranks that share a batch.
 
     Raises:
-        ParamsError: the batch size is not a multiple of `world_size`, or the workers need more shared memory than is
+        ParamsError: the batch size is not a multiple of `world_size` or is less than two per rank, or the workers need more shared memory than is
             free.
     """
-    if config.batch_size % world_size:
-        raise ParamsError(f"train.batch_size is {config.batch_size}; expected a multiple of the {world_size} ranks")
+    if config.batch_size % world_size or config.batch_size < 2 * world_size:
+        raise ParamsError(
+            f"train.batch_size is {config.batch_size}; expected a multiple of the {world_size} ranks, and at least two "
+            "crops per rank, because BatchNorm needs two"
+        )
     count = config.batch_size // world_size
     indices = (step * config.batch_size + rank * count for step in range(first_step - 1, config.steps))
     if not workers:
@@ -177,6 +180,8 @@ def _cut_by_workers(crops: Crops, indices: Iterator[int], count: int, workers: i
         prefetch_factor=PREFETCH,
     )
     for slot in loader:
+        if isinstance(slot, Exception):
+            raise slot
         yield slots[slot].handed_over()
         free.append(slot)
 
@@ -192,13 +197,19 @@ def _shared(crops: Crops, count: int, slots: int) -> tuple[Batch, ...]:
     return tuple(Batch(*(tensor.share_memory_() for tensor in crops.empty(count).tensors)) for _ in range(slots))
 
 
-class _Slots(Dataset[int]):
-    """Runs in a worker: fills a slot with the crops from an index on, and returns the number of the slot."""
+class _Slots(Dataset[int | Exception]):
+    """Runs in a worker: fills a slot with the crops from an index on, and returns the number of the slot.
+
+    An error that a user can fix is returned, because DataLoader would replace its sentence by a traceback.
+    """
 
     def __init__(self, crops: Crops, slots: tuple[Batch, ...]) -> None:
         self._crops, self._slots = crops, slots
 
-    def __getitem__(self, job: tuple[int, int]) -> int:
+    def __getitem__(self, job: tuple[int, int]) -> int | Exception:
         first, slot = job
-        self._crops.cut(first, self._slots[slot])
+        try:
+            self._crops.cut(first, self._slots[slot])
+        except (MobanetError, OSError, MemoryError) as error:
+            return error
         return slot

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from components.common.entrypoints import failures
 from components.common.errors import MobanetError, ParamsError
 from components.train.heartbeat import Watch
 from components.train.identity import difference
@@ -49,7 +50,7 @@ class Ranks:
         return self.rank == 0
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """Sum `values` over all ranks; every rank must call it."""
+        """Sum `values`, of any shape, over all ranks; every rank must call it."""
         if self.control is None:
             return values
         summed = values.clone()
@@ -154,9 +155,9 @@ def open_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
                 yield ranks
                 dist.barrier(ranks.control)
             except RuntimeError as error:
-                if not _is_of_a_lost_rank(error):
+                if failures.find(error) is not failures.LOST_RANK:
                     raise
-                watch.give_up(f"rank {ranks.rank}: the connection to another rank is broken")
+                watch.give_up(failures.describe(failures.LOST_RANK, error))
         dist.barrier(ranks.control)  # rank 0 may host the store that the watches of other ranks use
         dist.destroy_process_group()
 
@@ -177,8 +178,3 @@ def _device(wanted: Literal["auto", "cpu", "cuda"], local_rank: int | None) -> t
     torch.cuda.set_device(device)
     log.info("training on %s", torch.cuda.get_device_name(device))
     return device
-
-
-def _is_of_a_lost_rank(error: RuntimeError) -> bool:
-    """Whether a collective failed because another rank is lost; gloo reports this only in the text of the error."""
-    return isinstance(error, dist.DistError) or "gloo/" in str(error) or "Connection" in str(error)

@@ -7,7 +7,6 @@ watch that of rank 0. A rank that sees a counter stop ends its process. Requests
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -18,8 +17,6 @@ from typing import NoReturn
 import torch.distributed as dist
 
 from components.train.stop import EXIT_CODE, Stop
-
-log = logging.getLogger(__name__)
 
 BEAT_S = 2.0
 PATIENCE_S = 30.0
@@ -50,8 +47,7 @@ class Watch:
 
     def give_up(self, why: str) -> NoReturn:
         """End this process immediately: its main thread may be waiting for a rank that will never answer."""
-        log.error("%s; this process ends. Run the same command again to resume from the last checkpoint", why)
-        sys.stderr.flush()
+        print(f"error: {why}", file=sys.stderr, flush=True)
         os._exit(EXIT_CODE)
 
     def _beat(self) -> None:
@@ -73,4 +69,7 @@ class Watch:
         while not self._done.wait(BEAT_S):
             silent = [rank for rank, heard in self._heard.items() if time.monotonic() - heard > PATIENCE_S]
             if silent:
-                self.give_up(f"rank {silent[0]} has not responded for {PATIENCE_S:.0f} s")
+                self.give_up(
+                    f"train rank {self._rank}: rank {silent[0]} has not responded for {PATIENCE_S:.0f} s; see the log "
+                    "of that rank, then run the same command again to resume from the last checkpoint"
+                )

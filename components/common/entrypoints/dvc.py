@@ -1,7 +1,7 @@
 """Command line of a step, which DVC calls: `python -m components.STEP --params FILE`.
 
-Exit codes: 0 success; 2 bad input, with one sentence on stderr; 130 interrupted. Any other code is a bug in this
-project and comes with a traceback.
+Exit codes: 0 success; 130 interrupted. With one sentence on stderr: 2 something must change first, such as a parameter;
+3 a value is not finite; 75 the same command continues the work. Any other code is a bug and comes with a traceback.
 It uses argparse, so that `train` runs on a machine that has only the training packages.
 """
 
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from components.common.entrypoints import failures
 from components.common.errors import MobanetError
 
 
@@ -34,26 +35,33 @@ def entry_point(step: str, about: str, paths: Mapping[str, str], call: Callable[
     sys.exit(exit_code(lambda: call(**arguments)))
 
 
-USER_ERRORS = (MobanetError, OSError, KeyboardInterrupt)
-"""Errors that a user can fix, including full disks and missing permissions."""
-
-
 def exit_code(call: Callable[[], object]) -> int:
     """Run `call` and return the exit code. An error that a user can fix is printed to stderr as one line."""
     try:
         call()
-    except USER_ERRORS as error:
-        return explained(error)
+    except (Exception, KeyboardInterrupt) as error:
+        code = explained(error)
+        if code is None:
+            raise
+        return code
     return 0
 
 
-def explained(error: BaseException) -> int:
-    """Print one of `USER_ERRORS` to stderr as one line, and return its exit code; 130 for Ctrl-C."""
+def explained(error: BaseException) -> int | None:
+    """Print an error that a user can fix to stderr as one line, and return its exit code; None: it is a bug.
+
+    These are the project's own errors, Ctrl-C, failures of the machine (`failures`), and all errors of the operating
+    system, such as a missing permission.
+    """
     if isinstance(error, KeyboardInterrupt):
         print("interrupted; run the same command again to continue", file=sys.stderr)
         return 130
-    message = error if isinstance(error, MobanetError) else _system(error)
-    print(f"error: {message}", file=sys.stderr)
+    if failure := failures.find(error):
+        print(f"error: {failures.describe(failure, error)}", file=sys.stderr)
+        return failure.exit_code
+    if not isinstance(error, MobanetError | OSError):
+        return None
+    print(f"error: {error if isinstance(error, MobanetError) else _system(error)}", file=sys.stderr)
     return getattr(error, "exit_code", MobanetError.exit_code)
 
 

@@ -2,7 +2,7 @@
 
 Each task is a separate process, in a pod or under `mobanet pipeline run`. Large data stays in the workspace, a folder
 that all tasks of a run share. Tasks pass only small files and checksums to each other. Errors are reported as on the
-command line: one sentence and exit code 2 for an error that a user can fix.
+command line: one sentence and an exit code for an error that a user can fix. Tracebacks are in `logs` of the workspace.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from components.common.entrypoints.dvc import USER_ERRORS, explained
+from components.common.entrypoints.dvc import explained
+from components.common.entrypoints.failures import LOG_FOLDER
 from components.common.errors import DataError
 from components.common.files import write_json
 from components.common.params import from_mapping
@@ -63,7 +64,7 @@ def parameters(cls: type[C], name: str, text: str) -> C:
 
 @contextmanager
 def task(workspace: str, commit: str = "") -> Iterator[Path]:
-    """Yield the workspace; in the block, environment variables hold the commit and the tags of new MLflow runs.
+    """Yield the workspace; environment variables hold the commit, the tags of new MLflow runs and the log folder.
 
     Args:
         workspace: folder that all tasks of the run share.
@@ -74,14 +75,18 @@ def task(workspace: str, commit: str = "") -> Iterator[Path]:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     folder = Path(workspace)
+    os.environ[LOG_FOLDER] = str(folder / "logs")
     if commit and not os.environ.get(COMMIT):  # an image can be built without a commit
         os.environ[COMMIT] = commit
     if tags := read_run(folder).tags:
         os.environ[CONTEXT] = json.dumps(tags)  # MLflow adds these tags to every run that it starts
     try:
         yield folder
-    except USER_ERRORS as error:
-        sys.exit(explained(error))
+    except (Exception, KeyboardInterrupt) as error:
+        code = explained(error)
+        if code is None:
+            raise
+        sys.exit(code)
 
 
 def hand_over(folder: Path, files: Mapping[str, str]) -> Path:

@@ -70,7 +70,7 @@ def test_a_crop_is_the_same_in_any_batch(crops):
 
 
 @pytest.mark.parametrize("bands", [1, 3, 4, 6])
-def test_a_crop_is_its_place_in_a_tile_with_all_layers_turned_alike(store_of, train_config, bands):
+def test_a_crop_is_its_place_in_a_tile_with_all_layers_flipped_the_same_way(store_of, train_config, bands):
     store = store_of((80, 120), (100, 70), bands=bands)
     crops = Crops(store, store.manifest.tiles, train_config())
     places, batch = crops.places(0, 40), cut(crops, 0, 40)
@@ -183,7 +183,7 @@ def image_of_crop(pickled, index):
     return cut(pickle.loads(pickled), index).image_BCHW.numpy()
 
 
-def test_too_little_shared_memory_is_said_before_a_worker_dies_of_it(crops, train_config, monkeypatch):
+def test_too_little_shared_memory_is_an_error_before_a_worker_starts(crops, train_config, monkeypatch):
     monkeypatch.setattr(crops_module.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**26, 2**26, 2**10))
     monkeypatch.setattr(crops_module, "SHARED_MEMORY", crops_module.Path("/"))
     with pytest.raises(ParamsError, match=r"0 MB free, but the batches of runtime.workers need .* set fewer workers"):

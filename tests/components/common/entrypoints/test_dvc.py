@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from components.common.entrypoints.dvc import entry_point, exit_code
-from components.common.errors import DataError
+from components.common.errors import DataError, NonFiniteError, TemporaryError
 
 
 def raising(error):
@@ -17,18 +17,20 @@ def raising(error):
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "sentence"),
     [
-        (DataError("2_10: is broken; mend it"), 2, "error: 2_10: is broken; mend it\n"),
+        (DataError("2_10: damaged; replace it"), 2, "error: 2_10: damaged; replace it\n"),
+        (NonFiniteError("step 7: the loss is NaN"), 3, "error: step 7: the loss is NaN\n"),
+        (TemporaryError("the server is down"), 75, "error: the server is down\n"),
         (FileNotFoundError(2, "No such file", "/data/x.tif"), 2, "error: /data/x.tif: No such file\n"),
-        (OSError(28, "No space left on device"), 2, "error: system: No space left on device\n"),
+        (PermissionError(13, "Permission denied"), 2, "error: system: Permission denied\n"),
         (KeyboardInterrupt(), 130, "interrupted; run the same command again to continue\n"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line_on_stderr(error, code, said, capsys):
+def test_what_a_user_can_fix_is_one_line_on_stderr(error, code, sentence, capsys):
     assert exit_code(raising(error)) == code
     captured = capsys.readouterr()
-    assert (captured.err, captured.out) == (said, "")
+    assert (captured.err, captured.out) == (sentence, "")
 
 
 def test_success_is_silent(capsys):
@@ -64,7 +66,7 @@ def test_params_and_paths_reach_the_step(monkeypatch, tmp_path, clean_logging):
     }
 
 
-def test_log_lines_follow_stderr_where_a_progress_bar_puts_it(monkeypatch, capsys, clean_logging):
+def test_log_lines_follow_stderr_that_a_progress_bar_replaces(monkeypatch, capsys, clean_logging):
     def call(**_):
         import io
 
@@ -83,7 +85,7 @@ def test_log_lines_follow_stderr_where_a_progress_bar_puts_it(monkeypatch, capsy
     assert capsys.readouterr().err == "after it\n"
 
 
-def test_the_door_of_a_step_exits_with_2_on_a_bad_option_or_file(tmp_path):
+def test_the_command_of_a_step_exits_with_2_on_a_bad_option_or_file(tmp_path):
     for arguments in (["--nonsense"], ["--params", str(tmp_path / "none.yaml")]):
         done = subprocess.run(
             [sys.executable, "-m", "components.preprocess", *arguments],

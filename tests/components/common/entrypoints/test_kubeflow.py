@@ -23,8 +23,8 @@ from components.export.step import ExportConfig
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch):
-    for name in ("GIT_COMMIT", "MLFLOW_RUN_CONTEXT"):
-        monkeypatch.setenv(name, "")  # monkeypatch puts back what the task sets
+    for name in ("GIT_COMMIT", "MLFLOW_RUN_CONTEXT", "MOBANET_LOGS"):
+        monkeypatch.setenv(name, "")  # monkeypatch restores what the task sets
         monkeypatch.delenv(name)
 
 
@@ -61,17 +61,17 @@ def test_a_run_that_is_not_tracked_has_a_name_and_gives_no_tags(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "sentence"),
     [
         (DataError("tile 1 is missing"), 2, "error: tile 1 is missing\n"),
-        (OSError(28, "No space left on device", "/store/x"), 2, "error: /store/x: No space left on device\n"),
+        (PermissionError(13, "Permission denied", "/store/x"), 2, "error: /store/x: Permission denied\n"),
         (SystemExit(75), 75, ""),
     ],
 )
-def test_what_a_user_can_mend_is_one_sentence_and_an_honest_code(tmp_path, capsys, error, code, said):
+def test_what_a_user_can_fix_is_one_sentence_and_an_exit_code(tmp_path, capsys, error, code, sentence):
     with pytest.raises(SystemExit) as stop, task(str(tmp_path)):
         raise error
-    assert (stop.value.code, capsys.readouterr().err) == (code, said)
+    assert (stop.value.code, capsys.readouterr().err) == (code, sentence)
 
 
 def test_a_bug_keeps_its_traceback(tmp_path):
