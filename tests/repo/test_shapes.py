@@ -1,4 +1,4 @@
-"""Every public tensor or array argument has its shape in its name (`image_BCHW`) or in the docstring (`[B, C, H, W]`)."""
+"""Every public array argument states its shape: in its name (`image_BCHW`) or in the docstring (`[B, C, H, W]`)."""
 
 from __future__ import annotations
 
