@@ -16,9 +16,9 @@ from typing import Any
 
 from components.common.data.store import Store
 from components.common.errors import ParamsError
-from components.common.files import digest
 from components.common.params import from_mapping, read_yaml
 from components.train.config import ModelParams, TrainConfig
+from components.train.weight_checksums import checksums
 from model.mobanet import on_meta
 
 BUILT_IN = Path(__file__).with_name("studies.yaml")
@@ -126,9 +126,9 @@ def _changed(document: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
 
 def _key(train: TrainConfig, model: ModelParams, store: Store) -> str:
     """A short hash of everything that determines the weights of a training, except the code."""
-    given = Path(model.weights)
-    weights = digest(given) if given.is_file() else model.weights
-    shaping = {"train": asdict(train), "model": asdict(model) | {"weights": weights}, "data": store.data_md5}
+    files = checksums(model.weights, model.init)
+    start = {key: files.get(f"model.{key}", getattr(model, key)) for key in ("weights", "init")}
+    shaping = {"train": asdict(train), "model": asdict(model) | start, "data": store.data_md5}
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -39,6 +39,16 @@ def test_a_training_keeps_its_folder_when_its_variant_gets_another_name(small):
     assert [job.folder for job in small(content=renamed).jobs] == [job.folder for job in small().jobs]
 
 
+@pytest.mark.parametrize("key", ["model.weights", "model.init"])
+def test_another_content_of_a_weight_file_is_another_training(small, tmp_path, key):
+    file = tmp_path / "vit.safetensors"
+    folders = []
+    for content in (b"first", b"second", b"first"):
+        file.write_bytes(content)
+        folders.append(small(content=study({}, {key: str(file)})).jobs[-1].folder)
+    assert folders[0] == folders[2] != folders[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
