@@ -55,7 +55,7 @@ def test_a_gradient_longer_than_the_limit_gets_its_length_and_the_norm_before_is
         return loss_terms(network.forward_with_aux(rgb, dsm), target)
 
     figures = take_step(loss, make_optimizer(network, config), inputs, 1, config, single_rank(torch.device("cpu")))
-    gradients = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+    gradients = torch.cat([p.grad.double().flatten() for p in network.parameters() if p.grad is not None])
     assert figures.gradient_norm > 0.1
     expected = limit if limit == 1e-3 else figures.gradient_norm.item()
     assert gradients.norm().item() == pytest.approx(expected, rel=1e-4)
