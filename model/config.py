@@ -1,50 +1,45 @@
-"""The configuration of the network, one frozen dataclass. Defaults are those of the paper (arXiv 2603.17705)."""
+"""The configuration of the network, frozen dataclasses. Defaults are those of the paper (arXiv 2603.17705)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 Modality = Literal["rgb", "dsm"]
+Block = Annotated[int, Field(ge=0, le=1000)]
+Taps = Annotated[tuple[Block, ...], Field(min_length=4, max_length=4)]
+
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+"""Configuration of the dataclasses that users fill in: no conversions, no unknown keys, finite numbers."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MoBaNetConfig:
-    """The layers to build.
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
+class NetworkOptions:
+    """The layers that a user chooses.
 
     Raises:
-        ValueError: a value is out of range; the message starts with the name of the field.
+        ValueError: a value is out of range; the message names the field.
     """
 
-    backbone: str = "vit_large_patch14_dinov2"  # timm name of a model of a supported family (model/backbone.py)
+    backbone: Annotated[str, Field(min_length=1)] = "vit_large_patch14_dinov2"  # timm name, see model/backbone.py
     backbone_args: dict[str, Any] = field(default_factory=dict)  # further keyword arguments for timm, e.g. patch_size
-    num_classes: int = 6  # >= 2
-    image_bands: int = 3  # >= 1; other than 3: the image gets its own trainable patch embedding, as the DSM does
-    tap_indices: tuple[int, ...] | None = None  # four blocks, 0-based; None: evenly spaced, as in the paper
+    tap_indices: Taps | None = None  # 0-based; None: evenly spaced, as in the paper
     modalities: tuple[Modality, ...] = ("rgb", "dsm")  # only one: a single-modality baseline
     cpia: Literal["residual", "adapter", "none"] = "residual"  # how prompts are injected
-    cpia_ratio: float = 0.25  # bottleneck width of CPIA and DGFM (at most 0.125) / backbone width, (0, 1]
+    cpia_ratio: Annotated[float, Field(gt=0, le=1)] = 0.25  # bottleneck of CPIA and DGFM (at most 0.125) / width
     dgfm: bool = True  # False: plain mean of the modalities
     aux_heads: bool = True  # one auxiliary head per modality, used in training only
-    decoder_channels: int = 64  # width of UPerNet, >= 1
+    decoder_channels: Annotated[int, Field(ge=1, le=4096)] = 64  # width of UPerNet
     finetune: bool = False  # True: the backbone is trained too
 
     def __post_init__(self) -> None:
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):
             raise ValueError(f"modalities is {list(self.modalities)}; expected rgb, dsm or both, each once")
-        if not 0 < self.cpia_ratio <= 1:
-            raise ValueError(f"cpia_ratio is {self.cpia_ratio}; expected a share in (0, 1]")
-        if self.decoder_channels < 1:
-            raise ValueError(f"decoder_channels is {self.decoder_channels}; expected 1 or more")
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes is {self.num_classes}; expected 2 or more")
-        if self.image_bands < 1:
-            raise ValueError(f"image_bands is {self.image_bands}; expected 1 or more")
-        taps = self.tap_indices
-        if taps is not None and (len(taps) != 4 or list(taps) != sorted(set(taps)) or taps[0] < 0):
-            raise ValueError(
-                f"tap_indices is {list(taps)}; expected four increasing block numbers, the first 0 or more"
-            )
+        if self.tap_indices is not None and list(self.tap_indices) != sorted(set(self.tap_indices)):
+            raise ValueError(f"tap_indices is {list(self.tap_indices)}; expected four increasing block numbers")
 
     def taps(self, depth: int) -> tuple[int, ...]:
         """Indices of the four tapped blocks of a backbone with `depth` blocks, 0-based.
@@ -56,3 +51,13 @@ class MoBaNetConfig:
         if taps[0] < 0 or taps[-1] >= depth:
             raise ValueError(f"tap_indices is {list(taps)}; {self.backbone} has the blocks 0 to {depth - 1}")
         return taps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
+class MoBaNetConfig(NetworkOptions):
+    """The complete network: the options, and what the data decide."""
+
+    num_classes: Annotated[int, Field(ge=2, le=255)] = 6
+    image_bands: Annotated[int, Field(ge=1, le=1024)] = (
+        3  # other than 3: the image gets its own trainable patch embedding
+    )

@@ -8,33 +8,38 @@ modalities. Hidden values are 0, after normalisation. Source: arXiv 2603.17705.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from model.config import STRICT
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+Share = Annotated[float, Field(ge=0, le=1)]
+Area = Annotated[float, Field(gt=0, le=1)]
+Aspect = Annotated[float, Field(gt=0, le=1000)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class MaskingConfig:
     """How much to hide.
 
     Raises:
-        ValueError: a value is out of range; the message starts with the name of the field.
+        ValueError: a value is out of range; the message names the field.
     """
 
-    share: float  # expected share of the samples that are masked, 0..1; half of them in the image, half in the DSM
-    full_share: float  # probability that a masked sample loses the complete modality, not a rectangle, 0..1
-    area: tuple[float, float]  # smallest and largest area of a rectangle / area of the crop, (0, 1]
-    aspect: tuple[float, float]  # smallest and largest height / width of a rectangle, > 0
+    share: Share  # expected share of the samples that are masked, 0..1; half of them in the image, half in the DSM
+    full_share: Share  # probability that a masked sample loses the complete modality, not a rectangle, 0..1
+    area: tuple[Area, Area]  # smallest and largest area of a rectangle / area of the crop, (0, 1]
+    aspect: tuple[Aspect, Aspect]  # smallest and largest height / width of a rectangle, > 0
 
     def __post_init__(self) -> None:
-        for name in ("share", "full_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a share from 0 to 1")
-        if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise ValueError(f"area is {list(self.area)}; expected two shares in (0, 1], the smaller first")
-        if not 0 < self.aspect[0] <= self.aspect[1]:
-            raise ValueError(f"aspect is {list(self.aspect)}; expected two numbers above 0, the smaller first")
+        for name in ("area", "aspect"):
+            smallest, largest = getattr(self, name)
+            if smallest > largest:
+                raise ValueError(f"{name} is {[smallest, largest]}; expected the smaller number first")
 
 
 def mask_modalities(

@@ -7,19 +7,21 @@ Every setting may change rounding. docs/performance.md lists the gain of each.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
+from pydantic.dataclasses import dataclass
 from torch import nn
 
+from model.config import STRICT
 from model.mobanet import MoBaNet
 from model.upernet import AuxiliaryHead, UPerNet, resize, resize_by_products
 
 Precision = Literal["float32", "tf32", "bf16"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class SpeedConfig:
     """Settings that make training faster or reduce its memory."""
 
@@ -52,15 +54,21 @@ def prepare(network: MoBaNet, precision: Precision, speed: SpeedConfig) -> None:
     backbone.checkpoint_blocks = speed.checkpoint_blocks
     fuse_attention(backbone, speed.fused_attention)
     if precision == "bf16" and speed.frozen_bf16:
-        for parameter in network.parameters():
-            if not parameter.requires_grad:
-                parameter.data = parameter.data.bfloat16()
+        store_frozen_in_bf16(network)
     if speed.channels_last:
         for part in (network.encoder.dgfm, network.encoder.projections, network.decoder, network.aux):
             part.to(memory_format=torch.channels_last)
     for module in network.modules():
         if isinstance(module, UPerNet | AuxiliaryHead):
             module.resize_logits = resize_by_products if speed.matrix_resize else resize
+
+
+def store_frozen_in_bf16(network: nn.Module) -> list[nn.Parameter]:
+    """Round the weights that are not trained to bf16, in place, and return them."""
+    frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.data = parameter.data.bfloat16()
+    return frozen
 
 
 def fuse_attention(network: nn.Module, on: bool) -> None:

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from components.acquire.step import SampleConfig
 from components.check.config import CheckConfig
 from components.common.data.config import DataConfig
 from components.common.errors import ParamsError
-from components.common.params import from_mapping, read_yaml
+from components.common.params import from_mapping
+from components.common.yaml_files import dump_yaml, parse_yaml, read_yaml
 from components.evaluate.step import EvaluateConfig
 from components.export.step import ExportConfig
 from components.preprocess.step import PreprocessConfig
@@ -82,7 +81,7 @@ def defaults(params: Path) -> Defaults:
         name, field = key.split(".")
         value = document[name].pop(field)
         form[parameter] = "" if value is None else value
-    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=True, width=LIMIT).strip()
+    text = dump_yaml(document, one_line=True).strip()
     if len(text) > LIMIT:
         raise ParamsError(
             f"{params}: {len(text)} characters without the keys of the form; Kubeflow accepts {LIMIT}, so shorten it"
@@ -114,10 +113,7 @@ def sections(form: Mapping[str, Any], text: str) -> dict[str, str]:
     Raises:
         ParamsError: a key or a value is wrong, or a key is both in the form and in the text.
     """
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"params: not valid YAML ({getattr(error, 'problem', None) or error}); correct it") from None
+    document = parse_yaml(text, "params")
     for parameter, key in FORM.items():
         name, field = key.split(".")
         section = document.get(name) if isinstance(document, dict) else None
@@ -144,10 +140,10 @@ def pod_gpus(nodes: int, gpus: int, batch_size: int) -> int:
     if nodes < 1 or gpus < 0:
         raise ParamsError(f"train_nodes is {nodes} and train_gpus {gpus}; expected 1 or more, and 0 or more")
     ranks = nodes * max(gpus, 1)
-    if batch_size % ranks:
+    if batch_size % ranks or batch_size < 2 * ranks:
         raise ParamsError(
             f"train_batch_size is {batch_size}; expected a multiple of {ranks}, the number of processes that "
-            "train_nodes and train_gpus start"
+            f"train_nodes and train_gpus start, and {2 * ranks} or more"
         )
     return gpus if nodes == 1 else 0
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from rasterio.crs import CRS
 
 from components.acquire.import_summary import summary
@@ -19,23 +22,18 @@ from components.common.data.datasets import Dataset
 from components.common.data.rawtree import RawTree
 from components.common.errors import DataError, ParamsError
 from components.common.files import replacing_folder
+from components.common.params import STRICT, Seed
 from components.common.readers.position import parse_crs, same_crs
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class SampleConfig:
     """Section `sample` of params.yaml: the generated city."""
 
-    seed: int  # >= 0; each seed gives another city
-    side_px: int  # side of a tile, pixels of 5 cm, 256..6000
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; expected a whole number of 0 or more")
-        if not 256 <= self.side_px <= 6000:
-            raise ValueError(f"side_px is {self.side_px}; expected 256 to 6000 pixels")
+    seed: Seed  # each seed gives another city
+    side_px: Annotated[int, Field(ge=256, le=6000)]  # side of a tile, pixels of 5 cm
 
 
 def run(data: DataConfig, sample: SampleConfig, raw: Path) -> RawTree:

@@ -6,38 +6,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic.dataclasses import dataclass as checked_dataclass
+
 from components.check.facts import TileFacts
 from components.check.findings import CODES
 from components.common.data.config import Accepted, accepted_from
 from components.common.data.datasets import KINDS, Dataset, FileKind, Split, Subset
+from components.common.params import STRICT, Points, Processes, Share
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@checked_dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class CheckConfig:
     """Section `check` of params.yaml: limits that depend on the data, and how many processes read it."""
 
-    max_dsm_missing_share: float  # share of a tile's heights that may be missing before it is an error, 0..1
-    max_disagreement_share: float  # share of eroded label pixels that may contradict the full label, 0..1
-    max_class_share_deviation: float  # between class shares and the known ones, percent points, >= 0
+    max_dsm_missing_share: Share  # share of a tile's heights that may be missing before it is an error
+    max_disagreement_share: Share  # share of eroded label pixels that may contradict the full label
+    max_class_share_deviation: Points  # between class shares and the known ones, percentage points
     accept: dict[str, Any]  # code of a finding -> the tiles, or `all`, for which the error is accepted
-    workers: int  # processes, each about 250 MB; 0: one per core
+    workers: Processes  # processes, each about 250 MB; 0: one per core
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the codes of accepted errors."""
         acceptable = [code for code, about in CODES.items() if about.acceptable]
         for code in self.accepted.codes:
             if code not in acceptable:
                 wrong = "not a code of an error that can be accepted" if code in CODES else "unknown"
                 raise ValueError(f"accept.{code} is {wrong}; expected one of {', '.join(sorted(acceptable))}")
-        for key in ("max_dsm_missing_share", "max_disagreement_share"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"{key} is {getattr(self, key)}; expected a share in 0..1")
-        if not 0 <= self.max_class_share_deviation <= 100:
-            raise ValueError(
-                f"max_class_share_deviation is {self.max_class_share_deviation}; expected percent points in 0..100"
-            )
-        if self.workers < 0:
-            raise ValueError(f"workers is {self.workers}; expected a whole number >= 0")
 
     @property
     def accepted(self) -> Accepted:

@@ -1,24 +1,47 @@
 """params.yaml -> frozen dataclasses: one class per section; unknown keys are errors.
 
-A section's class declares every key with its type. An unknown key, a missing key and a value of the wrong type are
-errors that name the key, the given value and the expected one.
-The class checks ranges: `__post_init__` raises `ValueError` with a sentence that starts with the key.
+A section's class is a pydantic dataclass with the configuration `STRICT`. It declares every key with its type and its
+limits. Its `__post_init__` checks what concerns several keys, and raises `ValueError` with a sentence that starts with
+the key. An unknown key, a missing key and a wrong value result in one sentence that names the key, the given value and
+what is expected.
 """
 
 from __future__ import annotations
 
-import types
+import functools
+import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar
 
-import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from components.common.errors import ParamsError
+from components.common.errors import ParamsError, reason
+from components.common.param_errors import sentence
+from components.common.yaml_files import read_yaml
 
 C = TypeVar("C")
+
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+"""Configuration of every section's class: no conversions, no unknown keys, finite numbers."""
+
+Seed = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Points = Annotated[float, Field(ge=0, le=100)]
+Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+Count = Annotated[int, Field(ge=1, le=65_536)]
+Processes = Annotated[int, Field(ge=0, le=1024)]
+Side = Annotated[int, Field(ge=1, le=16_384)]
+Text = Annotated[
+    str,
+    Field(
+        pattern=r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
+        description="a string of one line without spaces at its ends",
+    ),
+]
+"""Kinds of values that several sections have: `Points` are percentage points, a `Side` is in pixels."""
 
 
 def section(params: Path, name: str, cls: type[C]) -> C:
@@ -58,28 +81,6 @@ def subset(document: Mapping[str, Any], name: str, cls: type[C]) -> C:
     return from_mapping(cls, {f.name: given[f.name] for f in fields(cls) if f.name in given}, name)  # type: ignore[arg-type]
 
 
-def read_yaml(path: Path, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader] = yaml.SafeLoader) -> Mapping[str, Any]:
-    """The content of a YAML file whose top level is a mapping.
-
-    Raises:
-        ParamsError: the file is missing, is not valid YAML, or its top level is not a mapping.
-    """
-    try:
-        document = yaml.load(path.read_bytes(), loader)
-    except FileNotFoundError:
-        raise ParamsError(
-            f"{path}: no such file; run the command in the project folder, or pass the path of another file"
-        ) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ParamsError(f"{place}: not valid YAML ({reason}); fix that line") from None
-    if not isinstance(document, Mapping):
-        raise ParamsError(f"{path}: not a mapping of names to values; compare it with the project's own files")
-    return document
-
-
 def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted key and the value of every leaf of a nested mapping."""
     for key, value in values.items():
@@ -90,7 +91,7 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def from_mapping(cls: type[C], given: object, where: str) -> C:
-    """Build `cls` from a mapping and check every key and type.
+    """Build `cls` from a mapping and check every key, type and limit.
 
     Args:
         cls: a frozen dataclass.
@@ -100,77 +101,23 @@ def from_mapping(cls: type[C], given: object, where: str) -> C:
     Raises:
         ParamsError: a key is unknown or missing, or a value has another type or is out of range.
     """
-    if not isinstance(given, Mapping):
-        raise ParamsError(f"{where} is {given!r}; expected a mapping with the keys {_names(cls)}")
-    known: dict[str, Field[Any]] = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
-    for key in given:
-        if key not in known:
-            raise ParamsError(f"{where}.{key} is unknown (given: {given[key]!r}); expected one of {_names(cls)}")
-    for key, field in known.items():
-        if key not in given and field.default is MISSING and field.default_factory is MISSING:
-            raise ParamsError(f"{where}.{key} is missing; expected {_spell(get_type_hints(cls)[key])}")
-    hints = get_type_hints(cls)
-    values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in given.items()}
     try:
-        return cls(**values)
-    except ValueError as error:
-        raise ParamsError(f"{where}.{error}") from None
+        text = json.dumps(given)  # pydantic reads the lists of JSON, and only those, as tuples
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ParamsError(
+            f"{where} has a value of an unknown kind ({reason(error)}); use strings, numbers, lists and mappings"
+        ) from None
+    try:
+        return _adapter(cls).validate_json(text, strict=True, extra="forbid")  # type: ignore[arg-type]  # is hashable
+    except ValidationError as error:
+        raise ParamsError(sentence(error, json_schema(cls), where)) from None
 
 
-def _value(kind: Any, value: object, where: str) -> Any:
-    origin, options = get_origin(kind), get_args(kind)
-    if is_dataclass(kind):
-        return from_mapping(kind, value, where)  # type: ignore[arg-type]
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in options:
-            return None
-        inner = [option for option in options if option is not type(None)]
-        if len(inner) == 1:
-            return _value(inner[0], value, where)
-        for option in inner:
-            with suppress(ParamsError):
-                return _value(option, value, where)
-    elif origin is Literal:
-        if value in options:
-            return value
-    elif origin is tuple:
-        if isinstance(value, list) and (options[-1] is Ellipsis or len(value) == len(options)):
-            kinds = [options[0]] * len(value) if options[-1] is Ellipsis else options
-            return tuple(_value(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
-    elif origin is dict:
-        if isinstance(value, dict):
-            return value
-    elif kind is float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-    elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
-    raise ParamsError(f"{where} is {value!r} ({_yaml_kind(value)}); expected {_spell(kind)}")
+def json_schema(cls: type[Any]) -> dict[str, Any]:
+    """The JSON schema of a section, draft 2020-12."""
+    return TypeAdapter(cls).json_schema()
 
 
-def _names(cls: type[Any]) -> str:
-    return ", ".join(sorted(f.name for f in fields(cls)))
-
-
-_SPELLED = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
-
-
-def _spell(kind: Any) -> str:
-    origin, options = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return " or ".join(str(option) for option in options)
-    if origin in (Union, types.UnionType):
-        return " or ".join(_spell(option) for option in options)
-    if origin is dict:
-        return "a mapping"
-    if origin is tuple:
-        count = "" if options[-1] is Ellipsis else f" of {len(options)}"
-        return f"a list{count}, each {_spell(options[0])}"
-    if isinstance(kind, type) and is_dataclass(kind):
-        return f"a mapping with the keys {_names(kind)}"
-    return _SPELLED.get(kind, str(kind))
-
-
-def _yaml_kind(value: object) -> str:
-    kinds = {dict: "a mapping", list: "a list"} | _SPELLED
-    return kinds.get(type(value), type(value).__name__)
+@functools.cache
+def _adapter(cls: type[C]) -> TypeAdapter[C]:
+    return TypeAdapter(cls)

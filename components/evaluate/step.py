@@ -13,9 +13,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from components.common.data.datasets import Subset
 from components.common.data.store import Store
@@ -23,6 +26,7 @@ from components.common.errors import ParamsError, StoreError
 from components.common.files import digest
 from components.common.inference.modelfile import ModelFacts, load_model
 from components.common.inference.windows import Windows
+from components.common.params import STRICT, Count, Probability, Side
 from components.common.progress import track
 from components.common.scoring.conditions import GROUND_TRUTHS, Confusions
 from components.common.scoring.metrics import scores
@@ -37,29 +41,22 @@ GROUND_TRUTH = "eroded"
 SUBSET: Subset = "test"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@checked_dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class EvaluateConfig:
     """Section `evaluate` of params.yaml."""
 
-    window_px: int | None  # side of a window, pixels, 1 or more; null: the training's window
-    stride_px: int  # step between windows, pixels, 1..window; smaller is slower and smoother
-    batch_size: int  # windows per forward pass, 1 or more
-    failure_probability: float  # p of the expected mIoU: probability that a sensor fails, 0 <= p < 1
-    panel_px: int  # longest side of a picture, pixels, 64..2048
+    window_px: Side | None  # side of a window; None: the training's window
+    stride_px: Side  # step between windows, up to the window; smaller is slower and smoother
+    batch_size: Count  # windows per forward pass
+    failure_probability: Probability  # p of the expected mIoU: probability that a sensor fails
+    panel_px: Annotated[int, Field(ge=64, le=2048)]  # longest side of a picture, pixels
 
     def __post_init__(self) -> None:
-        if self.window_px is not None and self.window_px < 1:
-            raise ValueError(f"window_px is {self.window_px}; expected 1 or more, or null")
-        if self.stride_px < 1 or (self.window_px is not None and self.stride_px > self.window_px):
+        if self.window_px is not None and self.stride_px > self.window_px:
             raise ValueError(
-                f"stride_px is {self.stride_px}; expected 1 up to window_px, so that windows leave no gaps"
+                f"stride_px is {self.stride_px}; expected evaluate.window_px or less, which is {self.window_px}, so "
+                "that windows leave no gaps"
             )
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}; expected 1 or more")
-        if not 0 <= self.failure_probability < 1:
-            raise ValueError(f"failure_probability is {self.failure_probability}; expected 0 <= p < 1")
-        if not 64 <= self.panel_px <= 2048:
-            raise ValueError(f"panel_px is {self.panel_px}; expected 64 to 2048")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from components.common.errors import DataError
 from components.common.files import digest, replacing_folder, write_json
 from components.common.inference.modelfile import ModelFacts, load_model, save_model
+from components.common.params import STRICT
 from components.export import card, onnx_graph, parity
 from components.export.parity import Parity
 from model import MoBaNet
@@ -30,18 +34,12 @@ FORMAT = 1
 WEIGHTS, ONNX, CARD, RECORD = "model.safetensors", "model.onnx", "model_card.md", "export.json"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@checked_dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class ExportConfig:
     """Section `export` of params.yaml."""
 
-    opset: int  # ONNX operator set, 18..23; older runtimes may need a lower one
-    tolerance: float  # largest accepted absolute difference of logits between network and ONNX graph, > 0
-
-    def __post_init__(self) -> None:
-        if not 18 <= self.opset <= 23:
-            raise ValueError(f"opset is {self.opset}; expected 18 to 23")
-        if not self.tolerance > 0:
-            raise ValueError(f"tolerance is {self.tolerance}; expected a difference above 0")
+    opset: Annotated[int, Field(ge=18, le=23)]  # ONNX operator set; older runtimes may need a lower one
+    tolerance: Annotated[float, Field(gt=0)]  # largest accepted absolute difference of logits between network and graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, package: Path) ->
         package: output folder; an existing package is replaced only after the new one is complete and its check passed.
 
     Raises:
-        WeightsError: the weights cannot be read.
+        WeightsError: the weights cannot be read, or are NaN or infinite.
         DataError: the evaluation cannot be read or belongs to another model.
         ParityError: the logits of ONNX and network differ by more than the tolerance.
     """

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import inf
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from components.common.data.datasets import DsmInfo
 from components.common.data.height_scaling import Histogram
 from components.common.data.store import Heights
+from components.common.params import STRICT
+
+Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class HeightsConfig:
     """Part `heights` of section `preprocess`."""
 
     method: Literal["above-ground", "training-range", "per-tile"]  # what the heights are relative to
-    ground_radius_m: float  # above-ground: how far to look for ground, metres, > 0
-    scale_m: float  # above-ground: metres that become 1.0, > 0
-    percentiles: tuple[float, float]  # the others: heights that become 0.0 and 1.0, percent, 0..100, ascending
+    ground_radius_m: Annotated[float, Field(gt=0, le=1000)]  # above-ground: how far to look for ground, metres
+    scale_m: Annotated[float, Field(gt=0)]  # above-ground: metres that become 1.0
+    percentiles: tuple[Percentile, Percentile]  # the others: heights that become 0.0 and 1.0, percent, ascending
     clip: tuple[float, float]  # limits of a scaled height, ascending
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
-        for key in ("ground_radius_m", "scale_m"):
-            if not 0 < getattr(self, key) < inf:
-                raise ValueError(f"{key} is {getattr(self, key)}; expected a number of metres above 0")
-        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            raise ValueError(f"percentiles is {list(self.percentiles)}; expected two ascending numbers in 0..100")
-        if not -inf < self.clip[0] < self.clip[1] < inf:
-            raise ValueError(f"clip is {list(self.clip)}; expected two ascending numbers")
+        """Check the order of the numbers."""
+        for key in ("percentiles", "clip"):
+            low, high = getattr(self, key)
+            if low >= high:
+                raise ValueError(f"{key} is {[low, high]}; expected two ascending numbers")
 
 
 def as_recorded(config: HeightsConfig, dsm: DsmInfo, training: Histogram | None) -> Heights:

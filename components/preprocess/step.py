@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from components.common.data import datasets
 from components.common.data.config import Accepted
-from components.common.data.datasets import KINDS, Split
+from components.common.data.datasets import KINDS, Dataset, Split
 from components.common.data.height_scaling import merged
 from components.common.data.rawtree import RawTree, read_raw_tree
-from components.common.data.store import MANIFEST, Heights, Manifest, TileEntry, write_manifest
+from components.common.data.store import Heights, Manifest, TileEntry, write_manifest
 from components.common.errors import DataError
-from components.common.files import begun_folder, digest, resuming_folder
+from components.common.files import begun_folder, resuming_folder
+from components.common.params import STRICT, Processes, Share
 from components.common.pool import pooled
 from components.common.progress import track
 from components.common.readers.tiles import ReaderSettings
@@ -27,26 +32,18 @@ from components.preprocess.height_settings import HeightsConfig, as_recorded
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@checked_dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class PreprocessConfig:
     """Section `preprocess` of params.yaml."""
 
     heights: HeightsConfig  # how metres become the DSM of the store
-    max_unknown_share: float  # share of label pixels of no class that is ignored, 0..1
-    max_pad_px: int  # how much a layer may lack at an edge of the image, pixels, >= 0
-    workers: int  # processes; 0: one per core
+    max_unknown_share: Share  # share of label pixels of no class that is ignored
+    max_pad_px: Annotated[int, Field(ge=0, le=4096)]  # how much a layer may lack at an edge of the image, pixels
+    workers: Processes  # processes; 0: one per core
 
     def reader(self, accept: Accepted | None = None) -> ReaderSettings:
         """Settings of the reader."""
         return ReaderSettings(self.max_pad_px, self.max_unknown_share, accept or Accepted())
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if not 0 <= self.max_unknown_share <= 1:
-            raise ValueError(f"max_unknown_share is {self.max_unknown_share}; expected a share in 0..1")
-        for key in ("max_pad_px", "workers"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"{key} is {getattr(self, key)}; expected a whole number >= 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +84,11 @@ def make_store(
     with resuming_folder(store) as draft:
         jobs = _jobs(settings, tree, split, heights, draft, split.tiles)
         keep_only(draft, [job.tile for job in jobs if finished(job)])
-        manifest = _manifest(tree, split, heights, settings.accept, _build(jobs, config.workers))
+        manifest = _manifest(tree, split, heights, settings, _build(jobs, config.workers))
         write_manifest(draft, manifest)
         remove_notes(draft, split.tiles)
     _log_table(manifest)
-    return PreprocessResult(manifest, digest(store / MANIFEST, "md5"))
+    return PreprocessResult(manifest, manifest.data_md5)
 
 
 def run_shard(
@@ -186,7 +183,7 @@ def _build(jobs: Sequence[TileJob], workers: int) -> tuple[TileEntry, ...]:
 
 
 def _manifest(
-    tree: RawTree, split: Split, heights: Heights, accepted: Accepted, tiles: tuple[TileEntry, ...]
+    tree: RawTree, split: Split, heights: Heights, settings: ReaderSettings, tiles: tuple[TileEntry, ...]
 ) -> Manifest:
     dataset = tree.dataset
     return Manifest(
@@ -202,11 +199,23 @@ def _manifest(
         image_std=dataset.image.std,
         gsd_m=dataset.gsd_m,
         heights=heights,
-        accepted=accepted.codes,
+        accepted=settings.accept.codes,
+        reading=_reading(dataset, settings),
         acknowledgement=dataset.acknowledgement,
         tool_version=tool_version(),
         tiles=tiles,
     )
+
+
+def _reading(dataset: Dataset, settings: ReaderSettings) -> dict[str, Any]:
+    """The settings that shape pixels and have no field of their own in the manifest."""
+    facts = asdict(dataset)
+    layers = {
+        kind: {key: value for key, value in facts[kind].items() if key != "files"} for kind in KINDS if facts[kind]
+    }
+    values = [c.value for c in dataset.classes]
+    given = {"crs": dataset.crs, "labels": dataset.labels, "values": values, "max_pad_px": settings.max_pad_px}
+    return {**layers, **given}
 
 
 def _log_table(manifest: Manifest) -> None:

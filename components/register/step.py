@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from components.common.errors import DataError, TrackingError, reason
 from components.common.files import write_json
+from components.common.inference.modelfile import load_model
+from components.common.params import STRICT, Points
 from components.common.tracking import server
 from components.register import promotion
 from components.register.promotion import Gate, PromotionRecord, Tolerances
@@ -31,21 +35,23 @@ FORMAT = 1
 """Format version of `registration.json`; increased when a current reader could misread an older file."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+ModelName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9._-]{1,200}$",
+        description="at most 200 letters, digits, dots, dashes and underscores",
+    ),
+]
+
+
+@checked_dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class RegisterConfig:
     """Section `register` of params.yaml. The environment variable `MLFLOW_TRACKING_URI` sets the registry."""
 
-    model_name: str  # name of the registered model: letters, digits, dots, dashes, underscores
+    model_name: ModelName  # name of the registered model
     promote: bool  # False: a version that passes every gate stays the challenger
-    max_fused_drop: float  # how far the mIoU with both sensors may be below the champion's, percent points, >= 0
-    max_worst_class_drop: float  # the same for the IoU of the worst class, percent points, >= 0
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9._-]+", self.model_name):
-            raise ValueError(f"model_name is {self.model_name!r}; expected letters, digits, dots, dashes, underscores")
-        for name in ("max_fused_drop", "max_worst_class_drop"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more percent points")
+    max_fused_drop: Points  # how far the mIoU with both sensors may be below the champion's, percentage points
+    max_worst_class_drop: Points  # the same for the IoU of the worst class, percentage points
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,7 @@ def run(config: RegisterConfig, package: Path, evaluation: Path, training_run: P
 
     Raises:
         DataError: a file is missing or damaged, or belongs to another model than the package.
+        WeightsError: the weights of the package cannot be read, or are NaN or infinite.
         TrackingError: MLflow is not installed, cannot be reached, or rejects a request.
     """
     record, scores = _read(package / "export.json"), _read(evaluation)
@@ -101,6 +108,7 @@ def run(config: RegisterConfig, package: Path, evaluation: Path, training_run: P
         raise DataError(f"{package / 'export.json'} or {evaluation}: damaged; run evaluate and export again") from None
     if not same:
         raise DataError(f"{evaluation}: not of the same model as {package}; run the export step again")
+    load_model(package / "model.safetensors")  # weights that are NaN or infinite are an error
     client = server.connect()
     from mlflow.exceptions import MlflowException
 

@@ -32,7 +32,7 @@ class Inputs:
 
 def step_seed(config: TrainConfig, step: int) -> int:
     """Seed of masks and dropout in a step: a function of (seed, step), so a resumed run draws the same numbers."""
-    return config.seed * 1_000_000_007 + step
+    return (config.seed * 1_000_000_007 + step) % 2**63
 
 
 def make_inputs(

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import yaml
-
 from components.common.errors import ParamsError
+from components.common.yaml_files import parse_yaml
 from pipeline.form import LIMIT, checked
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
@@ -90,7 +89,7 @@ def plan(
 
 def _values(graph: str, changes: Sequence[str]) -> dict[str, Any]:
     """Parameter -> value for all parameters of the graph, with the checks of a run's first task."""
-    inputs = next(yaml.safe_load_all(graph))["root"]["inputDefinitions"]["parameters"]
+    inputs = parse_yaml(graph.partition("\n---\n")[0], "the compiled graph")["root"]["inputDefinitions"]["parameters"]
     values = {name: _TYPES[given["parameterType"]][1](given["defaultValue"]) for name, given in inputs.items()}
     changed: set[str] = set()
     for change in changes:

@@ -96,6 +96,7 @@ TINY = {
     "model": {"backbone": "test_vit", "decoder_channels": 16},
     "train": {
         "steps": 4,
+        "warmup_steps": 1,
         "batch_size": 2,
         "crop_px": 64,
         "validation": {"every_steps": 4, "stride_px": 64, "pictures": 1},

@@ -42,7 +42,7 @@ def test_the_first_task_asks_for_every_field_of_the_form_and_answers_with_every_
 
 @pytest.mark.parametrize(("nodes", "gpus", "asked"), [(1, 0, 0), (1, 4, 4), (2, 0, 0), (2, 4, 0)])
 def test_a_pod_that_launches_others_holds_no_gpu(nodes, gpus, asked):
-    assert pod_gpus(nodes, gpus, batch_size=8) == asked
+    assert pod_gpus(nodes, gpus, batch_size=16) == asked
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,7 @@ def test_a_pod_that_launches_others_holds_no_gpu(nodes, gpus, asked):
             0,
             "train_batch_size is 8; expected a multiple of 3, the number of processes that train_nodes and",
         ),
+        (2, 4, r"train_batch_size is 8; expected a multiple of 8, .*, and 16 or more"),
         (2, 8, "train_batch_size is 8; expected a multiple of 16, the number of processes that"),
     ],
 )
@@ -65,15 +66,15 @@ def test_nodes_that_could_not_train_are_refused_by_the_first_task(nodes, gpus, s
 
 def test_a_change_in_the_form_reaches_its_section_and_no_other(given):
     before = sections(given.form, given.text)
-    after = sections(given.form | {"train_steps": 7}, given.text)
-    assert json.loads(after["train"])["steps"] == 7
+    after = sections(given.form | {"train_steps": 70}, given.text)
+    assert json.loads(after["train"])["steps"] == 70
     assert {name for name in before if before[name] != after[name]} == {"train"}
 
 
 @pytest.mark.parametrize(
     ("form", "old", "new", "sentence"),
     [
-        ({"train_steps": 0}, "", "", "params: train.steps is 0; expected 1 or more"),
+        ({"train_steps": 0}, "", "", "params: train.steps is 0; expected a whole number from 1 to 10000000"),
         ({"data_path": "/x"}, "", "", "params: data.path is '/x'; expected null with the sample"),
         ({}, "opset: 20", "opset: 20, opsett: 1", "params: export.opsett is unknown"),
         (
@@ -84,7 +85,7 @@ def test_a_change_in_the_form_reaches_its_section_and_no_other(given):
         ),
         ({}, "register:", "registry:", "params: the section register is missing"),
         ({}, "export:", "more: {}, export:", "params: the section more is unknown"),
-        ({}, "{", "", "params: not valid YAML"),
+        ({}, "{", "", "params:1: not valid YAML"),
     ],
 )
 def test_what_a_step_would_refuse_is_refused_before_the_first_step(given, form, old, new, sentence):

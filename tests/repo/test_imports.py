@@ -37,7 +37,7 @@ PACKAGES = {  # package of components/common -> the packages that it may import;
     "kubernetes": {"entrypoints"},
 }
 MOST_MODULES = 10
-BARE_GPU_MACHINE = {"torch", "timm", "numpy", "pyarrow", "yaml", "safetensors"}
+BARE_GPU_MACHINE = {"torch", "timm", "numpy", "pyarrow", "pydantic", "ruamel", "safetensors"}
 
 
 def modules():

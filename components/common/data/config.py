@@ -3,43 +3,47 @@
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from components.common.params import STRICT, Text
 
 S3 = "s3://"
 """Prefix of a path in S3."""
 
+Epsg = Annotated[str, Field(pattern=r"^EPSG:\d{4,6}$", description="a code like EPSG:32633")]
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
+@checked_dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
 class DataConfig:
     """Section `data` of params.yaml: which raw tiles, and which of them to train, validate and test on."""
 
     source: Literal["sample", "isprs", "folder"]  # generated city | ISPRS files, by name | own data, by pattern
-    dataset: str  # a folder of datasets/
-    split: str  # a file in it, without .yaml
-    image: str | None  # variant of the image; None: the data set's first
-    dsm: str | None  # variant of the heights; None: the data set's first
-    path: str | None  # the files: folder or s3://bucket/prefix, with isprs also a .zip; None with the sample
-    repo: str | None  # DVC repository (folder or URL) that contains `path`; None: none
-    rev: str | None  # Git commit, tag or branch of that repository; None: the newest commit
-    crs: str | None  # EPSG:... of files without an identifiable CRS; None: `crs` in dataset.yaml
+    dataset: Text  # a folder of datasets/
+    split: Text  # a file in it, without .yaml
+    image: Text | None  # variant of the image; None: the data set's first
+    dsm: Text | None  # variant of the heights; None: the data set's first
+    path: Text | None  # the files: folder or s3://bucket/prefix, with isprs also a .zip; None with the sample
+    repo: Text | None  # DVC repository (folder or URL) that contains `path`; None: none
+    rev: Text | None  # Git commit, tag or branch of that repository; None: the newest commit
+    crs: Epsg | None  # EPSG:... of files without an identifiable CRS; None: `crs` in dataset.yaml
 
     def __post_init__(self) -> None:
         if (self.source == "sample") != (self.dataset == "sample"):
             raise ValueError(f"dataset is {self.dataset!r}; expected sample with data.source sample, and only with it")
         if self.source == "sample" and self.path is not None:
             raise ValueError(f"path is {self.path!r}; expected null with the sample, or set data.source")
-        if self.source != "sample" and not self.path:
+        if self.source != "sample" and self.path is None:
             raise ValueError(f"path is null; expected where the files are, since data.source is {self.source}")
         if self.repo is not None and (self.path is None or self.path.startswith((S3, "/", "~"))):
             raise ValueError(f"path is {self.path!r}; expected a path inside the repository, since data.repo is given")
         if self.rev is not None and self.repo is None:
             raise ValueError(f"rev is {self.rev!r}; expected null without data.repo")
-        if self.crs is not None and not re.fullmatch(r"EPSG:\d{4,6}", self.crs):
-            raise ValueError(f"crs is {self.crs!r}; expected null or a code like EPSG:32633")
 
 
 ALL = "all"

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from components.common.data.layerinfo import Colour, DsmInfo, ImageInfo, LabelInfo, image_facts, label_facts
 from components.common.errors import ParamsError
@@ -196,7 +195,7 @@ def split(dataset_name: str, name: str) -> Split:
     known = [p.stem for p in sorted(path.parent.glob("*.yaml")) if p.name != FACTS]
     if name not in known:
         raise ParamsError(f"data.split is {name!r}; {dataset_name} has the splits {', '.join(known)}")
-    given = read_yaml(path, yaml.BaseLoader)  # every id is a text: 2_10 would be a number otherwise
+    given = read_yaml(path, strings=True)  # every id is a text: 2_10 would be a number otherwise
     try:
         found = from_mapping(Split, {"name": name, **given}, "split")
     except ParamsError as error:

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
+from components.common.entrypoints.failures import LOG_FOLDER
 from components.common.entrypoints.kubeflow import COMMIT, CONTEXT, read_run
 from components.common.errors import ClusterError
 from components.common.files import replacing, write_json
 from components.common.pool import cores
+from components.common.yaml_files import dump_yaml
 
 TORCHRUN = ("-m", "torch.distributed.run")
 
@@ -42,7 +42,7 @@ def launch(
     """
     params = folder / f"{step}.yaml"
     with replacing(params) as draft:
-        draft.write_text(yaml.safe_dump({name: json.loads(text) for name, text in sections.items()}))
+        draft.write_text(dump_yaml({name: json.loads(text) for name, text in sections.items()}))
     options = [part for name, path in paths.items() for part in (f"--{name}", str(path))]
     entry_point = ("-m", f"components.{step}", "--params", str(params), *options)
     if nodes > 1:
@@ -88,7 +88,9 @@ def _on_nodes(command: tuple[str, ...], folder: Path, nodes: int, gpus: int) -> 
         raise ClusterError(
             f"{folder} does not name its pipeline run; run the task begin first, which writes pipeline_run.json"
         )
-    environment = {name: os.environ[name] for name in (COMMIT, CONTEXT) if name in os.environ} | _threads(gpus)
+    environment = {name: os.environ[name] for name in (COMMIT, CONTEXT, LOG_FOLDER) if name in os.environ} | _threads(
+        gpus
+    )
     work = Work(run=run, command=command, environment=environment, workspace=folder, nodes=nodes, gpus=gpus)
     cluster = Cluster.here()
     write_json(folder / TRAINJOB, {"name": job_name(run)})

@@ -12,6 +12,7 @@ from components.common.data import datasets
 from components.common.data.config import DataConfig
 from components.common.data.rawtree import RECORD, RawTree, read_raw_tree, write_raw_tree
 from components.common.errors import DataError, ParamsError
+from components.common.params import from_mapping
 from tests.isprs_package import write_package
 
 SAMPLE = SampleConfig(seed=7, side_px=256)
@@ -147,5 +148,5 @@ def test_an_unknown_variant_is_named(tmp_path, raw) -> None:
 
 @pytest.mark.parametrize(("seed", "side_px"), [(-1, 256), (0, 255), (0, 6001)])
 def test_a_sample_out_of_range_is_refused(seed: int, side_px: int) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        SampleConfig(seed=seed, side_px=side_px)
+    with pytest.raises(ParamsError, match="^sample.* is .*; expected a whole number"):
+        from_mapping(SampleConfig, {"seed": seed, "side_px": side_px}, "sample")

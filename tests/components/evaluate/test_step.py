@@ -10,6 +10,7 @@ from PIL import Image
 
 from components.common.errors import ParamsError, StoreError, WeightsError
 from components.common.inference.modelfile import save_model
+from components.common.params import from_mapping
 from components.evaluate import outputs, step
 from components.evaluate.step import EvaluateConfig, run
 from model import MoBaNet, MoBaNetConfig
@@ -154,8 +155,8 @@ def test_missing_weights_are_one_sentence(make_store, tmp_path) -> None:
 )
 def test_a_value_out_of_range_is_named(key: str, value: float) -> None:
     known = {"window_px": 32, "stride_px": 16, "batch_size": 1, "failure_probability": 0.1, "panel_px": 64}
-    with pytest.raises(ValueError, match=f"^{key} is {value}"):
-        EvaluateConfig(**(known | {key: value}))
+    with pytest.raises(ParamsError, match=rf"^evaluate\.{key} is {value}; expected"):
+        from_mapping(EvaluateConfig, known | {key: value}, "evaluate")
 
 
 def test_figures_pictures_and_page_join_the_run_of_the_training(

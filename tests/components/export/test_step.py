@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from components.common.errors import DataError
+from components.common.errors import DataError, ParamsError
 from components.common.files import digest
 from components.common.inference.modelfile import load_model
+from components.common.params import from_mapping
 from components.common.scoring.metrics import as_json
 from components.export import onnx_graph
 from components.export.parity import ParityError
@@ -146,8 +147,8 @@ def test_an_unreadable_evaluation_is_refused(trained, tmp_path, content, message
 
 @pytest.mark.parametrize("wrong", [{"opset": 17}, {"opset": 24}, {"tolerance": 0.0}, {"tolerance": float("nan")}])
 def test_a_parameter_out_of_range_names_itself(wrong) -> None:
-    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} is"):
-        ExportConfig(**{"opset": 20, "tolerance": 1e-3} | wrong)
+    with pytest.raises(ParamsError, match=rf"^export\.{next(iter(wrong))} is .*; expected"):
+        from_mapping(ExportConfig, {"opset": 20, "tolerance": 1e-3} | wrong, "export")
 
 
 def test_the_record_repeats_the_facts(package) -> None:

@@ -61,5 +61,5 @@ GIVEN = {
     ],
 )
 def test_a_setting_out_of_range_is_named(key, value):
-    with pytest.raises(ParamsError, match=rf"^heights\.{key} is .*; expected "):
+    with pytest.raises(ParamsError, match=rf"^heights\.{key}(\[\d\])? is .*; expected "):
         from_mapping(HeightsConfig, GIVEN | {key: value}, "heights")

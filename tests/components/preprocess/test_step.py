@@ -193,9 +193,9 @@ def test_the_params_of_the_project_fit_the_config():
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("max_unknown_share", 1.5, "max_unknown_share is 1.5; expected a share in 0..1"),
-        ("max_pad_px", -1, "max_pad_px is -1; expected a whole number >= 0"),
-        ("workers", -1, "workers is -1; expected a whole number >= 0"),
+        ("max_unknown_share", 1.5, "max_unknown_share is 1.5; expected a number from 0 to 1"),
+        ("max_pad_px", -1, "max_pad_px is -1; expected a whole number from 0 to 4096"),
+        ("workers", -1, "workers is -1; expected a whole number from 0 to 1024"),
         ("workers", True, "workers is True"),
         ("heights", {"method": "none"}, "heights.ground_radius_m is missing"),
     ],

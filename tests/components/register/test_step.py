@@ -11,8 +11,11 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from components.common.errors import DataError, TrackingError
+from components.common.errors import DataError, ParamsError, TrackingError, WeightsError
+from components.common.params import from_mapping
 from components.common.tracking.run import open_run
 from components.register.step import RegisterConfig, run
 from model.inputs import normalise
@@ -24,7 +27,7 @@ CONFIG = RegisterConfig(model_name="city", promote=True, max_fused_drop=0.5, max
 def register(mlflow_folder, trained, package):
     """Register a model that a letter identifies; `shift` is added to its scores, percent points."""
 
-    def call(letter: str, *, shift: float = 0.0, run_id: str | None = None, config=CONFIG, **protocol):
+    def call(letter: str, *, shift: float = 0.0, run_id: str | None = None, config=CONFIG, package=package, **protocol):
         folder = mlflow_folder / letter
         shutil.copytree(package, folder, dirs_exist_ok=True)
         record = json.loads((package / "export.json").read_text())
@@ -248,9 +251,27 @@ def test_what_the_registry_refuses_is_one_sentence(register, monkeypatch) -> Non
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"model_name": "a/b"}, {"model_name": ""}, {"max_fused_drop": -0.1}, {"max_worst_class_drop": float("nan")}],
+    [
+        {"model_name": "a/b"},
+        {"model_name": ""},
+        {"model_name": "a\n"},
+        {"max_fused_drop": -0.1},
+        {"max_worst_class_drop": float("nan")},
+    ],
 )
 def test_a_parameter_out_of_range_names_itself(wrong) -> None:
     good = {"model_name": "city", "promote": True, "max_fused_drop": 0.5, "max_worst_class_drop": 2.0}
-    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} is"):
-        RegisterConfig(**good | wrong)
+    with pytest.raises(ParamsError, match=rf"^register\.{next(iter(wrong))} is .*; expected"):
+        from_mapping(RegisterConfig, good | wrong, "register")
+
+
+def test_a_package_with_a_weight_that_is_not_finite_is_not_registered(register, package, tmp_path) -> None:
+    path = tmp_path / "package/model.safetensors"
+    shutil.copytree(package, path.parent)
+    with safe_open(path, "pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    tensors["decoder.classifier.1.weight"][0] = float("nan")
+    save_file(tensors, path, metadata)  # as an earlier version exported it
+    with pytest.raises(WeightsError, match="decoder.classifier.1.weight has a NaN or infinite value, so this model"):
+        register("a", package=path.parent)
+    assert not mlflow.MlflowClient().search_registered_models()

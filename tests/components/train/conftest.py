@@ -6,6 +6,7 @@ import pytest
 
 from components.common.params import from_mapping
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
+from model.config import NetworkOptions
 from model.speed import SpeedConfig
 
 TRAIN = {
@@ -51,7 +52,8 @@ PLAIN = {
 @pytest.fixture
 def train_config():
     def make(**changes) -> TrainConfig:
-        return from_mapping(TrainConfig, TRAIN | changes, "train")
+        short = {"warmup_steps": 0} if changes.get("steps") in (1, 2) else {}
+        return from_mapping(TrainConfig, TRAIN | short | changes, "train")
 
     return make
 
@@ -76,6 +78,8 @@ def runtime():
 @pytest.fixture
 def model_params(toy_config):
     def make(**changes) -> ModelParams:
-        return ModelParams(**{"weights": "none", "init": None} | dataclasses.asdict(toy_config(**changes)))
+        config = toy_config(**changes)
+        options = {field.name: getattr(config, field.name) for field in dataclasses.fields(NetworkOptions)}
+        return ModelParams(weights="none", init=None, **options)
 
     return make

@@ -163,6 +163,11 @@ def test_ranks_that_cannot_share_a_batch_equally_are_refused(crops, train_config
         batches(crops(), train_config(batch_size=8), 0, 1, rank=0, world_size=3)
 
 
+def test_one_crop_per_rank_is_refused_because_batch_norm_needs_two(crops, train_config):
+    with pytest.raises(ParamsError, match="train.batch_size is 4; .* at least two crops per rank"):
+        batches(crops(), train_config(batch_size=4), 0, 1, rank=0, world_size=4)
+
+
 def test_a_batch_keeps_its_crops_while_workers_go_on(crops, train_config):
     config = train_config(steps=12)
     stream = batches(crops(), config, 1, 1)

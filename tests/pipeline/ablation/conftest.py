@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 
 TINY = {
     "model": {"backbone": "test_vit", "backbone_args": {"patch_size": 8, "img_size": 64}, "decoder_channels": 16},
-    "train": {"steps": 2, "batch_size": 2, "crop_px": 32},
+    "train": {"steps": 2, "warmup_steps": 0, "batch_size": 2, "crop_px": 32},
     "runtime": {"device": "cpu", "checkpoint_every_steps": 1, "log_every_steps": 1, "tracking": "none"},
     "evaluate": {"stride_px": 32},
 }

@@ -53,7 +53,7 @@ def test_another_content_of_a_weight_file_is_another_training(small, tmp_path, k
     ("changes", "sentence"),
     [
         ({"train.masking.shar": 0.0}, "train.masking.shar is unknown"),
-        ({"train.masking.share": 2.0}, "train.masking.share is 2.0; expected a share from 0 to 1"),
+        ({"train.masking.share": 2.0}, "train.masking.share is 2.0; expected a number from 0 to 1"),
         ({"model.cpia": "some"}, "model.cpia is 'some'"),
         ({"model.dgfm.x": 1}, "model.dgfm is {'x': 1}"),
         ({"model.backbone": "vit_nonsense"}, "model.backbone is 'vit_nonsense'"),

@@ -40,11 +40,11 @@ def submit(world, monkeypatch, capsys):
 
 def test_a_dry_run_prints_what_would_be_sent_and_sends_nothing(submit, world):
     code, out, _ = submit(
-        "--dry-run", "--set", "train_steps=12", "--every", "12h", "--namespace", "team", "--run-name", "x"
+        "--dry-run", "--set", "train_steps=120", "--every", "12h", "--namespace", "team", "--run-name", "x"
     )
     assert code == 0 and world.requests == []
     assert "recurring run x, every 43200 s" in out and "experiment mobanet in namespace team" in out
-    assert "train_steps = 12" in out.splitlines()
+    assert "train_steps = 120" in out.splitlines()
 
 
 def test_id_and_address_alone_are_on_stdout(submit, world):

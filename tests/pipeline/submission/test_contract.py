@@ -91,13 +91,13 @@ def test_upload_version_and_run_on_a_server_that_is_busy_twice_with_a_live_table
         {"state": "SUCCEEDED", "run_details": details(begin="SUCCEEDED", acquire="SUCCEEDED", train="SKIPPED")},
     ]
     (code, out, _), shown = on_a_terminal(
-        lambda terminal: start(prism, "--wait", "--namespace", "team", "--set", "train_steps=12", stderr=terminal)
+        lambda terminal: start(prism, "--wait", "--namespace", "team", "--set", "train_steps=120", stderr=terminal)
     )
     assert code == 0, shown
     assert out == f"runs-1 {prism.host}/#/runs/details/runs-1\n"
     assert [len(world.things[kind]) for kind in ("pipelines", "pipeline_versions", "experiments", "runs")] == [1] * 4
     assert world.count("POST /pipelines/upload_version") == 3 and world.count("POST /runs") == 2
-    assert world.things["runs"][0]["runtime_config"]["parameters"]["train_steps"] == 12
+    assert world.things["runs"][0]["runtime_config"]["parameters"]["train_steps"] == 120
     assert world.uploads[0].startswith("# PIPELINE DEFINITION")
     assert world.tokens == {f"Bearer {TOKEN}"}
     for word in (

@@ -10,8 +10,8 @@ from pipeline.form import LIMIT
 
 
 def test_every_parameter_is_sent_with_the_type_that_the_graph_gives_it(a_plan):
-    values = a_plan("train_steps=12", "register_promote=false", "data_path=", "model_weights=s3://b/k=v").values
-    assert (values["train_steps"], values["register_promote"], values["data_path"]) == (12, False, "")
+    values = a_plan("train_steps=120", "register_promote=false", "data_path=", "model_weights=s3://b/k=v").values
+    assert (values["train_steps"], values["register_promote"], values["data_path"]) == (120, False, "")
     assert values["model_weights"] == "s3://b/k=v"
     assert type(values["train_seed"]) is int and values["train_seed"] == 1, "a default too is no 1.0"
 
@@ -64,7 +64,7 @@ def test_a_schedule_is_a_cron_line_or_a_number_of_seconds(a_plan):
 def test_the_version_is_named_by_the_content_of_the_graph_alone(a_plan, graph):
     from pipeline.submission.submission import plan
 
-    assert a_plan().version == a_plan("train_steps=12", experiment="other", name="x").version
+    assert a_plan().version == a_plan("train_steps=120", experiment="other", name="x").version
     assert plan(graph + "\n", (), experiment="sample").version != a_plan().version
 
 
