@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import random
 
 import pytest
 import torch
@@ -138,3 +139,27 @@ def test_the_largest_gradient_norm_since_the_last_row_is_in_the_table(train, tmp
     norms = [float(row["gradient_norm"]) for row in rows]
     assert list(rows[0]) == ["step", "loss", "gradient_norm", "learning_rate"]
     assert norms[0] > 10 * max(norms[1:]) > 0
+
+
+TRIALS = 20
+
+
+@pytest.mark.system
+def test_runs_that_break_at_twenty_random_steps_stop_in_time_and_continue(train, tmp_path):
+    chance, steps = random.Random(12), 12
+    for trial in range(TRIALS):
+        kind, value = chance.choice(KINDS), chance.choice([math.nan, math.inf, -math.inf])
+        ranks, precision, step = 1 + trial % 2, ("float32", "bf16")[trial // 2 % 2], chance.randint(1, steps)
+        rank = 0 if kind == "statistic" else chance.randrange(ranks)
+        broken, whole = f"broken-{trial}", f"undisturbed-{ranks}-{precision}"
+        changes = {"steps": steps, "batch_size": 4, "precision": precision}
+        found = outcomes(ranks, Injection(kind, step, value, rank), lambda: train(broken, **changes))  # noqa: B023
+        what = f"{kind} {value} at step {step} of rank {rank} of {ranks}, {precision}: {found}"
+        assert found == [found[0]] * ranks and found[0][0] == 3, what
+        assert step <= found[0][2][-1] < step + LOG_EVERY, what
+        newest, tensors = newest_checkpoint(tmp_path / broken / "checkpoints")
+        assert newest < step and all(tensor.isfinite().all() for tensor in tensors.values()), what
+        for name in {broken, whole} - {path.parent.name for path in tmp_path.glob("*/models")}:
+            again = outcomes(ranks, Injection("none", 0), lambda: train(name, **changes))  # noqa: B023
+            assert [code for code, *_ in again] == [0] * ranks, what
+        assert_same(tmp_path / broken, tmp_path / whole)
