@@ -75,6 +75,7 @@ ELSEWHERE = {
     "mobanet ablate masking": "tests/pipeline/commands/test_ablate.py",
     "mobanet bench data": "tests/pipeline/test_bench_data.py",
     "mobanet bench preprocess": "tests/pipeline/bench/test_preprocess.py",
+    "mobanet bench train --checkpoints": "tests/pipeline/bench/test_checkpoints.py",
     "mobanet bench train": "tests/pipeline/bench/test_train.py",
     "mobanet pipeline run --runner subprocess": "tests/pipeline/test_subprocess_run.py",
     "mobanet pipeline run --runner docker": "tests/e2e/test_containers.py",
