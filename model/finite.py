@@ -20,6 +20,7 @@ def first_non_finite(
     floats = {name: t.detach() for name, t in tensors.items() if t.is_floating_point() and t.numel()}
     if not floats:
         return None
-    largest = torch._foreach_norm(list(floats.values()), float("inf"))  # the largest absolute value of each, or NaN
+    values = list(floats.values())  # below: the largest absolute value of each, or NaN; _foreach_norm is slow on a CPU
+    largest = torch._foreach_norm(values, float("inf")) if values[0].is_cuda else [v.abs().amax() for v in values]
     bad = all_reduce((~torch.stack([value.float() for value in largest]).isfinite()).long()).tolist()
     return next((name for name, count in zip(floats, bad, strict=True) if count), None)
