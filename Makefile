@@ -17,7 +17,7 @@ BASE_IMAGE ?= python:3.11-slim
 IMAGE ?= mobanet:latest
 BUILD_OPTIONS ?=
 
-.PHONY: help setup lock repro baselines remote image check docs format test test-cpus test-system clean
+.PHONY: help setup lock repro baselines remote image check schema docs format test test-cpus test-system clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ check: setup  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+schema: setup  ## Write params.schema.json, with which editors complete and check params.yaml
+	$(BIN)/python -m pipeline.schema
 
 docs: setup  ## Build the documentation site into site/, in strict mode
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

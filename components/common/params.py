@@ -37,7 +37,7 @@ Side = Annotated[int, Field(ge=1, le=16_384)]
 Text = Annotated[
     str,
     Field(
-        pattern=r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
+        pattern=r"^[^\x00-\x20]([^\x00-\x1f]*[^\x00-\x20])?$",
         description="a string of one line without spaces at its ends",
     ),
 ]
