@@ -210,12 +210,20 @@ def _manifest(
 def _reading(dataset: Dataset, settings: ReaderSettings) -> dict[str, Any]:
     """The settings that shape pixels and have no field of their own in the manifest."""
     facts = asdict(dataset)
-    layers = {
-        kind: {key: value for key, value in facts[kind].items() if key != "files"} for kind in KINDS if facts[kind]
+    layers = {kind: _without_places(facts[kind]) for kind in KINDS if facts[kind]}
+    values = tuple(c.value for c in dataset.classes)
+    return layers | {
+        "crs": dataset.crs,
+        "labels": dataset.labels,
+        "values": values,
+        "max_pad_px": settings.max_pad_px,
     }
-    values = [c.value for c in dataset.classes]
-    given = {"crs": dataset.crs, "labels": dataset.labels, "values": values, "max_pad_px": settings.max_pad_px}
-    return {**layers, **given}
+
+
+def _without_places(layer: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a layer without its path pattern; marks as text, because they may be NaN."""
+    marks = {key: tuple(map(str, layer[key])) for key in ("nodata", "ignore") if layer.get(key) is not None}
+    return {key: value for key, value in layer.items() if key != "files"} | marks
 
 
 def _log_table(manifest: Manifest) -> None:

@@ -11,6 +11,7 @@ only the crop, and any number of processes share the same pages.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,10 +24,14 @@ import pyarrow as pa
 
 from components.common.data.datasets import Subset
 from components.common.errors import StoreError
-from components.common.files import digest, replacing
+from components.common.files import replacing, tuples
 
 FORMAT = 2
-"""Increased whenever a reader of this version could misread a store of an earlier one."""
+"""Format version of a store and part of its data version.
+
+It is increased when a reader of this version could misread an earlier store, and when a release computes other pixels
+from the same sources and settings.
+"""
 
 MANIFEST = "manifest.json"
 
@@ -105,6 +110,21 @@ class Manifest:
     tool_version: str
     tiles: tuple[TileEntry, ...]
     accepted: Mapping[str, Any] = field(default_factory=dict)  # findings that the user overruled: code -> tiles or all
+    reading: Mapping[str, Any] = field(default_factory=dict)  # other settings that shape pixels; empty in older stores
+
+    @property
+    def data_md5(self) -> str:
+        """The data version: md5 of the sources, the settings and what was made of them, as canonical JSON.
+
+        The version of the tool, notes and the acknowledgement are left out: a release can change them while the data
+        stay the same.
+        """
+        content = {"format": FORMAT} | asdict(self)
+        for key in ("tool_version", "acknowledgement"):
+            del content[key]
+        content["tiles"] = [{key: value for key, value in tile.items() if key != "notes"} for tile in content["tiles"]]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
     def subset(self, subset: Subset) -> tuple[TileEntry, ...]:
         """The tiles of one subset, in the manifest's order."""
@@ -157,8 +177,7 @@ class Store:
         """
         self.path = path
         self.manifest = read_manifest(path)
-        self.data_md5 = digest(path / MANIFEST, "md5")
-        """The data version: the manifest names every source file by sha256 and every setting that shaped the store."""
+        self.data_md5 = self.manifest.data_md5
         self._mapped: dict[str, Tile] = {}
 
     def __getitem__(self, entry: TileEntry) -> Tile:
@@ -190,15 +209,10 @@ def read_manifest(store: Path) -> Manifest:
             raise StoreError(
                 f"{path}: written by {content.get('tool_version')} in another format; run preprocess again"
             )
-        heights = Heights(**{k: _frozen(v) for k, v in content.pop("heights").items()})
-        tiles = tuple(TileEntry(**{k: _frozen(v) for k, v in tile.items()}) for tile in content.pop("tiles"))
-        content["accepted"] = {code: _frozen(tiles) for code, tiles in content.get("accepted", {}).items()}
-        return Manifest(**{k: _frozen(v) for k, v in content.items()}, heights=heights, tiles=tiles)
+        heights = Heights(**tuples(content.pop("heights")))
+        tiles = tuple(TileEntry(**tuples(tile)) for tile in content.pop("tiles"))
+        return Manifest(**tuples(content), heights=heights, tiles=tiles)
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file; run the preprocess step first") from None
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: damaged ({error}); run the preprocess step again") from None
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

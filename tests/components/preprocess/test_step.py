@@ -1,4 +1,5 @@
 import hashlib
+import json
 import logging
 import os
 import subprocess
@@ -97,6 +98,25 @@ def test_another_setting_or_another_source_is_another_data_version(potsdam, rewr
     assert len(set(versions)) == 3
 
 
+def test_another_release_makes_the_same_data_version(potsdam, config, tmp_path, monkeypatch):
+    raw = potsdam()
+    versions = {run(config(), raw, tmp_path / "store").data_md5}
+    monkeypatch.setattr("components.preprocess.step.tool_version", lambda: "9.9.9")
+    again = run(config(), raw, tmp_path / "again")
+    assert again.manifest.tool_version == "9.9.9"
+    assert versions | {again.data_md5, Store(tmp_path / "again").data_md5} == versions
+
+
+@pytest.mark.parametrize("key", ["unit_m", "scale", "offset", "nodata"])
+def test_how_heights_are_read_is_part_of_the_data_version(potsdam, config, tmp_path, key):
+    raw = potsdam()
+    before = run(config(), raw, tmp_path / "store").data_md5
+    facts = json.loads((raw / "dataset.json").read_text())
+    facts["dataset"]["dsm"][key] = [float("nan")] if key == "nodata" else 0.5
+    (raw / "dataset.json").write_text(json.dumps(facts))
+    assert run(config(), raw, tmp_path / "store").data_md5 != before
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_failed_run_leaves_the_earlier_store_as_it_was(potsdam, config, tmp_path, workers):
     raw = potsdam()
@@ -159,26 +179,26 @@ def test_the_manifest_records_what_the_user_has_accepted(potsdam, config, tmp_pa
 
 
 @pytest.fixture
-def door(tmp_path):
-    def door(raw, store, **changes):
+def command(tmp_path):
+    def command(raw, store, **changes):
         params = yaml.safe_load(Path("params.yaml").read_text())
         params["preprocess"] |= changes
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
         paths = ["--params", tmp_path / "params.yaml", "--raw", raw, "--store", store]
         return subprocess.run([sys.executable, "-m", "components.preprocess", *paths], capture_output=True, text=True)
 
-    return door
+    return command
 
 
-def test_the_door_makes_a_store_with_the_settings_of_the_project(potsdam, door, tmp_path):
-    done = door(potsdam(), tmp_path / "store")
+def test_the_command_makes_a_store_with_the_settings_of_the_project(potsdam, command, tmp_path):
+    done = command(potsdam(), tmp_path / "store")
     assert (done.returncode, done.stdout) == (0, "")
     assert (tmp_path / "store" / MANIFEST).exists()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_door_answers_bad_data_with_one_line_and_exit_code_2(potsdam, door, tmp_path, workers):
-    done = door(potsdam(magenta_px=64), tmp_path / "store", workers=workers)
+def test_the_command_reports_bad_data_in_one_line_and_exit_code_2(potsdam, command, tmp_path, workers):
+    done = command(potsdam(magenta_px=64), tmp_path / "store", workers=workers)
     assert done.returncode == 2
     assert [line for line in done.stderr.splitlines() if "error" in line.lower()] == done.stderr.splitlines()[-1:]
     assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/raw/5_Labels_all/top_potsdam_2_10_label.tif: ")

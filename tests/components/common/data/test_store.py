@@ -86,7 +86,7 @@ def test_a_tile_comes_back_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(after, before)
 
 
-def test_a_layer_in_another_memory_order_is_stored_alike(tmp_path):
+def test_a_layer_in_another_memory_order_is_stored_the_same_way(tmp_path):
     tile = a_tile()
     bands_first = np.moveaxis(np.ascontiguousarray(np.moveaxis(tile.image_HWC, -1, 0)), 0, -1)
     write_tile(tmp_path / "a.arrow", tile)
@@ -172,12 +172,55 @@ def test_the_manifest_comes_back_equal(store):
     assert [entry.id for entry in MANIFEST_.subset("val")] == ["4_10"]
 
 
-def test_the_data_version_is_that_of_the_manifest(store):
-    before = Store(store).data_md5
-    assert Store(store).data_md5 == before
-    changed = replace(MANIFEST_, tiles=(replace(ENTRY, sources={"a.tif": "01"}), *MANIFEST_.tiles[1:]))
-    write_manifest(store, changed)
-    assert Store(store).data_md5 != before
+def version_of(store, **changes):
+    write_manifest(store, replace(MANIFEST_, **changes))
+    return Store(store).data_md5
+
+
+def tiles_with(**changes):
+    return replace(ENTRY, **changes), *MANIFEST_.tiles[1:]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tool_version": "9.9.9"},
+        {"acknowledgement": "other words"},
+        {"tiles": tiles_with(notes=("other words",))},
+    ],
+    ids=["tool_version", "acknowledgement", "notes"],
+)
+def test_a_release_that_changes_its_version_or_words_keeps_the_data_version(store, changes):
+    assert version_of(store, **changes) == MANIFEST_.data_md5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"split": "other"},
+        {"heights": replace(MANIFEST_.heights, scale_m=8.0)},
+        {"accepted": {"label-unknown": "all"}},
+        {"reading": {"dsm": {"scale": 0.01}}},
+        {"image_range": (0.0, 2047.0)},
+        {"tiles": tiles_with(sources={"a.tif": "01"})},
+        {"tiles": tiles_with(subset="test")},
+    ],
+    ids=str,
+)
+def test_another_source_or_setting_is_another_data_version(store, changes):
+    assert version_of(store, **changes) != MANIFEST_.data_md5
+
+
+def test_another_format_is_another_data_version(monkeypatch):
+    before = MANIFEST_.data_md5
+    monkeypatch.setattr("components.common.data.store.FORMAT", 99)
+    assert MANIFEST_.data_md5 != before
+
+
+def test_a_store_of_an_earlier_version_is_readable(store):
+    content = json.loads((store / MANIFEST).read_text())
+    (store / MANIFEST).write_text(json.dumps({key: content[key] for key in content if key != "reading"}))
+    assert read_manifest(store) == MANIFEST_
 
 
 def test_a_store_maps_each_tile_once(store):
