@@ -61,18 +61,22 @@ class MoBaNet(nn.Module):
         return self._decode(stages, size)
 
     def forward_with_aux(self, rgb: Tensor | None, dsm: Tensor | None) -> MoBaNetOutput:
-        """Logits of the fused head and of the auxiliary heads; arguments and errors as in `forward`."""
+        """Logits of the fused head and of the auxiliary heads.
+
+        Image `[B, bands, H, W]`, heights `[B, 1, H, W]` and errors are those of `forward`.
+        """
         stages, size = self._encode(rgb, dsm)
         aux: dict[Modality, Tensor] = {m: self.aux[m](stages[0].modality_BChw[m], size) for m in self.aux}  # type: ignore[misc,index]
         return MoBaNetOutput(self._decode(stages, size), aux.get("rgb"), aux.get("dsm"))
 
-    def gates(self, rgb: Tensor | None, dsm: Tensor | None) -> list[Tensor]:
-        """The gate of every stage, `[B, C, h, w]`, 0..1, 1 = image only; an empty list without DGFM.
+    def forward_with_gates(self, rgb: Tensor | None, dsm: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        """Logits as in `forward`, and the gate of every stage, `[B, C, h, w]`, 0..1, 1 = image only.
 
-        A cell is a patch. Arguments and errors as in `forward`.
+        A cell of a gate is a patch. The list is empty without DGFM. Arguments and errors as in `forward`.
         """
-        stages, _ = self._encode(rgb, dsm)
-        return [stage.gate_BChw for stage in stages if stage.gate_BChw is not None]
+        stages, size = self._encode(rgb, dsm)
+        gates = [stage.gate_BChw for stage in stages if stage.gate_BChw is not None]
+        return self._decode(stages, size), gates
 
     def no_weight_decay(self) -> set[str]:
         """Patterns of the names of weights that have several dimensions but no weight decay, as timm lists them.

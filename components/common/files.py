@@ -91,3 +91,10 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     """Checksum of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def tuples(content: Any) -> Any:
+    """Content of a JSON file with tuples for its lists, as frozen dataclasses have them."""
+    if isinstance(content, dict):
+        return {key: tuples(value) for key, value in content.items()}
+    return tuple(tuples(item) for item in content) if isinstance(content, list) else content

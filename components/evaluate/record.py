@@ -5,15 +5,17 @@ In: confusion matrices, the model's facts, the protocol. Out: `Evaluation`, and 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from components.common.data.store import Heights
-from components.common.inference.modelfile import ModelFacts
-from components.common.scoring.balance import Balance, balance, majority_miou
+from components.common.inference.modelfile import InitialWeights, ModelFacts
+from components.common.scoring.balance import Balance
 from components.common.scoring.conditions import GROUND_TRUTHS, Confusions
-from components.common.scoring.metrics import Scores, as_json, scores
+from components.common.scoring.figures import Figures, figures
+from components.common.scoring.metrics import Scores, as_json
+from model.speed import Precision
 
 FORMAT = 1
 """Format version; increased when a current reader could misread an older file."""
@@ -39,6 +41,7 @@ class TrainedModel:
     tool_version: str  # version of this project at the training
     validation: dict[str, float]  # scores on the validation tiles at that step, percent points
     mlflow_run_id: str | None  # MLflow run of the training; None: not tracked
+    initial_weights: InitialWeights  # weights that the training started from, with their licence
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Protocol:
     window_px: int  # side of a window, pixels
     stride_px: int  # step between windows, pixels
     overlap: str  # how overlapping windows are merged
+    precision: Precision  # of the computation: the training's
     gsd_m: float  # ground sample distance, metres per pixel
     bands: tuple[str, ...]  # image bands, in order
     heights: Heights  # how heights in metres are scaled to DSM values
@@ -105,6 +109,7 @@ def trained_model(facts: ModelFacts, sha256: str) -> TrainedModel:
         tool_version=facts.tool_version,
         validation=facts.validation,
         mlflow_run_id=facts.mlflow_run_id,
+        initial_weights=facts.initial_weights,
     )
 
 
@@ -121,20 +126,22 @@ def evaluation(
         warnings: sentences about the data.
     """
     by_truth = {truth: {name: counts[truth] for name, counts in totals.items()} for truth in GROUND_TRUTHS}
-    figures = {
-        truth: {name: scores(counts_KK, facts.classes, facts.in_means) for name, counts_KK in matrices.items()}
+    found = {
+        truth: figures(matrices, facts.classes, facts.in_means, failure_probability)
         for truth, matrices in by_truth.items()
     }
-    main = figures[protocol.ground_truth]
-    balanced = None
-    if len(main) > 1:
-        v0 = majority_miou(by_truth[protocol.ground_truth]["rgb+dsm"], facts.in_means)
-        balanced = balance(main["rgb+dsm"].miou, main["rgb"].miou, main["dsm"].miou, v0, failure_probability)
     counts_as_lists = {
         truth: {name: np.asarray(counts_KK).tolist() for name, counts_KK in matrices.items()}
         for truth, matrices in by_truth.items()
     }
-    return Evaluation(FORMAT, figures, balanced, counts_as_lists, protocol, warnings)
+    return Evaluation(
+        FORMAT,
+        {truth: of_truth.scores for truth, of_truth in found.items()},
+        found[protocol.ground_truth].balance,
+        counts_as_lists,
+        protocol,
+        warnings,
+    )
 
 
 def comparable_metrics(record: Evaluation) -> dict[str, float]:
@@ -143,19 +150,7 @@ def comparable_metrics(record: Evaluation) -> dict[str, float]:
     `miou`, `oa` and so on are for all sensors of the network on the protocol's ground truth. `miou_full_truth` is for
     the full labels.
     """
-    best = record.headline
-    condition = record.conditions[0]
-    worst = best.per_class[best.worst_class].iou if best.worst_class else None
-    numbers: dict[str, float | None] = {
-        "oa": best.oa,
-        "miou": best.miou,
-        "mf1": best.mf1,
-        "miou_all": best.miou_all,
-        "worst_class_iou": worst,
-        "miou_full_truth": record.scores["full"][condition].miou,
-    }
-    if record.balance is not None:
-        figures = asdict(record.balance)
-        numbers |= {"miou_rgb": figures.pop("rgb"), "miou_dsm": figures.pop("dsm")}
-        numbers |= {name: value for name, value in figures.items() if name not in ("both", "failure_probability")}
-    return {name: value for name, value in as_json(numbers).items() if value is not None}
+    named = Figures(record.scores[record.protocol.ground_truth], record.balance).by_name()
+    named["miou_all"] = record.headline.miou_all
+    named["miou_full_truth"] = record.scores["full"][record.conditions[0]].miou
+    return {name: value for name, value in as_json(named).items() if value is not None}

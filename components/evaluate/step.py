@@ -25,19 +25,19 @@ from components.common.data.store import Store
 from components.common.errors import ParamsError, StoreError
 from components.common.files import digest
 from components.common.inference.modelfile import ModelFacts, load_model
+from components.common.inference.precision import effective, training_precision
 from components.common.inference.windows import Windows
 from components.common.params import STRICT, Count, Probability, Side
 from components.common.progress import track
-from components.common.scoring.conditions import GROUND_TRUTHS, Confusions
+from components.common.scoring.conditions import GROUND_TRUTH, GROUND_TRUTHS, Confusions
 from components.common.scoring.metrics import scores
 from components.common.tracking import provenance, server
 from components.evaluate import interpretation, outputs, record
-from components.evaluate.tile_results import Scene, predict_tile
+from components.evaluate.tile_results import TileResult, predict_tile
 from model import MoBaNet
 
 log = logging.getLogger(__name__)
 
-GROUND_TRUTH = "eroded"
 SUBSET: Subset = "test"
 
 
@@ -87,12 +87,13 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
         server.connect()  # fail before the work, not after it, if the server is down
     data = Store(store)
     _check_match(data, facts, weights)
-    windows = _windows(config, network, facts)
+    windows = windows_of(config, network, facts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    scenes = list(_scenes(network.to(device), facts, data, windows, device, config.panel_px))
+    with training_precision(network.to(device), facts, device):
+        results = list(_predict_tiles(network, facts, data, windows, device, config.panel_px))
     manifest = data.manifest
     evaluation = record.evaluation(
-        _total([scene.confusions for scene in scenes]),
+        _total([result.confusions for result in results]),
         facts,
         _protocol(data, facts, weights, windows, device),
         config.failure_probability,
@@ -100,7 +101,7 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
     )
     if math.isnan(evaluation.headline.miou):
         raise StoreError(f"{store}: the test tiles have no labelled pixel; check the raw labels, then run preprocess")
-    outputs.write_reports(reports, evaluation, [scene.thumbnails for scene in scenes], manifest)
+    outputs.write_reports(reports, evaluation, [result.thumbnails for result in results], manifest)
     for warning in evaluation.warnings:
         log.warning("%s", warning)
     log.info("%s", interpretation.headline(evaluation))
@@ -127,30 +128,46 @@ def _check_match(data: Store, facts: ModelFacts, weights: Path) -> None:
         )
 
 
-def _windows(config: EvaluateConfig, network: MoBaNet, facts: ModelFacts) -> Windows:
-    side = config.window_px or facts.window_px
+def windows_of(config: EvaluateConfig, network: MoBaNet, facts: ModelFacts) -> Windows:
+    """How the tiles are cut for a network: windows as in its training, or `window_px` rounded up to whole patches.
+
+    Raises:
+        ParamsError: the stride is larger than the window.
+    """
+    wanted = config.window_px or facts.window_px
+    windows = Windows.of(
+        network,
+        wanted,
+        stride_px=config.stride_px,
+        batch_size=config.batch_size,
+        image_mean=facts.image_mean,
+        image_std=facts.image_std,
+    )
+    side = windows.window_px
     if config.stride_px > side:
         raise ParamsError(
             f"evaluate.stride_px is {config.stride_px}, but the window is {side} px; "
             f"set it to 1 up to {side}, so that windows leave no gaps"
         )
-    return Windows(side, config.stride_px, config.batch_size, network.patch_size, facts.image_mean, facts.image_std)
+    if side != wanted:
+        log.info("evaluate.window_px %d is rounded up to %d, whole patches of %d px", wanted, side, windows.patch_size)
+    return windows
 
 
-def _scenes(
+def _predict_tiles(
     network: MoBaNet, facts: ModelFacts, data: Store, windows: Windows, device: torch.device, panel_px: int
-) -> Iterator[Scene]:
+) -> Iterator[TileResult]:
     """Evaluate the test tiles one by one; each result is small."""
     for entry in track(data.manifest.subset(SUBSET), "evaluating test tiles"):
         start = time.monotonic()
-        scene = predict_tile(network, entry.id, data[entry], windows, device, panel_px)
+        result = predict_tile(network, entry.id, data[entry], windows, device, panel_px)
         found = {
             name: scores(counts[GROUND_TRUTH], facts.classes, facts.in_means).miou
-            for name, counts in scene.confusions.items()
+            for name, counts in result.confusions.items()
         }
         text = "  ".join(f"{name} {miou:5.1f}" for name, miou in found.items())
         log.info("tile %-6s  mIoU  %s  %6.1f s", entry.id, text, time.monotonic() - start)
-        yield scene
+        yield result
 
 
 def _total(parts: list[Confusions]) -> Confusions:
@@ -175,6 +192,7 @@ def _protocol(data: Store, facts: ModelFacts, weights: Path, windows: Windows, d
         window_px=windows.window_px,
         stride_px=windows.stride_px,
         overlap=record.OVERLAP,
+        precision=effective(facts.precision, device),
         gsd_m=manifest.gsd_m,
         bands=manifest.bands,
         heights=manifest.heights,

@@ -7,17 +7,16 @@ Letters: H W size of the tile, h w size of a thumbnail, pixels; K classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from components.common.data.store import Tile
-from components.common.inference.windows import Windows, sliding
-from components.common.scoring.conditions import Confusions, class_map, conditions, tile_confusions
+from components.common.inference.windows import Windows
+from components.common.scoring.conditions import Band, Confusions, bands, conditions, tile_confusions
+from components.common.scoring.gates import GateMap
 from components.common.scoring.panels import image_picture, shrink_classes, shrink_mean, shrink_picture
 from model import MoBaNet
 
@@ -35,8 +34,8 @@ class Thumbnails:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """The results of one tile."""
+class TileResult:
+    """Counts and pictures of one tile."""
 
     confusions: Confusions
     thumbnails: Thumbnails
@@ -44,7 +43,7 @@ class Scene:
 
 def predict_tile(
     network: MoBaNet, name: str, tile: Tile, windows: Windows, device: torch.device, thumbnail_px: int
-) -> Scene:
+) -> TileResult:
     """Predict one tile under every condition of the network.
 
     Args:
@@ -55,13 +54,19 @@ def predict_tile(
         device: device of the network.
         thumbnail_px: longest side of a thumbnail, pixels.
     """
+    k, gate = network.config.num_classes, GateMap()
     counts: Confusions = {}
     predicted_hw = {}
-    for condition, predict in conditions(network).items():
-        map_HW = class_map(tile, predict, windows, device)
-        counts[condition] = tile_confusions(tile, map_HW, network.config.num_classes)
-        predicted_hw[condition] = shrink_classes(map_HW, thumbnail_px)
-    gate_HW = gate_map(network, tile, windows, device)
+    for condition, predict in conditions(network, gate).items():
+        rows: list[npt.NDArray[np.uint8]] = []
+
+        def keep(band: Band, rows: list[npt.NDArray[np.uint8]] = rows) -> None:
+            rows.append(band.classes_hW.cpu().numpy())
+            gate.add(band.gates_GhW)
+
+        counts[condition] = tile_confusions(tile, bands(tile, predict, k, windows, device), k, visit=keep)
+        predicted_hw[condition] = shrink_classes(np.concatenate(rows), thumbnail_px)
+    gate_HW = gate.map_HW
     thumbnails = Thumbnails(
         tile=name,
         image_hw3=shrink_picture(image_picture(tile.image_HWC), thumbnail_px),
@@ -70,17 +75,4 @@ def predict_tile(
         predicted_hw=predicted_hw,
         gate_hw=None if gate_HW is None else shrink_mean(gate_HW, thumbnail_px),
     )
-    return Scene(counts, thumbnails)
-
-
-def gate_map(network: MoBaNet, tile: Tile, windows: Windows, device: torch.device) -> npt.NDArray[np.float32] | None:
-    """Mean gate over stages and channels, `[H, W]`, from adjacent windows; None: the network has no gates."""
-    if not network.config.dgfm or len(network.config.modalities) < 2:
-        return None
-
-    def predict(rgb_B3HW: Tensor, dsm_B1HW: Tensor) -> Tensor:
-        gates = [gate_BChw.mean(dim=1, keepdim=True) for gate_BChw in network.gates(rgb_B3HW, dsm_B1HW)]
-        return F.interpolate(torch.stack(gates).mean(dim=0), size=rgb_B3HW.shape[-2:])
-
-    side_by_side = replace(windows, stride_px=windows.window_px)
-    return np.concatenate([maps_1hW[0] for _, maps_1hW in sliding(tile, predict, side_by_side, device)])
+    return TileResult(counts, thumbnails)

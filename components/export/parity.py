@@ -5,21 +5,30 @@ In: a network, its facts, an ONNX file. Out: `Parity`, with the largest differen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from components.common.errors import MobanetError
 from components.common.inference.modelfile import ModelFacts
+from components.common.inference.precision import effective, training_precision
 from components.export.onnx_graph import INPUTS, OUTPUT, Servable, input_shapes
 from model import MoBaNet
+from model.speed import Precision
 
 Inputs = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """Image `[N, bands, H, W]`, 0..255, and scaled heights `[N, 1, H, W]`; NaN means "not measured"."""
+
+
+Answer = tuple[str, Inputs, npt.NDArray[np.float32]]
+"""Name of a case, its inputs, and the graph's logits `[N, K, H, W]`."""
+
+CPU = torch.device("cpu")
 
 
 class ParityError(MobanetError):
@@ -42,6 +51,8 @@ class Parity:
 
     tolerance: float  # largest accepted absolute difference of logits
     largest_difference: float  # largest absolute difference of logits in all cases
+    precision: Precision  # precision of the training and of the scores, on this device; the graph is float32
+    same_class_share: float  # share of pixels of all cases with the same class in the graph as in that precision, 0..1
     cases: tuple[CaseResult, ...]
 
 
@@ -55,12 +66,11 @@ def check(network: MoBaNet, facts: ModelFacts, onnx_file: Path, tolerance: float
 
     session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
     servable = Servable(network, facts).eval()
-    results = []
-    for name, inputs in cases(facts):
-        with torch.inference_mode():
-            expected = servable(*(torch.from_numpy(array) for array in inputs)).numpy()
-        answered = session.run([OUTPUT], dict(zip(INPUTS, inputs, strict=True)))[0]
-        results.append(_compare(name, expected, answered))
+    answers = [
+        (name, inputs, session.run([OUTPUT], dict(zip(INPUTS, inputs, strict=True)))[0])
+        for name, inputs in cases(facts)
+    ]
+    results = [_compare(name, _logits(servable, inputs, CPU), answered) for name, inputs, answered in answers]
     worst = max(results, key=lambda result: np.nan_to_num(result.largest_difference, nan=np.inf))
     if not worst.largest_difference <= tolerance:
         total_px = worst.samples * facts.window_px**2
@@ -69,7 +79,24 @@ def check(network: MoBaNet, facts: ModelFacts, onnx_file: Path, tolerance: float
             f"more than export.tolerance {tolerance:.3g}, and {worst.changed_px} of {total_px} "
             "pixels change class; try another export.opset, or raise export.tolerance if this is acceptable"
         )
-    return Parity(tolerance, worst.largest_difference, tuple(results))
+    precision, share = _same_class_share(servable, facts, answers)
+    return Parity(tolerance, worst.largest_difference, precision, share, tuple(results))
+
+
+def _same_class_share(servable: Servable, facts: ModelFacts, answers: Sequence[Answer]) -> tuple[Precision, float]:
+    """The precision in which this machine scores the network, and the share of pixels with the graph's class in it."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with training_precision(servable.network.to(device), facts, device):
+        same = [_logits(servable, inputs, device).argmax(1) == answered.argmax(1) for _, inputs, answered in answers]
+    servable.network.to(CPU)
+    return effective(facts.precision, device), float(np.mean(np.concatenate([pixels.ravel() for pixels in same])))
+
+
+def _logits(servable: Servable, inputs: Inputs, device: torch.device) -> npt.NDArray[np.float32]:
+    with torch.inference_mode():
+        logits: Tensor = servable(*(torch.from_numpy(array).to(device) for array in inputs))
+    found: npt.NDArray[np.float32] = logits.cpu().numpy()
+    return found
 
 
 def cases(facts: ModelFacts) -> Iterator[tuple[str, Inputs]]:

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-IDENTITY = ("data_md5", "git_commit", "tool_version", "device", "model", "window_px")
+IDENTITY = ("data_md5", "git_commit", "tool_version", "device", "model", "window_px", "precision")
 """Protocol keys that the gate `protocol` does not compare: they have their own gate, or may differ.
 
-`window_px` may differ because it is the window that each network was trained with.
+`window_px` and `precision` may differ because each network is scored with the window and in the precision of its own
+training.
 """
 
 

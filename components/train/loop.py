@@ -196,6 +196,8 @@ def _validate(session: Session, progress: Progress) -> None:
 
 
 def _send_pictures(session: Session, step: int) -> None:
+    if session.runtime.tracking == "none":
+        return
     count, device = session.config.validation.pictures, session.ranks.device
     with autocast(session.config.precision, device):
         for tile, picture in pictures(session.network, session.store, session.windows, count, device):

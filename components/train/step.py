@@ -20,6 +20,7 @@ from components.common.data.store import Manifest, Store
 from components.common.errors import DataError, ParamsError
 from components.common.files import replacing, write_json
 from components.common.inference.modelfile import InitialWeights, ModelFacts, save_model
+from components.common.inference.precision import effective
 from components.common.inference.windows import Windows
 from components.common.tracking.provenance import git_commit, tool_version
 from components.common.tracking.run import Run, open_run
@@ -35,7 +36,6 @@ from components.train.validation import selected_step
 from model import MoBaNet
 from model.dropout import share_batch
 from model.gradients import without_gradient
-from model.inputs import padded_side
 from model.mobanet import count_parameters
 from model.speed import SpeedConfig, prepare
 from model.training_loss import TrainingLoss
@@ -137,7 +137,7 @@ def _prepare(network: MoBaNet, config: TrainConfig, speed: SpeedConfig, ranks: R
     """Prepare the network on its device and check that every trainable weight gets a gradient."""
     ranks.sync_batch_norms(network.to(ranks.device))
     share_batch(network, ranks.rank, ranks.size)
-    prepare(network, config.precision, speed)
+    prepare(network, effective(config.precision, ranks.device), speed)
     trial = TrainingLoss(network, config.precision, replace(speed, compile=False, cuda_graphs=False))
     if missed := without_gradient(network, trial, config.aux_weight):
         part = next((key for prefix, key in PARTS.items() if missed[0].startswith(prefix)), "model")
@@ -208,11 +208,11 @@ def _figures(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def _windows(config: TrainConfig, network: MoBaNet, manifest: Manifest) -> Windows:
-    return Windows(
-        window_px=config.crop_px,
+    return Windows.of(
+        network,
+        config.crop_px,
         stride_px=config.validation.stride_px,
         batch_size=config.validation.batch_size,
-        patch_size=network.patch_size,
         image_mean=manifest.image_mean,
         image_std=manifest.image_std,
     )
@@ -237,7 +237,9 @@ def _facts(session: Session, chosen: Mapping[str, float], start: InitialWeights)
         image_range=manifest.image_range,
         image_mean=manifest.image_mean,
         image_std=manifest.image_std,
-        window_px=padded_side(config.crop_px, network.patch_size),
+        window_px=session.windows.window_px,
+        precision=effective(config.precision, session.ranks.device),
+        frozen_bf16=config.precision == "bf16" and session.runtime.speed.frozen_bf16,
         dataset=manifest.dataset,
         source=manifest.source,
         split=manifest.split,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +11,15 @@ import torch
 from components.common.data.store import Store, Tile
 from components.common.inference.windows import Windows
 from components.common.scoring import panels
-from components.common.scoring.balance import Candidate, balance, contenders, majority_miou, select
-from components.common.scoring.conditions import class_map, conditions, confusions
-from components.common.scoring.metrics import scores
+from components.common.scoring.balance import Candidate, contenders, select
+from components.common.scoring.conditions import GROUND_TRUTH, class_map, conditions, confusions
+from components.common.scoring.figures import figures
 from components.train.config import ValidationConfig
 from components.train.distributed import Ranks
 from model import MoBaNet
 
 FIGURE_NAMES = {"rgb+dsm": "miou_fused", "rgb": "miou_rgb", "dsm": "miou_dsm"}
+"""Condition -> name of its mIoU in validation.csv."""
 
 
 def validate(
@@ -37,26 +37,22 @@ def validate(
     manifest = store.manifest
     ranks.broadcast_buffers(network)
     network.eval()
-    counted = confusions(network, store, manifest.subset("val"), windows, ranks.device, _share(ranks))
+    counted = confusions(
+        network,
+        store,
+        manifest.subset("val"),
+        windows,
+        ranks.device,
+        truths=(GROUND_TRUTH,),
+        wanted=_share(ranks),
+    )
     network.train()
     if ranks.any(ranks.stop.requested)[0]:
         return None
-    by_condition = {
-        name: {truth: ranks.all_reduce(torch.from_numpy(c)).numpy() for truth, c in by_truth.items()}
-        for name, by_truth in counted.items()
-    }
-    scored = {name: scores(c["eroded"], manifest.classes, manifest.in_means) for name, c in by_condition.items()}
-    own, own_scores = next(iter(scored.items()))
-    figures = {FIGURE_NAMES[name]: s.miou for name, s in scored.items()} | {"oa": own_scores.oa, "mf1": own_scores.mf1}
-    if own_scores.worst_class is not None:
-        figures["worst_class_iou"] = own_scores.per_class[own_scores.worst_class].iou
-    if len(scored) == 1:
-        return figures | {"expected_miou": own_scores.miou}
-    majority = majority_miou(by_condition[own]["eroded"], manifest.in_means)
-    three = [figures[name] for name in ("miou_fused", "miou_rgb", "miou_dsm")]
-    balanced = asdict(balance(three[0], three[1], three[2], majority, config.failure_probability))
-    same_as_miou = ("both", "rgb", "dsm", "failure_probability")
-    return figures | {name: value for name, value in balanced.items() if name not in same_as_miou}
+    totals = {name: ranks.all_reduce(torch.from_numpy(c[GROUND_TRUTH])).numpy() for name, c in counted.items()}
+    found = figures(totals, manifest.classes, manifest.in_means, config.failure_probability)
+    named = found.by_name() | {"expected_miou": found.expected_miou}
+    return {FIGURE_NAMES[next(iter(totals))]: named.pop("miou"), **named}
 
 
 def _share(ranks: Ranks) -> Callable[[int], bool]:
@@ -90,8 +86,9 @@ def pictures(
     network.eval()
     for entry in store.manifest.subset("val")[:count]:
         crop = _central(store[entry], 2 * windows.window_px)
-        maps = [crop.label_HW] + [class_map(crop, predict, windows, device) for predict in conditions(network).values()]
-        coloured = [panels.class_picture(classes, store.manifest.palette) for classes in maps]
+        k = network.config.num_classes
+        predicted = [class_map(crop, predict, k, windows, device) for predict in conditions(network).values()]
+        coloured = [panels.class_picture(classes, store.manifest.palette) for classes in (crop.label_HW, *predicted)]
         image, heights = panels.image_picture(crop.image_HWC), panels.height_picture(crop.dsm_HW)
         yield entry.id, panels.strip([image, heights, *coloured])
     network.train()

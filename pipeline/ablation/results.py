@@ -10,8 +10,8 @@ from typing import Any
 from components.common.data.datasets import Subset
 from components.common.data.store import Store
 from components.common.scoring.balance import Candidate, select
+from components.common.scoring.conditions import GROUND_TRUTH
 from components.common.tracking.provenance import tool_version
-from pipeline.ablation.figures import GROUND_TRUTH
 from pipeline.ablation.studies import Job, Study
 from pipeline.ablation.trainings import SUBSETS, Result, Setting
 

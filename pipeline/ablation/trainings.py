@@ -22,18 +22,17 @@ import torch
 
 from components.common.data.datasets import Subset
 from components.common.data.store import Store
-from components.common.errors import ParamsError
 from components.common.files import write_json
 from components.common.inference.modelfile import ModelFacts, load_model
-from components.common.inference.windows import Windows
+from components.common.inference.precision import training_precision
 from components.common.pool import cores, pooled
 from components.common.progress import track
 from components.common.tracking.run import new_runs_tagged, open_run
-from components.evaluate.step import EvaluateConfig
+from components.evaluate.step import EvaluateConfig, windows_of
 from components.train.config import RuntimeConfig
 from components.train.step import run as train
-from pipeline.ablation.figures import figures
 from pipeline.ablation.studies import Job
+from pipeline.ablation.subset_figures import subset_figures
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +114,7 @@ def _measure(setting: Setting, job: Job) -> Result:
             models, checkpoints = _weights(job).parent, _checkpoints(job)
             with new_runs_tagged(_tags(setting, job)):
                 train(job.train, job.model, setting.runtime, setting.store, models, checkpoints)
-        facts, found = _figures(setting, _weights(job))
-        _write(setting, job, facts, found)
+        _write(setting, job, *_figures(setting, _weights(job)))
     measured = read_result(job, setting)
     assert measured is not None
     return measured
@@ -132,23 +130,22 @@ def _tags(setting: Setting, job: Job) -> dict[str, str]:
     return parent | {"mlflow.runName": name, "study": setting.study, "variant": job.variant}
 
 
-def _figures(setting: Setting, weights: Path) -> tuple[ModelFacts, dict[str, dict[str, float]]]:
+def _figures(setting: Setting, weights: Path) -> tuple[ModelFacts, int, dict[str, dict[str, float]]]:
     network, facts = load_model(weights)
     config, store = setting.evaluate, Store(setting.store)
-    side = config.window_px or facts.window_px
-    if config.stride_px > side:
-        raise ParamsError(
-            f"evaluate.stride_px is {config.stride_px}; expected 1 to {side}, the window size of the network"
-        )
-    windows = Windows(side, config.stride_px, config.batch_size, network.patch_size, facts.image_mean, facts.image_std)
+    windows = windows_of(config, network, facts)
     use_gpu = torch.cuda.is_available() and setting.runtime.device != "cpu"
     device = torch.device("cuda" if use_gpu else "cpu")
     network.to(device)
     p = config.failure_probability
-    return facts, {subset: figures(network, store, subset, windows, device, p) for subset in SUBSETS}
+    with training_precision(network, facts, device):
+        found: dict[str, dict[str, float]] = {
+            subset: subset_figures(network, store, subset, windows, device, p) for subset in SUBSETS
+        }
+    return facts, windows.window_px, found
 
 
-def _write(setting: Setting, job: Job, facts: ModelFacts, found: dict[str, dict[str, float]]) -> None:
+def _write(setting: Setting, job: Job, facts: ModelFacts, window_px: int, found: dict[str, dict[str, float]]) -> None:
     """Write the result to disk and to the training's MLflow run, then delete its checkpoints."""
     runtime = setting.runtime
     backend = "none" if facts.mlflow_run_id is None else runtime.tracking
@@ -157,7 +154,7 @@ def _write(setting: Setting, job: Job, facts: ModelFacts, found: dict[str, dict[
         run.metrics(flat, facts.step)
     content = {
         "step": facts.step,
-        "window_px": setting.evaluate.window_px or facts.window_px,
+        "window_px": window_px,
         "git_commit": facts.git_commit,
         "mlflow_run_id": facts.mlflow_run_id,
         "figures": found,

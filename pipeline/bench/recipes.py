@@ -162,8 +162,14 @@ class Trainer:
 
     def _stream(self, crops: Iterable[Batch]) -> Iterator[Inputs]:
         config, device = self._setting.train, self._setting.device
-        patch = self.network.patch_size
-        windows = Windows(config.crop_px, config.crop_px, config.batch_size, patch, IMAGENET_MEAN, IMAGENET_STD)
+        windows = Windows.of(
+            self.network,
+            config.crop_px,
+            stride_px=config.crop_px,
+            batch_size=config.batch_size,
+            image_mean=IMAGENET_MEAN,
+            image_std=IMAGENET_STD,
+        )
         make = functools.partial(make_inputs, config=config, windows=windows, device=device)
         if self._recipe.speed.prefetch:
             return one_ahead(crops, make, 1)

@@ -79,6 +79,7 @@ def toy_evaluation(facts: ModelFacts, weights: Path) -> record.Evaluation:
         window_px=facts.window_px,
         stride_px=16,
         overlap=record.OVERLAP,
+        precision=facts.precision,
         gsd_m=facts.gsd_m,
         bands=facts.bands,
         heights=facts.heights,

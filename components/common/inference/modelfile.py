@@ -17,9 +17,10 @@ from torch import Tensor
 
 from components.common.data.store import Heights
 from components.common.errors import WeightsError
-from components.common.files import replacing
+from components.common.files import replacing, tuples
 from model import MoBaNet, MoBaNetConfig
 from model.finite import first_non_finite
+from model.speed import Precision
 
 HEADER = "mobanet"
 
@@ -62,6 +63,8 @@ class ModelFacts:
     mlflow_run_id: str | None = None
     accepted: dict[str, Any] = field(default_factory=dict)  # findings in the data that the user overruled
     initial_weights: InitialWeights = field(default_factory=InitialWeights)
+    precision: Precision = "float32"  # of training and validation, on the device of the training
+    frozen_bf16: bool = False  # whether training and validation stored frozen weights in bf16
 
 
 def save_model(path: Path, network: MoBaNet, facts: ModelFacts) -> None:
@@ -112,13 +115,5 @@ def _require_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def _facts(content: dict[str, Any]) -> ModelFacts:
     records = {"network": MoBaNetConfig, "heights": Heights, "initial_weights": InitialWeights}
-    made = {name: cls(**_tuples(content[name])) for name, cls in records.items() if name in content}
-    return ModelFacts(**_tuples(content) | made)
-
-
-def _tuples(content: dict[str, Any]) -> dict[str, Any]:
-    return {key: _frozen(value) for key, value in content.items()}
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+    made = {name: cls(**tuples(content[name])) for name, cls in records.items() if name in content}
+    return ModelFacts(**tuples(content) | made)

@@ -1,48 +1,111 @@
 """Score a network on tiles under every sensor condition: both modalities, image only, DSM only.
 
-Train (validation tiles) and evaluate (test tiles) both use it, so that their figures mean the same.
+Train (validation tiles), evaluate (test tiles) and ablations use it, so that their figures mean the same. Logits are
+averaged, compared and counted on the device; only class maps and counts are copied to the CPU.
+Letters: B batch, K classes, G maps of gates, h rows of a band, H W size of the tile, pixels.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from components.common.data.store import Store, Tile, TileEntry
 from components.common.inference.windows import Predict, Windows, sliding
 from components.common.progress import track
-from components.common.scoring.metrics import confusion
+from components.common.scoring.counts import Confusion, Counter
+from components.common.scoring.gates import GateReader, has_gates
 from model import MoBaNet
 
 GROUND_TRUTHS = ("eroded", "full")
-"""`eroded` ignores object boundaries, as the benchmark's protocol does; every headline figure uses it."""
+"""`eroded` ignores object boundaries, as the benchmark's protocol does; `full` is every labelled pixel."""
+
+GROUND_TRUTH = "eroded"
+"""The ground truth of every headline figure."""
+
+Confusions = dict[str, dict[str, Confusion]]
+"""Condition -> ground truth -> confusion matrix."""
 
 
-def conditions(network: MoBaNet) -> dict[str, Predict]:
-    """Condition -> prediction function, for every condition that a network supports; the first has all its sensors."""
+def conditions(network: MoBaNet, gates: GateReader | None = None) -> dict[str, Predict]:
+    """Condition -> prediction function, for every condition that a network supports; the first has all its sensors.
+
+    The maps are the logits. With `gates`, the maps of the gates follow the logits of the first condition.
+    """
     if network.config.modalities == ("rgb",):
         return {"rgb": lambda rgb, dsm: network(rgb, None)}
     if network.config.modalities == ("dsm",):
         return {"dsm": lambda rgb, dsm: network(None, dsm)}
+    fused = network if gates is None or not has_gates(network) else _with_gates(network, gates)
     return {
-        "rgb+dsm": lambda rgb, dsm: network(rgb, dsm),
+        "rgb+dsm": lambda rgb, dsm: fused(rgb, dsm),
         "rgb": lambda rgb, dsm: network(rgb, None),
         "dsm": lambda rgb, dsm: network(None, dsm),
     }
 
 
-def class_map(tile: Tile, predict: Predict, windows: Windows, device: torch.device) -> npt.NDArray[np.uint8]:
+def _with_gates(network: MoBaNet, reader: GateReader) -> Predict:
+    def predict(rgb: Tensor, dsm: Tensor) -> Tensor:
+        logits, gates = network.forward_with_gates(rgb, dsm)
+        return torch.cat([logits, F.interpolate(reader.maps(gates).float(), size=logits.shape[-2:])], dim=1)
+
+    return predict
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Finished rows of a tile's prediction, on the device."""
+
+    row: int  # first row
+    classes_hW: Tensor  # uint8
+    gates_GhW: Tensor  # maps of the gates; G is 0 without gates
+
+
+def bands(tile: Tile, predict: Predict, num_classes: int, windows: Windows, device: torch.device) -> Iterator[Band]:
+    """Predict one tile, band by band; the bands cover it exactly once, top down."""
+    for row, maps_KhW in sliding(tile, predict, windows, device):
+        yield Band(row, maps_KhW[:num_classes].max(0).indices.to(torch.uint8), maps_KhW[num_classes:])
+
+
+def class_map(
+    tile: Tile, predict: Predict, num_classes: int, windows: Windows, device: torch.device
+) -> npt.NDArray[np.uint8]:
     """Predicted classes of a tile, `[H, W]`."""
-    bands = sliding(tile, predict, windows, device)
-    return np.concatenate([maps_KHW.argmax(0).astype(np.uint8) for _, maps_KHW in bands])
+    parts = [band.classes_hW.cpu().numpy() for band in bands(tile, predict, num_classes, windows, device)]
+    return np.concatenate(parts)
 
 
-Confusions = dict[str, dict[str, npt.NDArray[np.int64]]]
-"""Condition -> ground truth -> confusion `[K, K]`."""
+def tile_confusions(
+    tile: Tile,
+    predicted: Iterable[Band],
+    num_classes: int,
+    truths: Sequence[str] = GROUND_TRUTHS,
+    visit: Callable[[Band], None] = lambda band: None,
+) -> dict[str, Confusion]:
+    """Confusion matrices of one tile's prediction, by ground truth.
+
+    Args:
+        tile: the tile.
+        predicted: result of `bands`.
+        num_classes: K.
+        truths: ground truths to count.
+        visit: called with every band, for whatever else is made of it.
+    """
+    labels = {"eroded": tile.eroded_HW, "full": tile.label_HW}
+    counters = {truth: Counter(num_classes) for truth in truths}
+    for band in predicted:
+        rows = slice(band.row, band.row + len(band.classes_hW))
+        for truth, counter in counters.items():
+            counter.add(torch.tensor(labels[truth][rows], device=band.classes_hW.device), band.classes_hW)
+        visit(band)
+    return {truth: counter.matrix() for truth, counter in counters.items()}
 
 
 def confusions(
@@ -51,6 +114,9 @@ def confusions(
     entries: Iterable[TileEntry],
     windows: Windows,
     device: torch.device,
+    *,
+    truths: Sequence[str] = GROUND_TRUTHS,
+    gates: GateReader | None = None,
     wanted: Callable[[int], bool] = lambda job: True,
 ) -> Confusions:
     """Confusion matrices over tiles; rows are the true classes, columns the predicted ones.
@@ -61,25 +127,26 @@ def confusions(
         entries: the tiles to score.
         windows: how tiles are cut into windows.
         device: device of the network.
+        truths: ground truths to count.
+        gates: takes in the gates of the condition with both sensors; None: the gates are not needed.
         wanted: whether to run a job, by its number. A job is one tile under one condition, numbered from 0; ranks use
             this to divide the jobs.
     """
     k = network.config.num_classes
-    totals = {name: {gt: np.zeros((k, k), np.int64) for gt in GROUND_TRUTHS} for name in conditions(network)}
+    predictions = conditions(network, gates)
+    totals = {name: {truth: np.zeros((k, k), np.int64) for truth in truths} for name in predictions}
     job = itertools.count()
+
+    def visit(band: Band) -> None:
+        if gates is not None:
+            gates.add(band.gates_GhW)
+
     for entry in track(entries, "scoring tiles", lines=False):
-        for name, predict in conditions(network).items():
+        for name, predict in predictions.items():
             if not wanted(next(job)):
                 continue
-            found = tile_confusions(store[entry], class_map(store[entry], predict, windows, device), k)
-            for truth in GROUND_TRUTHS:
+            tile = store[entry]
+            found = tile_confusions(tile, bands(tile, predict, k, windows, device), k, truths, visit)
+            for truth in truths:
                 totals[name][truth] += found[truth]
     return totals
-
-
-def tile_confusions(
-    tile: Tile, predicted_HW: npt.NDArray[np.uint8], num_classes: int
-) -> dict[str, npt.NDArray[np.int64]]:
-    """Confusion matrices of one tile's class map, by ground truth."""
-    truths = {"eroded": tile.eroded_HW, "full": tile.label_HW}
-    return {name: confusion(truths[name], predicted_HW, num_classes) for name in GROUND_TRUTHS}

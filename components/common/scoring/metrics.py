@@ -1,7 +1,7 @@
-"""Segmentation metrics: the confusion matrix of class maps, and its OA, IoU, F1, precision and recall.
+"""Segmentation metrics: OA, IoU, F1, precision and recall of a confusion matrix.
 
 Every score is in percent points, 0..100. A class that occurs neither in the truth nor in the prediction has the score
-NaN, which means leave out and JSON stores as `null`. Letters: H rows, W columns, K classes. Needs only NumPy.
+NaN, which means leave out and JSON stores as `null`. Letters: K classes. Needs only NumPy.
 """
 
 from __future__ import annotations
@@ -13,11 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from components.common.data.datasets import IGNORE
-
-CHUNK_PX = 1 << 20
-"""Pixels counted at a time: counting takes about 40 bytes per pixel, and a tile can have 36 million pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,41 +37,6 @@ class Scores:
     mf1_all: float  # mean F1 over all classes
     worst_class: str | None  # class with the lowest IoU of those that count in means; None: none of them occurs
     per_class: dict[str, ClassScores]  # in label order
-
-
-def confusion(
-    truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.integer[Any]], num_classes: int
-) -> npt.NDArray[np.int64]:
-    """Count pixels by true and predicted class.
-
-    Args:
-        truth: class values 0..K-1 of any shape; 255 is not counted.
-        predicted: class values 0..K-1 of the same shape.
-        num_classes: K.
-
-    Returns:
-        `[K, K]` counts; rows are the truth, columns the prediction. The matrices of parts of a map can be added up.
-
-    Raises:
-        ValueError: the shapes differ, or a counted value is not in 0..K-1.
-    """
-    if truth.shape != predicted.shape:
-        raise ValueError(f"truth is {truth.shape}, prediction {predicted.shape}")
-    total_KK = np.zeros((num_classes, num_classes), np.int64)
-    for start in range(0, truth.size, CHUNK_PX):
-        part = slice(start, start + CHUNK_PX)
-        total_KK += _count(truth.reshape(-1)[part], predicted.reshape(-1)[part], num_classes)
-    return total_KK
-
-
-def _count(
-    truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.integer[Any]], num_classes: int
-) -> npt.NDArray[np.int64]:
-    counted = truth != IGNORE
-    rows, columns = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
-    if rows.size and (max(rows.max(), columns.max()) >= num_classes or columns.min() < 0):
-        raise ValueError(f"class {max(rows.max(), columns.max())} in a map of {num_classes} classes")
-    return np.bincount(rows * num_classes + columns, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def scores(confusion_KK: npt.NDArray[np.int64], classes: Sequence[str], in_means: Sequence[bool]) -> Scores:

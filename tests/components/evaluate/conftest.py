@@ -56,10 +56,10 @@ class ByRule(nn.Module):
         high = dsm[:, 0] > 0 if dsm is not None and self.uses_dsm else torch.zeros(shape, dtype=torch.bool)
         return nn.functional.one_hot(2 * bright + 1 * high, 6).movedim(-1, 1).float()
 
-    def gates(self, rgb: Tensor, dsm: Tensor) -> list[Tensor]:
-        """Gates that favour the DSM where it is high."""
+    def forward_with_gates(self, rgb: Tensor, dsm: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits, and gates that favour the DSM where it is high."""
         gate_B1hw = 0.5 - 0.25 * (nn.functional.max_pool2d(dsm, 8) > 0).float()
-        return [gate_B1hw.expand(-1, 3, -1, -1)] * 4
+        return self(rgb, dsm), [gate_B1hw.expand(-1, 3, -1, -1)] * 4
 
 
 @pytest.fixture

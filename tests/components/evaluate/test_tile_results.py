@@ -8,8 +8,8 @@ import torch
 
 from components.common.data.store import Store
 from components.common.inference.windows import Windows
-from components.common.scoring.metrics import confusion
-from components.evaluate.tile_results import gate_map, predict_tile
+from components.common.scoring.counts import confusion
+from components.evaluate.tile_results import predict_tile
 
 CPU = torch.device("cpu")
 WINDOWS = Windows(16, 12, 4, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -27,7 +27,9 @@ def test_windows_give_the_same_counts_as_the_whole_tile_at_once(tile, by_rule) -
     for condition in ("rgb+dsm", "rgb", "dsm"):
         for truth in ("eroded", "full"):
             np.testing.assert_array_equal(strips.confusions[condition][truth], whole.confusions[condition][truth])
-    expected_KK = confusion(tile.label_HW, tile.label_HW // 2 * 2, 6)  # image only: never high
+    expected_KK = confusion(
+        torch.tensor(tile.label_HW), torch.tensor(tile.label_HW // 2 * 2), 6
+    )  # image only: never high
     np.testing.assert_array_equal(strips.confusions["rgb"]["full"], expected_KK)
 
 
@@ -38,8 +40,8 @@ def test_thumbnails_are_layers_of_one_size(tile, by_rule) -> None:
     assert thumbnails.image_hw3.shape == (20, 20, 3) and thumbnails.dsm_hw.shape == thumbnails.gate_hw.shape == (20, 20)
 
 
-def test_the_gate_lies_where_the_network_says_even_with_padded_windows(tile, by_rule) -> None:
-    gate_HW = gate_map(by_rule(), tile, replace(WINDOWS, window_px=28), CPU)  # padded to 32
+def test_the_gate_is_where_the_network_has_it_even_in_a_tile_smaller_than_a_window(tile, by_rule) -> None:
+    gate_HW = predict_tile(by_rule(), "5_10", tile, replace(WINDOWS, window_px=48), CPU, 64).thumbnails.gate_hw
     assert gate_HW.shape == (40, 40)
     np.testing.assert_allclose(gate_HW[:, :16], 0.5)
     np.testing.assert_allclose(gate_HW[:, 24:], 0.25)

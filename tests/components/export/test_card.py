@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from components.common.data.store import Heights
+from components.common.inference.modelfile import InitialWeights
 from components.export import card
 from components.export.parity import CaseResult, Parity
 
-PARITY = Parity(1e-3, 2e-7, (CaseResult("noise", 1, 2e-7, 0),))
+PARITY = Parity(1e-3, 2e-7, "float32", 1.0, (CaseResult("noise", 1, 2e-7, 0),))
 
 
 @pytest.fixture
@@ -37,6 +38,16 @@ def test_the_card_says_what_a_user_must_know(trained, evaluation) -> None:
         "It is not usable on real images",
     ):
         assert line in text
+
+
+def test_the_licence_and_the_origin_of_the_initial_weights_are_stated(trained, evaluation) -> None:
+    parts = {"backbone": "complete", "classifier": "32 of 48 values", "dgfm": "new"}
+    facts = replace(trained.facts, initial_weights=InitialWeights("models:/mobanet/3", "a" * 64, "apache-2.0", parts))
+    text = card.render(facts, evaluation, PARITY)
+    started = f"`models:/mobanet/3`, sha256 `{'a' * 64}` (classifier: 32 of 48 values; dgfm: new)"
+    assert f"| started from | {started} |" in text
+    assert "to the licence of the pretrained weights:\n**apache-2.0**." in text
+    assert "**unknown**" in card.render(trained.facts, evaluation, PARITY)
 
 
 def test_accepted_findings_in_the_data_are_listed_with_their_tiles(trained, evaluation) -> None:

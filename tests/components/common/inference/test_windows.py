@@ -33,7 +33,7 @@ def test_bands_cover_the_tile_once_and_keep_every_pixel_in_place(height, width, 
     bands = list(sliding(pixels, both, windows(window, stride), CPU))
     rows = [row for row, _ in bands]
     assert rows == [0, *np.cumsum([maps.shape[1] for _, maps in bands])[:-1]]
-    whole = np.concatenate([maps for _, maps in bands], axis=1)
+    whole = np.concatenate([maps.numpy() for _, maps in bands], axis=1)
     assert whole.shape == (4, height, width)
     np.testing.assert_allclose(whole[:3], pixels.image_HWC.transpose(2, 0, 1) / 255, atol=1e-5)
     np.testing.assert_allclose(whole[3], pixels.dsm_HW, atol=1e-5)
@@ -49,14 +49,14 @@ def test_overlapping_windows_are_averaged():
     assert [maps[0, 0, column] for column in (0, 20, 40)] == [0.0, 0.5, 1.0]
 
 
-def test_a_window_is_padded_to_the_patch_size_and_cropped_again():
+def test_a_tile_smaller_than_a_window_is_padded_to_whole_patches_and_cropped_again():
     seen = []
 
     def watch(rgb, dsm):
         seen.append(tuple(rgb.shape[2:]))
         return rgb
 
-    ((_, maps),) = sliding(tile(30, 30), watch, windows(30, 30, patch=14), CPU)
+    ((_, maps),) = sliding(tile(30, 30), watch, windows(56, 30, patch=14), CPU)
     assert set(seen) == {(42, 42)}
     assert maps.shape == (3, 30, 30)
 
@@ -73,3 +73,35 @@ def test_memory_is_a_band_not_the_tile():
     for _, maps in sliding(tile(640, 64), both, windows(32, 32), CPU):
         held.append(maps.shape[1])
     assert max(held) == 32 and sum(held) == 640
+
+
+class PatchesOf14:
+    patch_size = 14
+
+
+def test_a_window_is_rounded_up_to_whole_patches_of_image_not_of_zeros():
+    seen = []
+
+    def watch(rgb, dsm):
+        seen.append(rgb)
+        return rgb
+
+    made = Windows.of(
+        PatchesOf14(), 30, stride_px=30, batch_size=4, image_mean=(0.0, 0.0, 0.0), image_std=(1.0, 1.0, 1.0)
+    )
+    assert made.window_px == 42
+    pixels = tile(84, 84)
+    list(sliding(pixels, watch, made, CPU))
+    corner = torch.from_numpy(pixels.image_HWC[:42, :42]).permute(2, 0, 1) / 255
+    torch.testing.assert_close(seen[0][0], corner)
+
+
+def test_a_window_of_a_part_of_a_patch_is_an_error():
+    with pytest.raises(ValueError, match="window_px is 30; expected a multiple of 14"):
+        windows(30, 30, patch=14)
+
+
+def test_any_number_of_maps_can_follow_the_logits():
+    ((_, maps),) = sliding(tile(32, 32), lambda rgb, dsm: torch.cat([rgb, dsm, dsm], dim=1), windows(32, 32), CPU)
+    assert maps.shape == (5, 32, 32)
+    assert torch.equal(maps[3], maps[4])

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from components.common.data.store import Store
 from components.common.inference.windows import Windows
 from components.common.scoring.conditions import class_map, conditions, confusions
-from components.common.scoring.metrics import confusion
+from components.common.scoring.counts import confusion
 
 CPU = torch.device("cpu")
 WINDOWS = Windows(64, 48, 4, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -32,6 +33,37 @@ def test_confusions_add_up_over_tiles_for_both_ground_truths(toy_network, toy_st
     for condition, predict in conditions(network).items():
         expected = np.zeros((6, 6), np.int64)
         for entry in entries:
-            expected += confusion(store[entry].eroded_HW, class_map(store[entry], predict, WINDOWS, CPU), 6)
+            predicted = torch.from_numpy(class_map(store[entry], predict, 6, WINDOWS, CPU))
+            expected += confusion(torch.tensor(store[entry].eroded_HW), predicted, 6)
         assert np.array_equal(found[condition]["eroded"], expected)
         assert found[condition]["full"].sum() == 2 * 96 * 96 > expected.sum()
+
+
+def test_only_the_ground_truth_that_is_read_is_counted(toy_network, toy_store):
+    network, store = toy_network(), Store(toy_store)
+    entries = store.manifest.subset("val")[:1]
+    both = confusions(network, store, entries, WINDOWS, CPU)
+    one = confusions(network, store, entries, WINDOWS, CPU, truths=("eroded",))
+    assert {name: list(by_truth) for name, by_truth in one.items()} == dict.fromkeys(both, ["eroded"])
+    assert all(np.array_equal(one[name]["eroded"], both[name]["eroded"]) for name in both)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_the_jobs_of_any_number_of_ranks_add_up_to_the_same_counts(toy_network, toy_store, ranks):
+    network, store = toy_network(), Store(toy_store)
+    entries = store.manifest.subset("val")
+    alone = confusions(network, store, entries, WINDOWS, CPU)
+    shares = [
+        confusions(network, store, entries, WINDOWS, CPU, wanted=lambda job, rank=rank: job % ranks == rank)
+        for rank in range(ranks)
+    ]
+    for name, by_truth in alone.items():
+        for truth, counts in by_truth.items():
+            assert np.array_equal(sum(share[name][truth] for share in shares), counts)
+
+
+def test_ties_go_to_the_first_class(toy_store):
+    store = Store(toy_store)
+    tile = store[store.manifest.subset("val")[0]]
+    even = class_map(tile, lambda rgb, dsm: torch.zeros_like(dsm).expand(-1, 6, -1, -1), 6, WINDOWS, CPU)
+    assert not even.any()

@@ -6,48 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from components.common.scoring.metrics import as_json, confusion, scores
+from components.common.scoring.metrics import as_json, scores
 
 CLASSES, IN_MEANS = ("road", "roof", "grass"), (True, True, False)
 
 
-def test_rows_are_the_truth_and_ignored_pixels_are_not_counted() -> None:
-    truth = np.array([[0, 0, 1], [2, 255, 1]], np.uint8)
-    predicted = np.array([[0, 1, 1], [0, 1, 1]], np.uint8)
-    assert confusion(truth, predicted, 3).tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
-
-
-def test_matrices_of_strips_add_up_to_the_matrix_of_the_whole() -> None:
-    rng = np.random.default_rng(0)
-    truth = rng.choice(np.array([0, 1, 2, 255], np.uint8), (37, 11))
-    predicted = rng.integers(0, 3, (37, 11)).astype(np.uint8)
-    strips = [confusion(truth[top : top + 5], predicted[top : top + 5], 3) for top in range(0, 37, 5)]
-    np.testing.assert_array_equal(sum(strips), confusion(truth, predicted, 3))
-
-
-def test_a_map_of_many_chunks_is_counted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    truth, predicted = (rng.integers(0, 3, (40, 9)).astype(np.uint8) for _ in range(2))
-    at_once = confusion(truth, predicted, 3)
-    monkeypatch.setattr("components.common.scoring.metrics.CHUNK_PX", 7)
-    np.testing.assert_array_equal(confusion(truth, predicted, 3), at_once)
-
-
-def test_nothing_but_ignored_pixels_counts_nothing() -> None:
-    ignored = np.full((4, 4), 255, np.uint8)
-    result = scores(confusion(ignored, np.zeros((4, 4), np.uint8), 3), CLASSES, IN_MEANS)
+def test_without_a_counted_pixel_no_score_is_defined() -> None:
+    result = scores(np.zeros((3, 3), np.int64), CLASSES, IN_MEANS)
     assert math.isnan(result.oa) and math.isnan(result.miou) and result.worst_class is None
-
-
-@pytest.mark.parametrize(("truth", "predicted"), [(3, 0), (0, 3), (0, -1)])
-def test_a_value_that_is_no_class_is_refused(truth: int, predicted: int) -> None:
-    with pytest.raises(ValueError, match="of 3 classes"):
-        confusion(np.array([truth], np.uint8), np.array([predicted]), 3)
-
-
-def test_maps_of_two_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="truth is"):
-        confusion(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), 3)
 
 
 def test_scores_are_those_counted_by_hand() -> None:
