@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from components.common.params import STRICT, Count, Points, Probability, Processes, Seed, Side, Steps, Text
+from components.common.tracking.registered_models import SCHEME, URI
 from components.common.tracking.run import Backend
 from model import MaskingConfig, MoBaNetConfig
 from model.config import NetworkOptions
@@ -24,6 +25,13 @@ class ModelParams(NetworkOptions):
 
     weights: Text  # none | hub | path of a .safetensors or .pth file | s3://bucket/key
     init: Text | None  # earlier model to start from: path | models:/NAME@ALIAS; None: start from `weights`
+
+    def __post_init__(self) -> None:
+        NetworkOptions.__post_init__(self)
+        if self.init is not None and self.weights != "none":
+            raise ValueError(f"weights is {self.weights!r}; expected none, because model.init has backbone weights too")
+        if self.init is not None and self.init.startswith(SCHEME) and not URI.fullmatch(self.init):
+            raise ValueError(f"init is {self.init!r}; expected models:/NAME@ALIAS, models:/NAME/VERSION or a file")
 
     def network(self, num_classes: int, image_bands: int) -> MoBaNetConfig:
         """Configuration of the network for data with `num_classes` classes and `image_bands` image bands."""

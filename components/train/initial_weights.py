@@ -28,17 +28,12 @@ def load_initial_weights(network: MoBaNet, model: ModelParams, manifest: Manifes
         out: path of the model that this training will write.
 
     Raises:
-        ParamsError: `model.init` and `model.weights` are both set, or `model.init` is `out`.
+        ParamsError: `model.init` is `out`.
         WeightsError: the weights cannot be read or do not fit.
         TrackingError: `model.init` is a registered model, and MLflow cannot be reached or does not have it.
     """
     if model.init is None:
         return load_backbone_weights(network, model.weights)
-    if model.weights != "none":
-        raise ParamsError(
-            f"model.weights is {model.weights!r}, but model.init is set and brings its own backbone weights; "
-            "set model.weights: none"
-        )
     names = Names(manifest.classes, manifest.bands, network.config.modalities)
     if model.init.startswith(SCHEME):
         with tempfile.TemporaryDirectory() as folder:

@@ -6,20 +6,23 @@ import logging
 import re
 from pathlib import Path
 
-from components.common.errors import ParamsError, TrackingError, reason
+from components.common.errors import TrackingError, reason
 from components.common.tracking.server import address, connect
 
 log = logging.getLogger(__name__)
 
 SCHEME = "models:/"
+"""Beginning of the URI of a registered model."""
+
 URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+"""URI of one version of a registered model."""
 
 
 def fetch(uri: str, file: str, folder: Path) -> tuple[Path, str]:
     """Download one file of a registered model.
 
     Args:
-        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`; matches `URI`.
         file: name of the file in the model.
         folder: existing folder for the file.
 
@@ -27,12 +30,10 @@ def fetch(uri: str, file: str, folder: Path) -> tuple[Path, str]:
         Path of the file, and the URI with the version in place of the alias.
 
     Raises:
-        ParamsError: the URI has another form.
         TrackingError: the store cannot be reached, or does not have the model, the version, the alias or the file.
     """
     match = URI.fullmatch(uri)
-    if match is None:
-        raise ParamsError(f"model.init is {uri!r}; expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    assert match is not None, uri
     try:
         client = connect()
     except TrackingError as error:
