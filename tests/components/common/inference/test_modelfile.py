@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from safetensors.torch import save_file
 
 from components.common.data.store import Heights
 from components.common.errors import WeightsError
-from components.common.inference.modelfile import ModelFacts, load_model, save_model
+from components.common.inference import modelfile
+from components.common.inference.modelfile import InitialWeights, ModelFacts, load_model, save_model
 
 
 @pytest.fixture
@@ -58,6 +60,20 @@ def test_the_header_is_plain_json(tmp_path, toy_network, facts):
     assert header.keys() == {f.name for f in dataclasses.fields(ModelFacts)}
 
 
+def test_the_initial_weights_come_back_with_their_licence_and_parts(tmp_path, toy_network, facts):
+    start = InitialWeights("models:/mobanet/3", "a" * 64, "apache-2.0", {"decoder": "complete", "dgfm": "new"})
+    save_model(tmp_path / "model.safetensors", toy_network(), dataclasses.replace(facts, initial_weights=start))
+    assert load_model(tmp_path / "model.safetensors")[1].initial_weights == start
+
+
+def test_a_file_of_an_earlier_version_has_unknown_initial_weights(tmp_path, toy_network, facts):
+    network, path = toy_network(), tmp_path / "model.safetensors"
+    content = dataclasses.asdict(facts)
+    del content["initial_weights"]
+    save_file(dict(network.state_dict()), path, metadata={"mobanet": json.dumps(content)})
+    assert load_model(path)[1].initial_weights == InitialWeights("unknown", None, "unknown", {})
+
+
 def test_what_is_not_such_a_file_is_refused_in_one_sentence(tmp_path, toy_network, facts):
     path = tmp_path / "model.safetensors"
     with pytest.raises(WeightsError, match="no such model; run the train step first"):
@@ -71,4 +87,23 @@ def test_what_is_not_such_a_file_is_refused_in_one_sentence(tmp_path, toy_networ
         load_model(path)
     save_model(path, toy_network(decoder_channels=8), facts)
     with pytest.raises(WeightsError, match="not a readable model .*size mismatch"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("name", ["decoder.classifier.1.weight", "running_mean"])
+def test_a_model_with_a_value_that_is_not_finite_is_neither_written_nor_read(
+    tmp_path, toy_network, facts, monkeypatch, name, value
+):
+    network, path = toy_network(), tmp_path / "model.safetensors"
+    name = next(key for key in network.state_dict() if key.endswith(name))
+    network.state_dict()[name].flatten()[-1] = value
+    sentence = rf"model\.safetensors: {re.escape(name)} has a NaN or infinite value, so this model cannot be used"
+    with pytest.raises(WeightsError, match=sentence):
+        save_model(path, network, facts)
+    assert not path.exists()
+    with monkeypatch.context() as without_check:
+        without_check.setattr(modelfile, "first_non_finite", lambda tensors: None)
+        save_model(path, network, facts)  # as an earlier version wrote it
+    with pytest.raises(WeightsError, match=sentence):
         load_model(path)
