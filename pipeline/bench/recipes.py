@@ -170,7 +170,8 @@ class Trainer:
             image_mean=IMAGENET_MEAN,
             image_std=IMAGENET_STD,
         )
-        make = functools.partial(make_inputs, config=config, windows=windows, device=device)
+        modalities = self._setting.network.modalities
+        make = functools.partial(make_inputs, config=config, windows=windows, device=device, modalities=modalities)
         if self._recipe.speed.prefetch:
             return one_ahead(crops, make, 1)
         return (make(batch, step) for step, batch in enumerate(crops, start=1))
