@@ -39,7 +39,7 @@ class TrainedModel:
     data_md5: str  # data version of the training
     git_commit: str  # code of the training
     tool_version: str  # version of this project at the training
-    validation: dict[str, float]  # scores on the validation tiles at that step, percent points
+    validation: dict[str, float | None]  # scores on the validation tiles at that step, percent points
     mlflow_run_id: str | None  # MLflow run of the training; None: not tracked
     initial_weights: InitialWeights  # weights that the training started from, with their licence
 

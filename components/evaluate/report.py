@@ -98,7 +98,7 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["points"] = lambda value: "–" if value is None or np.isnan(value) else f"{value:.1f}"
-    environment.filters["ratio"] = lambda value: "–" if np.isnan(value) else f"{value:.2f}"
+    environment.filters["ratio"] = lambda value: "–" if value is None or np.isnan(value) else f"{value:.2f}"
     environment.filters["share"] = lambda value: "–" if np.isnan(value) else f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
     environment.filters["width"] = lambda value: f"{0 if np.isnan(value) else min(max(value, 0), 100):.1f}%"
     environment.filters["spoken"] = interpretation.spoken

@@ -58,7 +58,7 @@ def input_shapes(facts: ModelFacts) -> dict[str, tuple[int, int, int]]:
 
 def metadata(facts: ModelFacts) -> dict[str, str]:
     """The facts of a model as ONNX metadata: one entry per field, with its value as JSON."""
-    return {name: json.dumps(value) for name, value in asdict(facts).items()}
+    return {name: json.dumps(value, allow_nan=False) for name, value in asdict(facts).items()}
 
 
 def write_onnx(path: Path, network: MoBaNet, facts: ModelFacts, opset: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -250,7 +251,7 @@ def _facts(session: Session, chosen: Mapping[str, float], start: InitialWeights)
         tool_version=tool_version(),
         step=int(chosen["step"]),
         seed=config.seed,
-        validation=_figures(chosen),
+        validation={name: value if math.isfinite(value) else None for name, value in _figures(chosen).items()},
         mlflow_run_id=session.run.id,
         initial_weights=start,
     )

@@ -59,7 +59,7 @@ class ModelFacts:
     tool_version: str
     step: int
     seed: int
-    validation: dict[str, float]  # percent points on the validation tiles, at the selected step
+    validation: dict[str, float | None]  # figures on the validation tiles, at the selected step; None: not defined
     mlflow_run_id: str | None = None
     accepted: dict[str, Any] = field(default_factory=dict)  # findings in the data that the user overruled
     initial_weights: InitialWeights = field(default_factory=InitialWeights)
@@ -76,7 +76,7 @@ def save_model(path: Path, network: MoBaNet, facts: ModelFacts) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     _require_finite(path, tensors)
     with replacing(path) as draft:
-        save_file(tensors, draft, metadata={HEADER: json.dumps(asdict(facts))})
+        save_file(tensors, draft, metadata={HEADER: json.dumps(asdict(facts), allow_nan=False)})
 
 
 def load_model(path: Path) -> tuple[MoBaNet, ModelFacts]:
@@ -92,7 +92,7 @@ def load_model(path: Path) -> tuple[MoBaNet, ModelFacts]:
                 raise WeightsError(
                     f"{path}: the file has no MoBaNet header; use a file that the train or export step wrote"
                 )
-            facts = _facts(json.loads(header))
+            facts = _facts(json.loads(header, parse_constant=lambda _: None))  # earlier versions wrote NaN
             network = MoBaNet(facts.network)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             _require_finite(path, tensors)

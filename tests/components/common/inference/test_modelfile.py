@@ -90,6 +90,17 @@ def test_what_is_not_such_a_file_is_refused_in_one_sentence(tmp_path, toy_networ
         load_model(path)
 
 
+def test_a_figure_that_is_not_defined_is_null_also_in_a_file_of_an_earlier_version(tmp_path, toy_network, facts):
+    path, network = tmp_path / "model.safetensors", toy_network()
+    undefined = dataclasses.replace(facts, validation={"imbalance": None})
+    save_model(path, network, undefined)
+    with safe_open(path, "pt") as file:
+        header = file.metadata()["mobanet"]
+    assert json.loads(header)["validation"] == {"imbalance": None}
+    save_file(network.state_dict(), path, {"mobanet": header.replace('{"imbalance": null}', '{"imbalance": NaN}')})
+    assert load_model(path)[1] == undefined
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 @pytest.mark.parametrize("name", ["decoder.classifier.1.weight", "running_mean"])
 def test_a_model_with_a_value_that_is_not_finite_is_neither_written_nor_read(
