@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from components.common.data.store import Heights
-from components.common.inference.modelfile import ModelFacts
+from components.common.inference.modelfile import InitialWeights, ModelFacts
 from components.export.parity import Parity
 
 CONDITIONS = {"rgb+dsm": "image and DSM", "rgb": "image only, DSM missing", "dsm": "DSM only, image missing"}
@@ -52,6 +52,7 @@ def render(facts: ModelFacts, evaluation: Mapping[str, Any], parity: Parity) -> 
     return environment.get_template("card.md.j2").render(
         facts=facts,
         heights=describe_heights(facts.heights),
+        started_from=describe_start(facts.initial_weights),
         missing_image=[round(255 * mean, 3) for mean in facts.image_mean],
         protocol=evaluation["protocol"],
         scores=evaluation["scores"],
@@ -61,6 +62,13 @@ def render(facts: ModelFacts, evaluation: Mapping[str, Any], parity: Parity) -> 
         conditions=CONDITIONS,
         ground_truths=GROUND_TRUTHS,
     )
+
+
+def describe_start(start: InitialWeights) -> str:
+    """The source of the initial weights with its checksum, and the parts that an earlier model did not fill."""
+    checksum = f", sha256 `{start.sha256}`" if start.sha256 else ""
+    incomplete = [f"{part}: {amount}" for part, amount in start.parts.items() if amount != "complete"]
+    return f"`{start.source}`{checksum}" + (f" ({'; '.join(incomplete)})" if incomplete else "")
 
 
 def balance_rows(balance: Mapping[str, float | None] | None) -> list[tuple[str, str]]:

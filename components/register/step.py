@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from components.common.errors import DataError, TrackingError, reason
 from components.common.files import write_json
 from components.common.inference.modelfile import load_model
+from components.common.metric_names import metric_name
 from components.common.params import STRICT, Points
 from components.common.tracking import server
 from components.register import promotion
@@ -150,11 +151,12 @@ def _tags(record: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, str
         "backbone": facts["network"]["backbone"],
         "step": facts["step"],
         "tool_version": facts["tool_version"],
+        "weights_licence": facts.get("initial_weights", {}).get("licence", "unknown"),  # earlier packages have none
     }
     tags |= {f"balance.{name}": value for name, value in (scores["balance"] or {}).items()}
     tags |= {f"scores.{name}": value for name, value in headline.items() if name != "per_class"}
     tags |= {f"scores.iou.{name}": found["iou"] for name, found in headline["per_class"].items()}
-    return {name: str(value) for name, value in tags.items() if value is not None}
+    return {metric_name(name): str(value) for name, value in tags.items() if value is not None}
 
 
 def _sentence(record: Mapping[str, Any], figures: PromotionRecord) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from components.common.data.store import Store
+from components.common.inference.modelfile import InitialWeights
 from components.evaluate import report
 from components.evaluate.step import EvaluateConfig, run
 
@@ -59,6 +60,15 @@ def test_the_page_says_what_was_found(evaluated) -> None:
     assert "Impervious 100.0 100.0 100.0 100.0" in text and "Car – – – –" in text
     for part in (result.evaluation.protocol.data_md5, result.evaluation.protocol.model.sha256, "Generated scenes."):
         assert part in text
+
+
+def test_the_page_states_the_licence_of_the_initial_weights(evaluated) -> None:
+    result, manifest = evaluated
+    start = InitialWeights("models:/mobanet/3", "a" * 64, "DINOv3 <License>")
+    model = replace(result.evaluation.protocol.model, initial_weights=start)
+    record = replace(result.evaluation, protocol=replace(result.evaluation.protocol, model=model))
+    text = report.render(record, {"5_10": {"Image": np.zeros((8, 8, 3), np.uint8)}}, manifest, 0.5)
+    assert "models:/mobanet/3; licence of the pretrained weights: DINOv3 &lt;License&gt;" in text
 
 
 def test_text_of_the_data_cannot_break_the_page(evaluated) -> None:

@@ -73,13 +73,17 @@ def test_the_first_model_becomes_champion_with_all_its_figures(register, trained
     assert version.run_id == training.id
     outputs = mlflow.MlflowClient().get_run(training.id).outputs.model_outputs
     assert [f"models:/{output.model_id}" for output in outputs] == [version.source]
-    said = {key: version.tags[key] for key in ("git_commit", "data_md5", "dataset", "split", "sha256", "scores.miou")}
+    said = {
+        key: version.tags[key]
+        for key in ("git_commit", "data_md5", "dataset", "split", "sha256", "scores.miou", "weights_licence")
+    }
     assert said == {
         "git_commit": "c" * 40,
         "data_md5": "d" * 32,
         "dataset": "sample",
         "split": "sample",
         "sha256": "a" * 64,
+        "weights_licence": "unknown",
         "scores.miou": str(balance["both"]),
     }
 
