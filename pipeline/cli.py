@@ -14,7 +14,7 @@ import typer
 from components.common.entrypoints.dvc import exit_code, log_to_stderr
 from pipeline import __version__
 from pipeline.bench import loader, preprocess, training
-from pipeline.commands import ablate, check, data, model, pipeline, submit
+from pipeline.commands import ablate, check, data, model, params, pipeline, submit
 
 app = typer.Typer(
     help="MoBaNet Pipeline: segmentation of aerial images fused with heights.\n\n"
@@ -25,6 +25,10 @@ app = typer.Typer(
 )
 
 COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
+    "params": (
+        "Set params.yaml from presets for common tasks.",
+        {"list": params.list_, "show": params.show, "use": params.use, "diff": params.diff},
+    ),
     "data": ("Import and check raw tiles.", {"import": data.import_, "check": check.check}),
     "model": ("Inspect networks.", {"info": model.info, "list": model.list_}),
     "pipeline": (
