@@ -52,7 +52,7 @@ RUN_BY_PAGE = (
         "dvc dag",
         "rio info",
     ),
-    *("mobanet data import", "mobanet data check", "mobanet model info", "mobanet pipeline compile"),
+    *("mobanet data import", "mobanet data check", "mobanet model info", "mobanet model list", "mobanet pipeline compile"),
     *("mobanet pipeline run --runner subprocess --dry-run", "mobanet ablate width", "mobanet ablate masking --dry-run"),
 )
 """Beginnings of the commands that tests/e2e/test_docs_commands.py runs in seconds, page by page."""
@@ -73,6 +73,11 @@ ELSEWHERE = {
     "make image": ".ci/containers",
     "mobanet ablate modules": "tests/pipeline/commands/test_ablate.py",
     "mobanet ablate masking": "tests/pipeline/commands/test_ablate.py",
+    "mobanet params": "tests/pipeline/commands/test_params.py",
+    "export MLFLOW_TRACKING_URI": "tests/e2e/test_sweep.py",
+    "dvc exp run --queue": "tests/e2e/test_sweep.py",
+    "dvc exp run --run-all": "tests/e2e/test_sweep.py",
+    "dvc exp show": "tests/e2e/test_sweep.py",
     "mobanet bench data": "tests/pipeline/test_bench_data.py",
     "mobanet bench preprocess": "tests/pipeline/bench/test_preprocess.py",
     "mobanet bench train --checkpoints": "tests/pipeline/bench/test_checkpoints.py",
