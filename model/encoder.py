@@ -89,8 +89,8 @@ class Encoder(nn.Module):
         inputs = {"rgb": image_BCHW, "dsm": dsm_B1HW}
         streams = [patches[m](inputs[m]) for m in self.modalities]
         grid = (streams[0].shape[-2], streams[0].shape[-1])
-        # Without prompts, the streams meet only in the fusion. If training changes only the DSM stream, they run apart, and
-        # the image stream has no backward pass.
+        # Without prompts, the streams meet only in the fusion. If only the DSM stream trains, they run apart, and the
+        # image stream has no backward pass.
         apart = self.training and not self.cpia and len({stream.requires_grad for stream in streams}) == 2
         streams = streams if apart else [torch.cat(streams)]
         streams = [self.backbone.tokens(stream) for stream in streams]
