@@ -63,12 +63,11 @@ def prepare(network: MoBaNet, precision: Precision, speed: SpeedConfig) -> None:
             module.resize_logits = resize_by_products if speed.matrix_resize else resize
 
 
-def store_frozen_in_bf16(network: nn.Module) -> list[nn.Parameter]:
-    """Round the weights that are not trained to bf16, in place, and return them."""
-    frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]
-    for parameter in frozen:
-        parameter.data = parameter.data.bfloat16()
-    return frozen
+def store_frozen_in_bf16(network: nn.Module) -> None:
+    """Store the weights that are not trained in bf16."""
+    for parameter in network.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.bfloat16()
 
 
 def fuse_attention(network: nn.Module, on: bool) -> None:

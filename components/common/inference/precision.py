@@ -28,12 +28,14 @@ def training_precision(network: MoBaNet, facts: ModelFacts, device: torch.device
     in the backbone would be float32, and the logits would differ.
     """
     precision = effective(facts.precision, device)
-    frozen = store_frozen_in_bf16(network) if facts.frozen_bf16 else []
+    stored = [(parameter, parameter.data) for parameter in network.parameters()]
+    if facts.frozen_bf16:
+        store_frozen_in_bf16(network)
     use_precision(precision)
     try:
         with autocast(precision, device):
             yield
     finally:
         use_precision("float32")
-        for parameter in frozen:
-            parameter.data = parameter.data.float()
+        for parameter, data in stored:
+            parameter.data = data

@@ -59,7 +59,7 @@ def test_the_headline_names_all_three_conditions() -> None:
         ((80, 30, 30), "do not use the maps where the DSM or the image is missing"),
     ],
 )
-def test_gain_and_collapse_are_said(v: tuple[float, float, float], sentence: str) -> None:
+def test_gain_and_collapse_are_reported(v: tuple[float, float, float], sentence: str) -> None:
     assert sentence in " ".join(interpretation.verdict(record(*v)).sentences)
 
 

@@ -2,10 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
 from PIL import Image
 
 from components.common.errors import ParamsError, StoreError, WeightsError
@@ -49,7 +51,7 @@ def test_a_network_that_ignores_the_dsm_gets_no_credit_for_it(make_store, use_ne
     assert "The model does not use the DSM" in result.report.read_text()
 
 
-def test_every_output_is_there_and_agrees_with_the_schema(make_store, use_network, by_rule, tmp_path) -> None:
+def test_every_output_exists_and_agrees_with_the_schema(make_store, use_network, by_rule, tmp_path) -> None:
     store, reports = make_store(), tmp_path / "reports"
     run(CONFIG, store, use_network(by_rule(), store), reports)
     assert {path.name for path in reports.iterdir()} == set(outputs.OWNED)
@@ -58,6 +60,7 @@ def test_every_output_is_there_and_agrees_with_the_schema(make_store, use_networ
     check_schema(content)
     assert content["protocol"]["tiles"] == ["5_10", "5_11"]
     assert content["protocol"]["model"]["validation"]["miou_fused"] == 80.1235
+    assert content["protocol"]["model"]["initial_weights"]["licence"] == "unknown"
     metrics = json.loads((reports / "metrics.json").read_text())
     assert (metrics["miou"], metrics["miou_rgb"], metrics["fusion_gain"]) == (100.0, 25.0, 75.0)
     assert all(isinstance(value, float) for value in metrics.values())
@@ -108,7 +111,7 @@ def test_a_real_model_file_goes_through(make_store, facts_for, tmp_path) -> None
     assert ">Gate<" in result.report.read_text()
 
 
-def test_another_data_version_is_said_not_refused(make_store, use_network, by_rule, tmp_path, caplog) -> None:
+def test_another_data_version_is_a_warning(make_store, use_network, by_rule, tmp_path, caplog) -> None:
     store = make_store()
     weights = use_network(by_rule(), store, data_md5="0" * 32)
     result = run(CONFIG, store, weights, tmp_path / "reports")
@@ -135,6 +138,44 @@ def test_a_stride_beyond_the_models_window_is_refused(make_store, use_network, b
     config = EvaluateConfig(window_px=None, stride_px=17, batch_size=1, failure_probability=0.1, panel_px=64)
     with pytest.raises(ParamsError, match="evaluate.stride_px is 17, but the window is 16 px"):
         run(config, store, use_network(by_rule(), store), tmp_path / "reports")
+
+
+@pytest.mark.parametrize(("window_px", "used"), [(None, 16), (15, 16), (16, 16), (17, 24)])
+def test_a_window_is_rounded_up_to_whole_patches(window_px, used, make_store, use_network, by_rule, tmp_path) -> None:
+    store, config = make_store(test=("5_10",)), replace(CONFIG, window_px=window_px)
+    result = run(config, store, use_network(by_rule(), store), tmp_path / "reports")
+    assert result.evaluation.protocol.window_px == used
+    assert result.evaluation.headline.miou == 100.0
+
+
+@pytest.mark.parametrize(("trained", "used"), [("float32", "float32"), ("tf32", "float32"), ("bf16", "bf16")])
+def test_a_network_is_scored_in_the_precision_of_its_training(
+    trained, used, make_store, use_network, by_rule, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    in_bf16, forward = [], by_rule.forward
+
+    def watched(self, rgb, dsm):
+        in_bf16.append(torch.is_autocast_enabled("cpu"))
+        return forward(self, rgb, dsm)
+
+    monkeypatch.setattr(by_rule, "forward", watched)
+    store, reports = make_store(test=("5_10",)), tmp_path / "reports"
+    run(CONFIG, store, use_network(by_rule(), store, precision=trained), reports)
+    content = json.loads((reports / "evaluation.json").read_text())
+    check_schema(content)
+    assert content["protocol"]["precision"] == used
+    assert set(in_bf16) == {used == "bf16"}
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_metrics_json_has_the_names_that_dashboards_read(make_store, use_network, by_rule, tmp_path) -> None:
+    store, reports = make_store(), tmp_path / "reports"
+    run(CONFIG, store, use_network(by_rule(), store), reports)
+    scores = {"oa", "miou", "mf1", "miou_all", "worst_class_iou", "miou_full_truth", "miou_rgb", "miou_dsm"}
+    balance = {"majority", "expected_miou", "average", "last_1", "imbalance", "fusion_gain"}
+    halves = {f"{name}_{sensor}" for name in ("retention", "shapley") for sensor in ("rgb", "dsm")}
+    assert json.loads((reports / "metrics.json").read_text()).keys() == scores | balance | halves
 
 
 def test_missing_weights_are_one_sentence(make_store, tmp_path) -> None:

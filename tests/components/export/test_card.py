@@ -78,7 +78,7 @@ def test_warnings_of_the_evaluation_reach_the_reader(trained, evaluation) -> Non
 
 
 @pytest.mark.parametrize(
-    ("heights", "words"),
+    ("heights", "description"),
     [
         (
             Heights("training-range", 30.0, 25.0, None, None, (0.0, 1.0), "datum"),
@@ -94,5 +94,5 @@ def test_warnings_of_the_evaluation_reach_the_reader(trained, evaluation) -> Non
         ),
     ],
 )
-def test_every_way_of_scaling_heights_has_its_words(heights, words) -> None:
-    assert words in card.describe_heights(heights)
+def test_every_way_of_scaling_heights_is_described(heights, description) -> None:
+    assert description in card.describe_heights(heights)

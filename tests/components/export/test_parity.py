@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from components.common.inference.precision import training_precision
+from components.export.onnx_graph import Servable
 from components.export.parity import ParityError, cases, check
 
 
@@ -16,6 +18,26 @@ def test_every_case_agrees_and_is_reported(trained, package) -> None:
     parity = check(trained.network, trained.facts, package / "model.onnx", 1e-4)
     assert [case.samples for case in parity.cases] == [1, 3, 1, 1, 1, 1, 1, 1]
     assert parity.largest_difference == max(case.largest_difference for case in parity.cases) <= 1e-4
+
+
+@pytest.mark.parametrize(("precision", "frozen_bf16"), [("float32", False), ("bf16", False), ("bf16", True)])
+def test_the_share_of_pixels_with_the_class_of_the_scores_is_recorded(trained, package, precision, frozen_bf16) -> None:
+    facts = replace(trained.facts, precision=precision, frozen_bf16=frozen_bf16)
+    before = {name: value.clone() for name, value in trained.network.state_dict().items()}
+    found = check(trained.network, facts, package / "model.onnx", 1e-4)
+    assert found.precision == precision
+    assert found.largest_difference <= 1e-4  # of the float32 network
+    same = []
+    for _, inputs in cases(facts):
+        image, dsm = map(torch.from_numpy, inputs)
+        with torch.inference_mode():
+            exact = Servable(trained.network, facts)(image, dsm)
+            with training_precision(trained.network, facts, torch.device("cpu")):
+                scored = Servable(trained.network, facts)(image, dsm)
+        same.append((exact.argmax(1) == scored.argmax(1)).flatten())
+    assert found.same_class_share == pytest.approx(torch.cat(same).float().mean().item(), abs=1e-4)
+    assert (found.same_class_share > 0.999) if precision == "float32" else (0.5 < found.same_class_share < 1)
+    assert all(torch.equal(before[name], value) for name, value in trained.network.state_dict().items())
 
 
 @pytest.mark.parametrize("shift", [0.01, math.nan])

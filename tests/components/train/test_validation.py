@@ -21,6 +21,14 @@ def test_figures_name_every_condition_and_the_balance(toy_network, toy_store, tr
     assert figures["shapley_rgb"] + figures["shapley_dsm"] == pytest.approx(fused - figures["majority"])
 
 
+def test_the_columns_of_validation_csv_are_those_that_dashboards_read(toy_network, toy_store, train_config):
+    figures = validate(toy_network(), Store(toy_store), WINDOWS, train_config().validation, ALONE)
+    scores = {"miou_fused", "miou_rgb", "miou_dsm", "oa", "mf1", "worst_class_iou"}
+    balance = {"majority", "expected_miou", "average", "last_1", "imbalance", "fusion_gain"}
+    halves = {f"{name}_{sensor}" for name in ("retention", "shapley") for sensor in ("rgb", "dsm")}
+    assert figures.keys() == scores | balance | halves
+
+
 def test_a_single_modality_network_is_selected_by_its_own_miou(toy_network, toy_store, train_config):
     network = toy_network(modalities=("dsm",))
     figures = validate(network, Store(toy_store), WINDOWS, train_config().validation, ALONE)
