@@ -84,4 +84,5 @@ def send(run_id: str, reports: Path, record: Evaluation) -> None:
         run.image("test/confusion", np.asarray(Image.open(reports / CONFUSION_PICTURE).convert("RGB")), step)
         for name in OWNED:
             run.artifact(reports / name, "evaluation/panels" if name == PANELS else "evaluation")
-    log.info("added scores and reports to MLflow run %s", run_id)
+    if not run.missing:
+        log.info("added scores and reports to MLflow run %s", run.id)

@@ -20,7 +20,11 @@ import numpy.typing as npt
 
 from components.common.data.layerinfo import Colour, DsmInfo, ImageInfo, LabelInfo, image_facts, label_facts
 from components.common.errors import ParamsError
+from components.common.metric_names import metric_name
 from components.common.params import from_mapping, read_yaml
+
+LONGEST_NAME = 100
+"""Most characters of a class name; MLflow limits a metric's name to 250."""
 
 IGNORE = 255
 """Label value of a pixel that no loss and no score counts."""
@@ -44,6 +48,8 @@ class ClassInfo:
     value: int | None = None  # in label files that tell classes by value
 
     def __post_init__(self) -> None:
+        if not self.name.strip() or len(self.name) > LONGEST_NAME or not self.name.isprintable():
+            raise ValueError(f"name is {self.name!r}; expected 1 to {LONGEST_NAME} printable characters")
         if not all(0 <= channel <= 255 for channel in self.rgb):
             raise ValueError(f"rgb is {list(self.rgb)}; expected three numbers in 0..255")
 
@@ -77,6 +83,12 @@ class Dataset:
         for what, given in (("name", [c.name for c in self.classes]), (self.labels[:-1], told_by)):
             if len(set(given)) < len(given):
                 raise ValueError(f"classes has one {what} twice; expected one of its own for each class")
+        tracked: dict[str, str] = {}
+        for name in (c.name for c in self.classes):
+            if (other := tracked.setdefault(metric_name(name), name)) != name:
+                raise ValueError(
+                    f"classes has {other!r} and {name!r}, which are both {metric_name(name)!r} in MLflow; rename one"
+                )
         if self.class_shares is not None and len(self.class_shares) != len(self.classes):
             raise ValueError(f"class_shares has {len(self.class_shares)} numbers; expected one per class, or null")
         for label in filter(None, (self.label, self.eroded)):

@@ -24,9 +24,18 @@ import numpy as np
 import numpy.typing as npt
 
 from components.common.errors import TrackingError, reason
+from components.common.metric_names import image_name, metric_name
 from components.common.params import dotted
 from components.common.tracking.outbox import Outbox, Point
-from components.common.tracking.server import address, connect, environment, experiment_id, is_known
+from components.common.tracking.server import (
+    RefusedError,
+    address,
+    connect,
+    environment,
+    experiment_id,
+    is_known,
+    is_refusal,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,11 +54,14 @@ class Run:
     id: str | None = None
     """Id of the run in its store; None: nothing is tracked."""
 
+    missing: tuple[str, ...] = ()
+    """Known once the run is closed: descriptions of what the store did not accept."""
+
     def params(self, values: Mapping[str, Any]) -> None:
         """Record parameters. Nested mappings become dotted keys. A key that the run already has keeps its value."""
 
     def metrics(self, values: Mapping[str, float | None], step: int, *, once: bool = False) -> None:
-        """Record metrics at a step. None, NaN and infinite values are left out.
+        """Record metrics at a step. None, NaN and infinite values are left out. MLflow gets `metric_name` of each name.
 
         With `once`, a metric that the run has at this step or a later one is left out as well: a training that resumes
         from a checkpoint repeats steps that it has already logged.
@@ -72,7 +84,7 @@ class _MlflowRun(Run):
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
-        self._outbox = Outbox("MLflow", self._send_points, self._last_step)
+        self._outbox = Outbox("MLflow", self._send_points, self._last_step, is_refusal)
 
     @functools.cached_property
     def _client(self) -> MlflowClient:
@@ -97,7 +109,7 @@ class _MlflowRun(Run):
 
     def metrics(self, values: Mapping[str, float | None], step: int, *, once: bool = False) -> None:
         now_ms = int(time.time() * 1000)
-        finite = {key: float(v) for key, v in values.items() if v is not None and math.isfinite(v)}
+        finite = {metric_name(key): float(v) for key, v in values.items() if v is not None and math.isfinite(v)}
         self._outbox.put_points([Point(key, value, now_ms, step, once) for key, value in finite.items()])
 
     def _send_points(self, points: Sequence[Point]) -> None:
@@ -110,11 +122,18 @@ class _MlflowRun(Run):
         return max((point.step for point in history), default=-1)
 
     def image(self, name: str, image_HWC: npt.NDArray[np.uint8], step: int) -> None:
-        self._outbox.put_call(f"image {name}", lambda: self._client.log_image(self.id, image_HWC, key=name, step=step))
+        key = image_name(name)
+        self._outbox.put_call(f"image {name}", lambda: self._client.log_image(self.id, image_HWC, key=key, step=step))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         method = "log_artifacts" if path.is_dir() else "log_artifact"
-        self._outbox.put_call(str(path), lambda: getattr(self._client, method)(self.id, str(path), folder))
+
+        def send() -> None:
+            if not path.exists():
+                raise RefusedError(f"{path} does not exist any more")
+            getattr(self._client, method)(self.id, str(path), folder)
+
+        self._outbox.put_call(str(path), send)
 
     def tags(self, values: Mapping[str, object]) -> None:
         from mlflow.entities import RunTag
@@ -127,8 +146,9 @@ class _MlflowRun(Run):
         import mlflow
 
         self._outbox.flush(at_once=True)
-        if missing := self._outbox.missing():
-            log.warning("MLflow run %s lacks %s", self.id, ", ".join(missing))
+        self.missing = tuple(self._outbox.missing())
+        if self.missing:
+            log.warning("MLflow run %s lacks %s", self.id, ", ".join(self.missing))
         with environment(**{RUN_ID: os.environ.get(RUN_ID)}):  # MLflow removes it
             try:
                 if mlflow.active_run() is not None:

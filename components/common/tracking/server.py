@@ -62,6 +62,25 @@ def _first_contact(uri: str) -> MlflowClient:
     return client
 
 
+class RefusedError(Exception):
+    """The store will never accept a request."""
+
+
+TEMPORARY = frozenset({401, 403, 408, 429})
+"""HTTP codes below 500 after which a request may be accepted later, for example once a login is renewed."""
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether a request was refused for good: it is invalid, so that no other attempt can succeed."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        code = error.get_http_status_code()
+    else:
+        code = getattr(getattr(error, "response", None), "status_code", 500)  # requests
+    return (400 <= code < 500 and code not in TEMPORARY) or type(error) in (RefusedError, ValueError, TypeError)
+
+
 def is_known(client: MlflowClient, run_id: str) -> bool:
     """Whether the store contains this run and it is not deleted."""
     from mlflow.exceptions import MlflowException

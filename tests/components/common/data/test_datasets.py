@@ -289,3 +289,31 @@ def test_ids_of_a_split_are_texts_even_where_they_look_like_numbers(own):
 def test_ids_of_a_split_are_in_the_unicode_form_of_raw_files(own):
     own(split="train: [Ko\u0308ln]\nval: [F\u00fcrth]\ntest: []\n")
     assert datasets.split("own", "ours").tiles == ("K\u00f6ln", "F\u00fcrth")
+
+
+def with_classes(*names):
+    facts = asdict(datasets.dataset("sample"))
+    made = [c | {"name": name} for c, name in zip(facts["classes"], names, strict=False)]
+    return datasets.dataset_from(facts | {"classes": made, "class_shares": None})
+
+
+def test_a_class_may_have_a_name_that_mlflow_rejects():
+    assert [c.name for c in with_classes("trees & shrubs", "trees (deciduous)").classes] == [
+        "trees & shrubs",
+        "trees (deciduous)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (("a & b", "a + b"), "classes has 'a & b' and 'a + b', which are both 'a _ b' in MLflow; rename one"),
+        (("road", ""), "name is ''; expected 1 to 100 printable characters"),
+        (("road", "a\nb"), "name is 'a\\nb'; expected 1 to 100 printable characters"),
+        (("road", "x" * 101), "expected 1 to 100 printable characters"),
+    ],
+)
+def test_a_class_name_that_cannot_be_tracked_is_an_error(names, sentence):
+    with pytest.raises(ParamsError) as caught:
+        with_classes(*names)
+    assert sentence in str(caught.value)

@@ -79,3 +79,83 @@ def test_what_waits_is_named(store, box):
     box.put_points(at(7, 9))
     box.put_call("report.html", lambda: None)
     assert box.missing() == ["metrics of steps 7 to 9", "report.html"]
+
+
+class InvalidError(Exception):
+    """An answer that can never succeed."""
+
+
+class Strict(Store):
+    """A store that refuses requests with certain points, as a whole."""
+
+    def __init__(self, *invalid):
+        super().__init__()
+        self.invalid, self.away_after = invalid, None
+
+    def send(self, points):
+        if self.away_after is not None and self.tries >= self.away_after:
+            raise ConnectionError("nobody there")
+        if any((p.metric, p.step) in self.invalid or p.metric in self.invalid for p in points):
+            self.tries += 1
+            raise InvalidError(f"invalid name in {len(points)} points")
+        super().send(points)
+
+
+def strict(store):
+    return Outbox("the store", store.send, store.last_step, lambda error: isinstance(error, InvalidError))
+
+
+def named(metric, *steps):
+    return [Point(metric, 1.0, 0, step, True) for step in steps]
+
+
+def test_a_metric_that_is_refused_for_good_does_not_block_other_points_or_what_follows(caplog):
+    store = Strict("b")
+    box = strict(store)
+    box.put_points(named("a", 1) + named("b", 1) + named("c", 1))
+    box.put_call("report.html", lambda: store.points.append("report"))
+    assert store.points == [("a", 1), ("c", 1), "report"]
+    assert box.missing() == ["metric b"]
+    assert caplog.messages == [
+        "the store refuses metric b (invalid name in 1 points), which is left out; the run continues"
+    ]
+
+
+def test_the_same_refusal_is_reported_once(caplog):
+    box = strict(Strict("b"))
+    for step in range(5):
+        box.put_points(named("b", step))
+    assert len(caplog.messages) == 1 and box.missing() == ["metric b"]
+
+
+def test_of_a_metric_with_one_refused_point_all_others_are_sent_in_order():
+    store = Strict(("a", 7))
+    box = strict(store)
+    box.put_points(named("a", *range(20)))
+    assert store.points == [("a", step) for step in range(20) if step != 7]
+
+
+def test_a_call_that_is_refused_for_good_is_dropped_and_named(caplog):
+    store = Strict()
+    box = strict(store)
+
+    def refuse():
+        raise InvalidError("too long")
+
+    box.put_call("tags", refuse)
+    box.put_call("report.html", lambda: store.points.append("report"))
+    assert store.points == ["report"]
+    assert box.missing() == ["tags"]
+    assert "the store refuses tags (too long), which is left out" in caplog.text
+
+
+def test_an_outage_between_the_parts_of_a_refused_batch_loses_and_repeats_nothing(clock):
+    store = Strict("b")
+    box = strict(store)
+    store.away_after = 2  # the batch is refused, metric a arrives, then the store is away
+    box.put_points([p._replace(once=False) for p in named("a", 1) + named("b", 1) + named("c", 1)])
+    assert store.points == [("a", 1)] and box.missing() == ["metrics of steps 1 to 1"]
+    store.away_after = None
+    box.flush(at_once=True)
+    assert store.points == [("a", 1), ("c", 1)]
+    assert box.missing() == ["metric b"]

@@ -12,12 +12,27 @@ import time
 import mlflow
 import numpy as np
 import pytest
+import requests
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    PERMISSION_DENIED,
+    REQUEST_LIMIT_EXCEEDED,
+    RESOURCE_DOES_NOT_EXIST,
+    TEMPORARILY_UNAVAILABLE,
+)
 
 from components.common.errors import TrackingError
 from components.common.tracking import outbox, server
 from components.common.tracking import run as tracking
 from components.common.tracking.run import new_runs_tagged, open_run
 from components.common.tracking.server import connect, end_runs, experiment_id, run_page
+
+
+def answer_with(code: int) -> requests.HTTPError:
+    response = requests.Response()
+    response.status_code = code
+    return requests.HTTPError(response=response)
 
 
 def stored(run_id: str):
@@ -56,7 +71,7 @@ def test_the_store_is_where_a_plain_mlflow_ui_looks(mlflow_folder) -> None:
 @pytest.mark.parametrize(
     ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")]
 )
-def test_a_run_that_breaks_off_says_how(mlflow_folder, error, status) -> None:
+def test_an_interrupted_run_is_closed_with_its_status(mlflow_folder, error, status) -> None:
     with pytest.raises(error), open_run("mlflow", experiment="city") as run:
         raise error
     assert stored(run.id).info.status == status
@@ -140,13 +155,65 @@ def test_a_server_that_goes_away_gets_everything_later(mlflow_folder, monkeypatc
     assert stored(run.id).data.tags["colour"] == "blue"
 
 
-def test_what_a_server_never_took_is_said_at_the_end(mlflow_folder, monkeypatch, caplog) -> None:
+def test_what_a_server_never_accepted_is_listed_at_the_end(mlflow_folder, monkeypatch, caplog) -> None:
     with open_run("mlflow", experiment="city") as run:
         monkeypatch.setattr(mlflow.MlflowClient, "log_batch", lambda *args, **kwargs: 1 / 0)
         for step in (3, 6):
             run.metrics({"loss": 1.0}, step)
         run.image("crop", np.zeros((8, 8, 3), np.uint8), 6)
     assert f"MLflow run {run.id} lacks metrics of steps 3 to 6, image crop" in caplog.text
+
+
+CLASSES = ["trees & shrubs", "trees (deciduous)", "water/river", "/", "..", "50 %", "Straße", "a,b;c#d"]
+
+
+def test_metrics_of_classes_with_any_name_arrive(mlflow_folder) -> None:
+    with open_run("mlflow", experiment="city") as run:
+        run.metrics({f"test/iou/{name}": float(i) for i, name in enumerate(CLASSES)}, 1)
+    found = {k: v for k, v in stored(run.id).data.metrics.items() if not k.startswith("system/")}
+    assert sorted(found.values()) == [float(i) for i in range(len(CLASSES))]
+    assert found["test/iou/trees _ shrubs"] == 0.0 and found["test/iou/Straße"] == 6.0
+    assert run.missing == ()
+
+
+def test_a_picture_of_a_tile_with_any_name_arrives(mlflow_folder) -> None:
+    with open_run("mlflow", experiment="city") as run:
+        run.image("validation Straße & Hof: 1", np.zeros((8, 8, 3), np.uint8), 1)
+    (picture, *_) = mlflow.MlflowClient().list_artifacts(run.id, "images")
+    assert "validation Stra_e _ Hof_ 1" in picture.path and run.missing == ()
+
+
+def test_what_mlflow_refuses_for_good_is_left_out_and_the_rest_arrives(mlflow_folder, caplog) -> None:
+    with open_run("mlflow", experiment="city") as run:
+        run.tags({"x" * 300: "a key that is too long"})
+        run.artifact(mlflow_folder / "none.txt")
+        run.metrics({"loss": 1.0}, 1)
+    assert stored(run.id).data.metrics["loss"] == 1.0
+    assert run.missing == ("tags", str(mlflow_folder / "none.txt"))
+    assert f"MLflow run {run.id} lacks tags, {mlflow_folder / 'none.txt'}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (MlflowException("bad name", INVALID_PARAMETER_VALUE), True),
+        (MlflowException("no such run", RESOURCE_DOES_NOT_EXIST), True),
+        (RestException({"error_code": "BAD_REQUEST", "message": ""}), True),
+        (MlflowException("slow down", REQUEST_LIMIT_EXCEEDED), False),
+        (MlflowException("login expired", PERMISSION_DENIED), False),
+        (MlflowException("database is away", TEMPORARILY_UNAVAILABLE), False),
+        (RestException({"error_code": "503", "message": ""}), False),
+        (answer_with(413), True),
+        (answer_with(408), False),
+        (answer_with(502), False),
+        (ValueError("invalid characters in key"), True),
+        (ConnectionError("nobody there"), False),
+        (ZeroDivisionError(), False),
+    ],
+    ids=repr,
+)
+def test_only_an_answer_that_cannot_change_is_a_refusal(error, refused) -> None:
+    assert server.is_refusal(error) is refused
 
 
 def test_a_resumed_run_whose_store_is_away_goes_on_and_sends_all_when_it_is_back(
@@ -190,7 +257,7 @@ def test_a_store_that_cannot_be_used_is_named_at_once(mlflow_folder, monkeypatch
     assert time.monotonic() - start < 10
 
 
-def test_a_machine_without_mlflow_is_told_so(monkeypatch) -> None:
+def test_a_machine_without_mlflow_gets_an_error_with_the_remedy(monkeypatch) -> None:
     monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TrackingError, match="pip install mlflow.*runtime.tracking: none"):
         connect()
