@@ -12,6 +12,9 @@ Modality = Literal["rgb", "dsm"]
 Block = Annotated[int, Field(ge=0, le=1000)]
 Taps = Annotated[tuple[Block, ...], Field(min_length=4, max_length=4)]
 
+LARGEST = 65_536
+"""Largest number in `backbone_args`; with larger ones timm would compute or allocate without end."""
+
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """Configuration of the dataclasses that users fill in: no conversions, no unknown keys, finite numbers."""
 
@@ -40,6 +43,9 @@ class NetworkOptions:
             raise ValueError(f"modalities is {list(self.modalities)}; expected rgb, dsm or both, each once")
         if self.tap_indices is not None and list(self.tap_indices) != sorted(set(self.tap_indices)):
             raise ValueError(f"tap_indices is {list(self.tap_indices)}; expected four increasing block numbers")
+        for name, value in self.backbone_args.items():
+            if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+                raise ValueError(f"backbone_args.{name} is {value!r}; expected a number from {-LARGEST} to {LARGEST}")
 
     def taps(self, depth: int) -> tuple[int, ...]:
         """Indices of the four tapped blocks of a backbone with `depth` blocks, 0-based.
