@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
+from safetensors import SafetensorError, safe_open
 
-from components.common.errors import DataError, TrackingError, reason
+from components.common.errors import DataError, TrackingError, WeightsError, reason
 from components.common.files import write_json
-from components.common.inference.modelfile import load_model
 from components.common.metric_names import metric_name
 from components.common.params import STRICT, Points
 from components.common.tracking import server
@@ -97,7 +98,7 @@ def run(config: RegisterConfig, package: Path, evaluation: Path, training_run: P
 
     Raises:
         DataError: a file is missing or damaged, or belongs to another model than the package.
-        WeightsError: the weights of the package cannot be read, or are NaN or infinite.
+        WeightsError: a weight of the package is NaN or infinite.
         TrackingError: MLflow is not installed, cannot be reached, or rejects a request.
     """
     record, scores = _read(package / "export.json"), _read(evaluation)
@@ -109,7 +110,7 @@ def run(config: RegisterConfig, package: Path, evaluation: Path, training_run: P
         raise DataError(f"{package / 'export.json'} or {evaluation}: damaged; run evaluate and export again") from None
     if not same:
         raise DataError(f"{evaluation}: not of the same model as {package}; run the export step again")
-    load_model(package / "model.safetensors")  # weights that are NaN or infinite are an error
+    _require_finite(package / "model.safetensors")
     client = server.connect()
     from mlflow.exceptions import MlflowException
 
@@ -133,6 +134,17 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError:
         raise DataError(f"{path}: damaged; run the step that writes this file again") from None
     return content
+
+
+def _require_finite(weights: Path) -> None:
+    try:
+        with safe_open(weights, "np") as file:
+            names = list(file.keys())
+            bad = next((name for name in names if not np.isfinite(file.get_tensor(name)).all()), None)
+    except (SafetensorError, OSError):
+        raise DataError(f"{weights}: missing or damaged; run the export step again") from None
+    if bad is not None:
+        raise WeightsError(f"{weights}: {bad} has a NaN or infinite value; train, evaluate and export another model")
 
 
 def _tags(record: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, str]:
