@@ -2,7 +2,8 @@
 
 The network of params.yaml trains on random crops in rounds of equal length that alternate between three ways: without
 checkpoints, with checkpoints that the background thread writes, and with training waiting for the same thread at every
-checkpoint, which is what writing in the training's own thread costs. The result is the median round.
+checkpoint, which is what writing in the training's own thread costs. The result is the median round, and the median
+time that the training's thread spends in one checkpoint.
 The files are written to the current folder's disk, to a temporary folder.
 """
 
@@ -28,7 +29,7 @@ from pipeline.bench.train import ROUNDS, WARM_UP_STEPS, device_name, random_crop
 SAVES = 3
 """Checkpoints of a round."""
 
-NONE, BACKGROUND, WAITING = "none", "in the background", "in the training thread"
+WAYS = NONE, BACKGROUND, WAITING = "none", "in the background", "in the training thread"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Speed:
     images_per_s: float  # median over the rounds
     spread: float  # (fastest round - slowest round) / median
     ratio: float  # images per second divided by those without checkpoints
-    checkpoints: int  # written in all rounds
+    held_ms: float | None  # median time that a checkpoint holds the training's thread, milliseconds
+    checkpoints: int  # of all rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,11 @@ class Bench:
         self._trainer = Trainer(recipe, setting, MoBaNet(setting.network).state_dict(), crops)
         self._setting, self._every_s, self._done = setting, every_s, 0
         self._kept = Checkpoints(folder, keep=1, identity={})
-        self.written = 0
+        self.held_s: dict[str, list[float]] = {way: [] for way in WAYS}  # of every checkpoint
         for _ in range(WARM_UP_STEPS):
             self._trainer.step()
-        self._save(wait=True)
+        self._save(WAITING)
+        self.held_s[WAITING].clear()
 
     def round(self, way: str) -> float:
         """Images per second of one round, `SAVES` intervals long."""
@@ -79,7 +82,7 @@ class Bench:
             self._trainer.step()
             steps += 1
             if way != NONE and now >= saves * self._every_s:
-                self._save(wait=way == WAITING)
+                self._save(way)
                 saves += 1
         if self._setting.device.type == "cuda":
             torch.cuda.synchronize()
@@ -90,24 +93,23 @@ class Bench:
         """Complete all writes."""
         self._kept.close()
 
-    def _save(self, wait: bool) -> None:
-        self.written += 1
-        self._kept.save(self._trainer.network, self._trainer.optimizer, Progress(self.written))
-        if wait:
+    def _save(self, way: str) -> None:
+        begun = time.perf_counter()
+        self._done += 1
+        self._kept.save(self._trainer.network, self._trainer.optimizer, Progress(self._done))
+        if way == WAITING:
             self._kept.wait()
+        self.held_s[way].append(time.perf_counter() - begun)
 
 
 def measure(setting: Setting, every_s: float) -> CheckpointReport:
     """Measure all ways in alternating rounds, with a checkpoint every `every_s` seconds."""
-    speeds: dict[str, list[float]] = {way: [] for way in (NONE, BACKGROUND, WAITING)}
-    written = dict.fromkeys(speeds, 0)
+    speeds: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=".") as folder:
         bench = Bench(setting, Path(folder), every_s)
         for _ in track(range(ROUNDS), "rounds"):
-            for way in speeds:
-                before = bench.written
+            for way in WAYS:
                 speeds[way].append(bench.round(way))
-                written[way] += bench.written - before
         bench.close()
         (file,) = Path(folder).glob("step-*")
         file_mb = file.stat().st_size / 2**20
@@ -121,13 +123,14 @@ def measure(setting: Setting, every_s: float) -> CheckpointReport:
         trained_weights=count_parameters(MoBaNet(setting.network))["network"].trainable,
         file_mb=file_mb,
         every_s=every_s,
-        ways={
-            way: Speed(
-                medians[way], (max(values) - min(values)) / medians[way], medians[way] / medians[NONE], written[way]
-            )
-            for way, values in speeds.items()
-        },
+        ways={way: _speed(values, medians[NONE], bench.held_s[way]) for way, values in speeds.items()},
     )
+
+
+def _speed(speeds: list[float], without: float, held_s: list[float]) -> Speed:
+    median = statistics.median(speeds)
+    held_ms = 1000 * statistics.median(held_s) if held_s else None
+    return Speed(median, (max(speeds) - min(speeds)) / median, median / without, held_ms, len(held_s))
 
 
 def as_table(report: CheckpointReport) -> str:
@@ -136,12 +139,13 @@ def as_table(report: CheckpointReport) -> str:
         f"{report.device}, torch {report.torch}",
         f"{report.backbone}, batch {report.batch}, {report.crop_px} x {report.crop_px} px: "
         f"{report.trained_weights / 1e6:.1f} M trained weights, {report.file_mb:.0f} MB every {report.every_s:g} s",
-        f"{'checkpoints':<24} {'images/s':>9} {'spread':>7} {'ratio':>7} {'files':>6}",
+        f"{'checkpoints':<24} {'images/s':>9} {'spread':>7} {'ratio':>7} {'ms each':>8} {'number':>7}",
     ]
-    lines += [
-        f"{way:<24} {row.images_per_s:>9.1f} {row.spread:>7.1%} {row.ratio:>7.3f} {row.checkpoints:>6}"
-        for way, row in report.ways.items()
-    ]
+    for way, row in report.ways.items():
+        held = "-" if row.held_ms is None else f"{row.held_ms:.0f}"
+        lines.append(
+            f"{way:<24} {row.images_per_s:>9.1f} {row.spread:>7.1%} {row.ratio:>7.3f} {held:>8} {row.checkpoints:>7}"
+        )
     return "\n".join(lines)
 
 
