@@ -52,7 +52,13 @@ RUN_BY_PAGE = (
         "dvc dag",
         "rio info",
     ),
-    *("mobanet data import", "mobanet data check", "mobanet model info", "mobanet model list", "mobanet pipeline compile"),
+    *(
+        "mobanet data import",
+        "mobanet data check",
+        "mobanet model info",
+        "mobanet model list",
+        "mobanet pipeline compile",
+    ),
     *("mobanet pipeline run --runner subprocess --dry-run", "mobanet ablate width", "mobanet ablate masking --dry-run"),
 )
 """Beginnings of the commands that tests/e2e/test_docs_commands.py runs in seconds, page by page."""
@@ -75,6 +81,7 @@ ELSEWHERE = {
     "mobanet ablate masking": "tests/pipeline/commands/test_ablate.py",
     "mobanet params": "tests/pipeline/commands/test_params.py",
     "export MLFLOW_TRACKING_URI": "tests/e2e/test_sweep.py",
+    "git add dvc.lock reports": "tests/e2e/test_sweep.py",
     "dvc exp run --queue": "tests/e2e/test_sweep.py",
     "dvc exp run --run-all": "tests/e2e/test_sweep.py",
     "dvc exp show": "tests/e2e/test_sweep.py",

@@ -49,7 +49,7 @@ def project(tmp_path_factory) -> Project:
 
 def test_the_presets_are_the_documented_ones():
     assert names() == ["one-small-gpu", "own-data", "potsdam-dinov3", "potsdam-vitl", "sample", "vaihingen-vitl"]
-    page = (ROOT / "docs/presets.md").read_text()
+    page = (ROOT / "docs/parameters.md").read_text()
     for name in names():
         assert f"| `{name}` | {preset(name).needs} | {preset(name).about} |" in page
 
