@@ -48,7 +48,7 @@ class GateMap:
 
     def add(self, maps_GhW: Tensor) -> None:
         """Append the rows of a band."""
-        self._bands.extend(map_hW.cpu().numpy() for map_hW in maps_GhW)
+        self._bands.extend(map_hW.clone().cpu().numpy() for map_hW in maps_GhW)  # not a view, which holds the logits
 
     @property
     def map_HW(self) -> npt.NDArray[np.float32] | None:

@@ -51,6 +51,13 @@ def test_the_map_is_the_mean_over_stages_and_channels():
     assert gate.map_HW == pytest.approx(0.4)
 
 
+def test_a_map_does_not_keep_the_logits_in_memory():
+    gate, band = GateMap(), torch.zeros(7, 2, 3)
+    gate.add(band[6:])
+    band += 1
+    assert not gate.map_HW.any()
+
+
 def test_windows_that_do_not_divide_the_tile_count_every_pixel_once(store, toy_network):
     torch.manual_seed(0)
     network = toy_network()
