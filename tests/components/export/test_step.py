@@ -1,10 +1,10 @@
-"""components/export/step.py: the package is complete, agrees with the network, and appears whole or not at all."""
+"""components/export/step.py: the package is complete, agrees with the network, and is written fully or not at all."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import onnx
@@ -12,8 +12,9 @@ import onnxruntime
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
-from components.common.errors import DataError, ParamsError
+from components.common.errors import DataError, ParamsError, WeightsError
 from components.common.files import digest
 from components.common.inference.modelfile import load_model
 from components.common.params import from_mapping
@@ -127,6 +128,17 @@ def test_a_graph_that_differs_is_refused_in_one_line_and_the_old_package_stays(t
     assert [f.name for f in tmp_path.iterdir()] == ["package"]
 
 
+def test_a_model_with_a_weight_that_is_not_finite_is_refused_before_anything_is_written(trained, tmp_path) -> None:
+    weights, target = tmp_path / "best.safetensors", tmp_path / "package"
+    with safe_open(trained.weights, "pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    tensors["decoder.classifier.1.weight"][0] = float("inf")
+    save_file(tensors, weights, metadata)  # as an earlier version trained it
+    with pytest.raises(WeightsError, match="decoder.classifier.1.weight has a NaN or infinite value"):
+        run(ExportConfig(opset=20, tolerance=1e-3), weights, trained.evaluation, target)
+    assert not target.exists()
+
+
 def test_an_evaluation_of_another_model_is_refused(trained, tmp_path) -> None:
     content = json.loads(trained.evaluation.read_text())
     content["protocol"]["model"]["sha256"] = "0" * 64
@@ -149,6 +161,14 @@ def test_an_unreadable_evaluation_is_refused(trained, tmp_path, content, message
 def test_a_parameter_out_of_range_names_itself(wrong) -> None:
     with pytest.raises(ParamsError, match=rf"^export\.{next(iter(wrong))} is .*; expected"):
         from_mapping(ExportConfig, {"opset": 20, "tolerance": 1e-3} | wrong, "export")
+
+
+def test_a_figure_that_is_not_defined_is_null_in_the_graph(trained) -> None:
+    facts = replace(trained.facts, validation={"miou": 80.0, "retention_rgb": float("nan")})
+    found = {
+        name: json.loads(text, parse_constant=lambda _: 1 / 0) for name, text in onnx_graph.metadata(facts).items()
+    }
+    assert found["validation"] == {"miou": 80.0, "retention_rgb": None}
 
 
 def test_the_record_repeats_the_facts(package) -> None:

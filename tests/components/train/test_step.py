@@ -142,9 +142,9 @@ def test_sigterm_in_a_validation_ends_the_run_and_the_validation_is_made_up_for(
     train("whole")
     look = validation.confusions
 
-    def terminated(*args):
+    def terminated(*args, **options):
         os.kill(os.getpid(), signal.SIGTERM)
-        return look(*args)
+        return look(*args, **options)
 
     monkeypatch.setattr(validation, "confusions", terminated)
     with pytest.raises(SystemExit) as stopped:
