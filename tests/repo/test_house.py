@@ -33,7 +33,7 @@ SECTIONS = {
 }
 OUTPUTS = {out if isinstance(out, str) else next(iter(out)) for s in DVC["stages"].values() for out in s["outs"]}
 OPTIONAL = {
-    *("errors", "files", "params", "param_errors", "yaml_files", "pool", "progress"),
+    *("errors", "files", "params", "param_errors", "yaml_files", "metric_names", "pool", "progress"),
     *("data/config", "data/datasets", "data/layerinfo"),
     *("entrypoints/dvc", "entrypoints/failures"),
     *("scoring/panels", "tracking/outbox", "tracking/provenance", "tracking/run", "tracking/server"),
