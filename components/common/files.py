@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,14 +55,14 @@ def resuming_folder(target: Path) -> Iterator[Path]:
     and remove the others. Two runs must not write the same target at the same time.
     """
     draft, old = begun_folder(target), target.with_name(f".{target.name}.old")
-    _put_right(target, old)
+    _finish_swap(target, old)
     try:
         yield draft
         if target.exists():
             target.rename(old)
         draft.rename(target)
     finally:
-        _put_right(target, old)
+        _finish_swap(target, old)
 
 
 def begun_folder(target: Path) -> Path:
@@ -75,16 +76,36 @@ def _draft(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 
-def _put_right(target: Path, old: Path) -> None:
+def _finish_swap(target: Path, old: Path) -> None:
+    """Restore the earlier folder if a swap was interrupted, and delete what a swap left behind."""
     if old.exists() and not target.exists():  # stopped between the two renames
         old.rename(target)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(target: Path, content: Any) -> None:
-    """Write JSON atomically, indented, keys in the order given."""
+    """Write JSON atomically, indented, keys in the order given.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON does not have; see `without_nan`.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False)
     with replacing(target) as draft:
-        draft.write_text(json.dumps(content, indent=2) + "\n")
+        draft.write_text(text + "\n")
+
+
+def without_nan(content: Any) -> Any:
+    """JSON content with None for every NaN and infinite number."""
+    if isinstance(content, Mapping):
+        return {key: without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def with_nan(figures: Mapping[str, float | None]) -> dict[str, float]:
+    """Figures of a JSON file, with NaN for None."""
+    return {name: math.nan if value is None else value for name, value in figures.items()}
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from components.common.errors import NonFiniteError, ParamsError
+from components.common.files import with_nan, without_nan
 from components.train.checkpoint_format import DamagedError, read, write
 from components.train.checkpoint_writer import Draft, Snapshot, Writer
 from components.train.identity import difference
@@ -81,7 +82,9 @@ class Checkpoints:
                 log.warning("%s; using the previous checkpoint", error)
                 continue
             self._require_same(path, header["identity"], header["progress"]["step"])
-            return Checkpoint(tensors, Progress(**header["progress"]))
+            progress = Progress(**header["progress"])
+            progress.validations = [with_nan(row) for row in progress.validations]
+            return Checkpoint(tensors, progress)
         return None
 
     def newest_step(self) -> int | None:
@@ -111,7 +114,7 @@ class Checkpoints:
         for name, parameter in network.named_parameters():
             for kind, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{kind}/{name}"] = value
-        header = {"identity": self._identity, "progress": asdict(progress)}
+        header = {"identity": self._identity, "progress": without_nan(asdict(progress))}
         obsolete = self._candidates() - {_candidate(step) for step in candidates}
         snapshot = self._writer.snapshot().take(tensors)
         self._writer.submit(Draft(f"step-{progress.step:08}", progress.step, snapshot, header, obsolete))

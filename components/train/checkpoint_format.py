@@ -34,8 +34,9 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) 
 
     Raises:
         OSError: the file cannot be written, for example because the disk is full.
+        ValueError: a number of the header is NaN or infinite, which JSON does not have.
     """
-    text = json.dumps(header)
+    text = json.dumps(header, allow_nan=False)
     metadata = {"header": text, "sha256": fingerprint(tensors, text)}
     with replacing(path) as draft:
         try:

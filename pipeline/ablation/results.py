@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from components.common.data.datasets import Subset
 from components.common.data.store import Store
+from components.common.files import without_nan
 from components.common.scoring.balance import Candidate, select
 from components.common.scoring.conditions import GROUND_TRUTH
 from components.common.tracking.provenance import tool_version
@@ -68,7 +70,7 @@ class Results:
     def values(self, variant: str, subset: Subset, figure: str) -> list[float]:
         """The values of a figure, one per seed that has it."""
         rows = (run.figures[subset] for run in self.runs if run.variant == variant)
-        return [row[figure] for row in rows if figure in row]
+        return [row[figure] for row in rows if math.isfinite(row.get(figure, math.nan))]
 
     def mean(self, variant: str, subset: Subset, figure: str) -> float | None:
         """Mean over the seeds; None: undefined for this variant."""
@@ -99,7 +101,8 @@ class Results:
 
     def document(self) -> dict[str, Any]:
         """All results as JSON content."""
-        return asdict(self) | {"rule": self.rule, "chosen": self.chosen}
+        content: dict[str, Any] = without_nan(asdict(self) | {"rule": self.rule, "chosen": self.chosen})
+        return content
 
 
 def collect(name: str, study: Study, jobs: Sequence[Job], setting: Setting, runs: list[Result]) -> Results:

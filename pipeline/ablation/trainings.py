@@ -22,7 +22,7 @@ import torch
 
 from components.common.data.datasets import Subset
 from components.common.data.store import Store
-from components.common.files import write_json
+from components.common.files import with_nan, without_nan, write_json
 from components.common.inference.modelfile import ModelFacts, load_model
 from components.common.inference.precision import training_precision
 from components.common.pool import cores, pooled
@@ -90,6 +90,7 @@ def read_result(job: Job, setting: Setting) -> Result | None:
         return None
     if content.pop("evaluate") != asdict(setting.evaluate):
         return None
+    content["figures"] = {subset: with_nan(row) for subset, row in content["figures"].items()}
     return Result(variant=job.variant, seed=job.train.seed, folder=job.folder.name, **content)
 
 
@@ -157,7 +158,7 @@ def _write(setting: Setting, job: Job, facts: ModelFacts, window_px: int, found:
         "window_px": window_px,
         "git_commit": facts.git_commit,
         "mlflow_run_id": facts.mlflow_run_id,
-        "figures": found,
+        "figures": without_nan(found),
         "evaluate": asdict(setting.evaluate),
     }
     write_json(job.folder / "result.json", content)

@@ -7,15 +7,20 @@ form NFC.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from components.common.data.datasets import KINDS, Dataset, FileKind, dataset_from
 from components.common.errors import DataError, ParamsError
 from components.common.files import write_json
 
 RECORD = "dataset.json"
+
+NAN = "NaN"
+"""A mark of pixels without data that is not a number; JSON has only the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,8 @@ class RawTree:
 def write_raw_tree(tree: RawTree) -> None:
     """Write `dataset.json` atomically and last, so that a folder without it is incomplete."""
     tiles = {tile: dict(files) for tile, files in tree.tiles.items()}
-    write_json(tree.folder / RECORD, {"source": tree.source, "dataset": asdict(tree.dataset), "tiles": tiles})
+    dataset = _with_marks(asdict(tree.dataset), lambda mark: NAN if mark != mark else mark)
+    write_json(tree.folder / RECORD, {"source": tree.source, "dataset": dataset, "tiles": tiles})
 
 
 def read_raw_tree(folder: Path) -> RawTree:
@@ -49,11 +55,22 @@ def read_raw_tree(folder: Path) -> RawTree:
     try:
         content = json.loads(path.read_text())
         tiles = {str(tile): _checked(files) for tile, files in content["tiles"].items()}
-        return RawTree(folder, str(content["source"]), dataset_from(content["dataset"]), tiles)
+        dataset = dataset_from(_with_marks(content["dataset"], lambda mark: math.nan if mark == NAN else mark))
+        return RawTree(folder, str(content["source"]), dataset, tiles)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; run the acquire step first") from None
     except (ValueError, KeyError, TypeError, AttributeError, ParamsError) as error:
         raise DataError(f"{path}: damaged ({error}); run the acquire step again") from None
+
+
+def _with_marks(dataset: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """The facts of a data set with every mark of pixels without data changed."""
+    facts = dict(dataset)
+    for kind in KINDS:
+        if isinstance(layer := facts.get(kind), Mapping):
+            marks = {key: layer[key] for key in ("nodata", "ignore") if isinstance(layer.get(key), list | tuple)}
+            facts[kind] = {**layer, **{key: [change(mark) for mark in given] for key, given in marks.items()}}
+    return facts
 
 
 def _checked(files: Mapping[FileKind, str]) -> dict[FileKind, str]:

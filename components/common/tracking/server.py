@@ -72,10 +72,10 @@ TEMPORARY = frozenset({401, 403, 408, 429})
 
 def is_refusal(error: Exception) -> bool:
     """Whether a request was refused for good: it is invalid, so that no other attempt can succeed."""
-    from mlflow.exceptions import MlflowException
+    from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
 
     if isinstance(error, MlflowException):
-        code = error.get_http_status_code()
+        code = ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)
     else:
         code = getattr(getattr(error, "response", None), "status_code", 500)  # requests
     return (400 <= code < 500 and code not in TEMPORARY) or type(error) in (RefusedError, ValueError, TypeError)

@@ -1,10 +1,20 @@
 import hashlib
 import json
+import math
 import os
 
 import pytest
 
-from components.common.files import UMASK, digest, replacing, replacing_folder, resuming_folder, write_json
+from components.common.files import (
+    UMASK,
+    digest,
+    replacing,
+    replacing_folder,
+    resuming_folder,
+    with_nan,
+    without_nan,
+    write_json,
+)
 
 
 def test_a_file_takes_its_place_whole(tmp_path):
@@ -113,3 +123,18 @@ def test_digest_is_that_of_the_whole_file(tmp_path, algorithm):
     content = bytes(range(256)) * 5000
     (tmp_path / "x").write_bytes(content)
     assert digest(tmp_path / "x", algorithm) == hashlib.new(algorithm, content).hexdigest()
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_json_does_not_have_is_not_written(tmp_path, number):
+    write_json(tmp_path / "a.json", [1.0])
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"miou": number})
+    assert json.loads((tmp_path / "a.json").read_text()) == [1.0]
+
+
+def test_a_nan_becomes_null_and_back():
+    content = {"rows": [{"miou": math.nan, "step": 3}, {"miou": -math.inf}], "pair": (1.5, math.inf), "name": "nan"}
+    expected = {"rows": [{"miou": None, "step": 3}, {"miou": None}], "pair": [1.5, None], "name": "nan"}
+    assert without_nan(content) == expected
+    assert math.isnan(with_nan({"miou": None})["miou"]) and with_nan({"miou": 80.5}) == {"miou": 80.5}

@@ -1,10 +1,10 @@
-"""components/export/step.py: the package is complete, agrees with the network, and is written fully or not at all."""
+"""components/export/step.py: the package is complete, agrees with the network, and is written as one."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import onnx
@@ -161,14 +161,6 @@ def test_an_unreadable_evaluation_is_refused(trained, tmp_path, content, message
 def test_a_parameter_out_of_range_names_itself(wrong) -> None:
     with pytest.raises(ParamsError, match=rf"^export\.{next(iter(wrong))} is .*; expected"):
         from_mapping(ExportConfig, {"opset": 20, "tolerance": 1e-3} | wrong, "export")
-
-
-def test_a_figure_that_is_not_defined_is_null_in_the_graph(trained) -> None:
-    facts = replace(trained.facts, validation={"miou": 80.0, "retention_rgb": float("nan")})
-    found = {
-        name: json.loads(text, parse_constant=lambda _: 1 / 0) for name, text in onnx_graph.metadata(facts).items()
-    }
-    assert found["validation"] == {"miou": 80.0, "retention_rgb": None}
 
 
 def test_the_record_repeats_the_facts(package) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+import math
 import os
 import pickle
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from components.common.errors import NonFiniteError, ParamsError, WeightsError
 from components.train.checkpoint import Checkpoints, Progress, load, trained_state
@@ -45,6 +48,18 @@ def saved(kept, toy_network, train_config):
 
 def names(checkpoints):
     return sorted(path.name for path in checkpoints.folder.iterdir())
+
+
+def test_a_figure_that_is_not_defined_comes_back_from_a_header_of_strict_json(kept, toy_network, train_config):
+    network = toy_network()
+    kept.save(
+        network, make_optimizer(network, train_config()), Progress(7, validations=[{"step": 6, "retention": math.nan}])
+    )
+    kept.wait()
+    with safe_open(kept.folder / "step-00000007.safetensors", "pt") as file:
+        header = json.loads(file.metadata()["header"], parse_constant=lambda _: 1 / 0)
+    assert header["progress"]["validations"] == [{"step": 6, "retention": None}]
+    assert math.isnan(kept.latest().progress.validations[0]["retention"])
 
 
 def test_weights_optimiser_and_progress_come_back_bit_for_bit(kept, toy_network, train_config):
