@@ -217,7 +217,7 @@ def load(checkpoint: Checkpoint, network: nn.Module, optimizer: torch.optim.Opti
 
 
 def trained_state(network: nn.Module) -> dict[str, Tensor]:
-    """All trainable weights and all buffers; frozen weights are loaded from `model.weights` instead."""
+    """All trainable weights and all buffers; frozen weights are loaded from `model.weights` or `model.init` instead."""
     frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
     return {name: tensor for name, tensor in network.state_dict().items() if name not in frozen}
 

@@ -142,7 +142,7 @@ def test_modalities_in_another_order_are_matched_by_name(earlier, start):
     assert set(record.parts.values()) == {"complete"}
 
 
-def test_modules_of_another_size_start_anew_and_are_listed(earlier, start, caplog):
+def test_modules_of_another_size_keep_their_new_weights_and_are_listed(earlier, start, caplog):
     caplog.set_level(logging.INFO)
     file, weights = earlier(cpia="none")
     before, filled, record = start(file, decoder_channels=8, aux_heads=False)

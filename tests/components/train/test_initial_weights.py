@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import pytest
 import torch
 
@@ -158,16 +159,18 @@ class Killed(Exception):
 
 @pytest.fixture
 def train(tmp_path, toy_store, train_config, model_params, runtime):
-    def call(file):
-        model = replace(model_params(), init=str(file))
-        return run(train_config(steps=4), model, runtime(), toy_store, tmp_path / "models", tmp_path / "checkpoints")
+    def call(file, **changes):
+        model, folders = replace(model_params(), init=str(file)), (tmp_path / "models", tmp_path / "checkpoints")
+        return run(train_config(steps=4), model, runtime(**changes), toy_store, *folders)
 
     return call
 
 
-def test_a_training_from_an_earlier_model_records_it(train, earlier, tmp_path):
+def test_a_training_from_an_earlier_model_records_it(train, earlier, tmp_path, mlflow_folder):
     file = earlier()
-    train(file)
+    run_id = train(file, tracking="mlflow").mlflow_run_id
+    tags = mlflow.MlflowClient().get_run(run_id).data.tags
+    assert (tags["weights_source"], tags["weights_licence"]) == (str(file), "apache-2.0")
     network, facts = load_model(tmp_path / "models/best.safetensors")
     assert facts.initial_weights.sha256 == digest(file) and facts.initial_weights.parts["decoder"] == "complete"
     frozen = "encoder.backbone.vit.blocks.0.attn.qkv.weight"

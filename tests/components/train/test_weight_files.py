@@ -98,7 +98,7 @@ def test_a_nested_mapping_is_searched(loaded, donor, wrapper):
     assert equal(loaded({wrapper: with_prefix("module.backbone.", donor), "args": {"arch": "vit"}}), donor)
 
 
-def test_a_checkpoint_of_lightning_is_taken(loaded, donor):
+def test_a_checkpoint_of_lightning_is_read(loaded, donor):
     weights = with_prefix("model.backbone.", donor) | {
         "model.head.weight": torch.zeros(3, 64),
         "criterion.w": torch.ones(1),
