@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,6 @@ from components.common.inference.modelfile import InitialWeights, load_model, sa
 from components.common.params import from_mapping
 from components.common.tracking.registered_models import fetch
 from components.common.yaml_files import read_yaml
-from components.register.step import RegisterConfig
-from components.register.step import run as register
 from components.train import backbone_weights, loop
 from components.train.config import ModelParams
 from components.train.initial_weights import load_initial_weights
@@ -114,22 +111,22 @@ def test_the_model_that_this_training_replaces_is_refused(initial, earlier, tmp_
         initial(init=earlier(), out=tmp_path / "earlier.safetensors")
 
 
-def test_a_registered_model_is_found_by_alias_and_by_version(initial, package, trained, mlflow_folder):
-    (mlflow_folder / "run.json").write_text(json.dumps({"mlflow_run_id": None}))
-    config = RegisterConfig(model_name="city", promote=True, max_fused_drop=0.5, max_worst_class_drop=2.0)
-    register(config, package, trained.evaluation, mlflow_folder / "run.json", mlflow_folder / "registration.json")
-    sha256 = digest(package / "model.safetensors")
+def test_a_registered_model_is_found_by_alias_and_by_version(initial, earlier, mlflow_folder):
+    file = earlier("model.safetensors")
+    client = mlflow.MlflowClient()
+    logged = client.create_logged_model("0", name="mobanet")
+    client.log_model_artifact(logged.model_id, str(file))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.create_registered_model("city")
+    client.create_model_version("city", f"models:/{logged.model_id}", model_id=logged.model_id)
+    client.set_registered_model_alias("city", "champion", "1")
+    expected = load_model(file)[0].encoder.projections[0].weight
     for uri in ("models:/city@champion", "models:/city/1"):
         network, start = initial(init=uri)
-        assert (start.source, start.sha256) == ("models:/city/1", sha256)
-        expected = trained.network.state_dict()["encoder.projections.0.weight"]
-        assert torch.equal(network.state_dict()["encoder.projections.0.weight"], expected)
-    for uri, words in {
-        "models:/city@nobody": "not in sqlite:.*correct model.init",
-        "models:/city/7": "not in sqlite:.*correct model.init",
-        "models:/village@champion": "not in sqlite:.*correct model.init",
-    }.items():
-        with pytest.raises(TrackingError, match=words):
+        assert (start.source, start.sha256) == ("models:/city/1", digest(file))
+        assert torch.equal(network.encoder.projections[0].weight, expected)
+    for uri in ("models:/city@nobody", "models:/city/7", "models:/village@champion"):
+        with pytest.raises(TrackingError, match=f"{uri}: not in sqlite:.*correct model.init"):
             initial(init=uri)
     with pytest.raises(TrackingError, match=r"models:/city/1: other\.txt cannot be downloaded .*register step"):
         fetch("models:/city/1", "other.txt", mlflow_folder)
