@@ -75,7 +75,7 @@ def defaults(params: Path) -> Defaults:
         ParamsError: a key or a value is wrong, or the text is longer than `LIMIT`.
     """
     document = deepcopy(dict(read_yaml(params)))
-    _check(document, str(params))
+    require_sections(document, str(params))
     form = {}
     for parameter, key in FORM.items():
         name, field = key.split(".")
@@ -122,7 +122,7 @@ def sections(form: Mapping[str, Any], text: str) -> dict[str, str]:
         if field in section:
             raise ParamsError(f"params: {key} is set twice; remove it here, because {parameter} in the form sets it")
         section[field] = None if form[parameter] == "" else form[parameter]
-    _check(document, "params")
+    require_sections(document, "params")
     return {name: json.dumps(document[name]) for name in SECTIONS}
 
 
@@ -159,7 +159,7 @@ def check_memory(**quantities: str) -> None:
             raise ParamsError(f"{name} is {quantity!r}; expected a Kubernetes quantity, for example 64G")
 
 
-def _check(document: Mapping[str, Any], where: str) -> None:
+def require_sections(document: Mapping[str, Any], where: str) -> None:
     """Check all sections now, so that a step does not reject one after hours.
 
     Raises:

@@ -11,7 +11,7 @@ from components.common.yaml_files import dump_yaml
 from tests.e2e.conftest import merged
 from tests.e2e.toy_training import SETTINGS
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
+TOY = merged(read_yaml(Path(__file__).parents[2] / "params.yaml"), SETTINGS)
 TRAINING = ("model", "train", "runtime")
 
 ODD = [
@@ -48,7 +48,7 @@ def similar(value: object, rng: random.Random) -> object:
 def random_params(seed: int) -> tuple[str, set[str]]:
     """A params file with one or two changes, and the sections that they change."""
     rng = random.Random(seed)
-    document = deepcopy(merged(read_yaml(PARAMS), SETTINGS))
+    document = deepcopy(TOY)
     placed: dict[str, str] = {}
     sections = set()
     for number in range(rng.choice((1, 1, 2))):

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from components.common.errors import MobanetError, ParamsError
-from components.common.params import section
+from components.common.params import from_mapping, read_yaml
 from components.train import step
-from pipeline.form import SECTIONS, defaults
+from pipeline.form import SECTIONS, require_sections
 from tests.pipeline.random_params import TRAINING, random_params
 
 
@@ -20,7 +20,7 @@ def cheap(train, model, runtime):
     crop_px = min(train.crop_px, 64)
     validation = replace(
         train.validation,
-        stride_px=min(max(train.validation.stride_px, 32), crop_px),
+        stride_px=crop_px,
         batch_size=min(train.validation.batch_size, 4),
         pictures=0,
     )
@@ -42,14 +42,15 @@ def outcome(seed: int, store: Path, folder: Path, train: bool = True) -> str:
     path = folder / "params.yaml"
     path.write_text(text)
     try:
-        defaults(path)  # checks all sections
+        document = read_yaml(path)
+        require_sections(document, str(path))
     except ParamsError as error:
         assert str(error).startswith(str(path)) and str(error).isprintable() and len(str(error)) < 600
         assert error.exit_code == 2
         return "refused"
     if sections.isdisjoint(TRAINING) or not train:
         return "read"
-    read = (section(path, name, SECTIONS[name]) for name in ("train", "model", "runtime"))
+    read = (from_mapping(SECTIONS[name], document[name], name) for name in ("train", "model", "runtime"))
     try:
         step.run(*cheap(*read), store, folder / "models", folder / "checkpoints")
     except MobanetError as error:
