@@ -109,11 +109,11 @@ def run_shard(
         ParamsError: the data set has no split of this name.
     """
     tree = read_raw_tree(raw)
-    whole = datasets.split(tree.dataset.name, split)
-    require_files(tree, whole)
+    all_tiles = datasets.split(tree.dataset.name, split)
+    require_files(tree, all_tiles)
     settings = config.reader(accept)
-    heights = _fit_heights(config, settings, tree, whole.train)
-    _build(_jobs(settings, tree, whole, heights, begun_folder(store), tiles), config.workers)
+    heights = _fit_heights(config, settings, tree, all_tiles.train)
+    _build(_jobs(settings, tree, all_tiles, heights, begun_folder(store), tiles), config.workers)
 
 
 def require_files(tree: RawTree, split: Split) -> None:

@@ -1,6 +1,6 @@
-"""Data sets as data: what `datasets/NAME/` says of one, and its splits. The only reader of these files.
+"""Data sets as data: the facts and splits in `datasets/NAME/`. The only reader of these files.
 
-`dataset.yaml` holds the facts (classes, bands, ground size, where files lie); every other YAML file beside it is a
+`dataset.yaml` holds the facts (classes, bands, ground size, where files lie); every other YAML file next to it is a
 split, named by the file: lists of tile ids. A user's own data set is one more such folder.
 """
 
@@ -56,12 +56,12 @@ class ClassInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
-    """What holds for every tile of a data set, variants chosen."""
+    """The facts that hold for every tile of a data set, for the chosen variants."""
 
     name: str
     gsd_m: float  # ground size of a pixel, metres, > 0
     crs: str | None  # of files without a reference system; None: they must have one
-    acknowledgement: str  # what the terms of the data ask to be said wherever the data or a model made of it goes
+    acknowledgement: str  # text that the terms of the data require wherever the data or a model made of it is shown
     labels: Literal["colours", "values"]  # how label files tell classes
     classes: tuple[ClassInfo, ...]  # in label order
     class_shares: tuple[float, ...] | None  # of the labelled pixels of all tiles, percent; None: not known
@@ -117,7 +117,7 @@ class Dataset:
     def path(self, kind: FileKind, tile: str) -> str | None:
         """Path of one file of a tile below the raw folder; None for eroded labels that are made.
 
-        A pattern with the field `tile` takes the whole id, one with other fields the numbers between its underscores.
+        A pattern with the field `tile` takes the full id, one with other fields the numbers between its underscores.
         """
         pattern = self.pattern(kind)
         return None if pattern is None else pattern.format(**_values(pattern, tile))
@@ -157,7 +157,7 @@ class Split:
 
 
 def names() -> tuple[str, ...]:
-    """The data sets that there are."""
+    """Names of all data sets."""
     return tuple(sorted(path.parent.name for path in FOLDER.glob(f"*/{FACTS}")))
 
 
@@ -170,7 +170,7 @@ def dataset(name: str, image: str | None = None, dsm: str | None = None) -> Data
         dsm: variant of the heights; None: the first one listed.
 
     Raises:
-        ParamsError: there is none of this name, it has no such variant, or its file is not as it must be.
+        ParamsError: there is none of this name, it has no such variant, or its file is invalid.
     """
     if name not in names():
         raise ParamsError(f"no data set is called {name!r}; {FOLDER.name}/ has {', '.join(names())}")
@@ -188,7 +188,7 @@ def dataset_from(facts: Mapping[str, Any]) -> Dataset:
     """A data set from its facts, as `dataclasses.asdict` and JSON make them.
 
     Raises:
-        ParamsError: they are not as they must be.
+        ParamsError: a fact is missing or invalid.
     """
     facts = {**facts, "image": image_facts(facts.get("image"))}
     for kind in ("label", "eroded"):
@@ -201,7 +201,7 @@ def split(dataset_name: str, name: str) -> Split:
     """A split of a data set.
 
     Raises:
-        ParamsError: there is no such split, or its file is not as it must be.
+        ParamsError: there is no such split, or its file is invalid.
     """
     path = FOLDER / dataset_name / f"{name}.yaml"
     known = [p.stem for p in sorted(path.parent.glob("*.yaml")) if p.name != FACTS]

@@ -111,7 +111,7 @@ def raw_tree():
 @pytest.fixture
 def rewrite():
     def rewrite(path, change=lambda pixels_BHW: pixels_BHW, **profile):
-        """Write a TIFF anew with other pixels or another profile."""
+        """Rewrite a TIFF with other pixels or another profile."""
         with rasterio.open(path) as file:
             kept = {"crs": file.crs, "transform": file.transform, "nodata": file.nodata}
             pixels_BHW = change(file.read())

@@ -68,7 +68,7 @@ def test_the_entry_says_what_the_tile_is(potsdam, build):
     assert entry.sources == {name: hashlib.sha256((raw / name).read_bytes()).hexdigest() for name in names}
 
 
-def test_cars_in_another_yellow_and_lossy_labels_decode_alike_and_are_counted(potsdam, build, pixels_of):
+def test_cars_in_another_yellow_and_lossy_labels_decode_the_same_way_and_are_counted(potsdam, build, pixels_of):
     truth_HW = classes(pixels_of("2_10", SIDE)[2])
     tile, entry, _ = build(potsdam(car=(252, 255, 0)))
     np.testing.assert_array_equal(tile.label_HW, truth_HW)

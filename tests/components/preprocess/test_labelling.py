@@ -31,7 +31,7 @@ def test_labels_within_three_pixels_of_another_class_are_ignored(height, width):
     np.testing.assert_array_equal(y_HW, before_HW)
 
 
-def test_ignored_areas_take_nothing_away_beside_them():
+def test_ignored_areas_leave_their_neighbours_labelled():
     y_HW = np.full((20, 20), 4, np.uint8)
     y_HW[5:9] = IGNORE
     np.testing.assert_array_equal(eroded(y_HW), y_HW)

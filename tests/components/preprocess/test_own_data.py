@@ -107,7 +107,7 @@ def test_images_of_16_bits_and_labels_by_value_are_stored_as_bytes_and_classes(v
         assert f"images/{entry.id}.tif: 15 px (0.417 %) hold no image; their labels are ignored" in entry.notes
 
 
-def test_one_dsm_for_all_tiles_is_warped_to_each_and_said_so(village, store_of):
+def test_one_dsm_for_all_tiles_is_warped_to_each_with_a_note(village, store_of):
     store = store_of(village())
     heights = store.manifest.heights
     assert (heights.offset_m, heights.scale_m) == pytest.approx((40, 10), abs=0.02)

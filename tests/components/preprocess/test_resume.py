@@ -76,7 +76,7 @@ def test_the_resumed_store_is_the_uninterrupted_one_and_holds_nothing_else(stopp
 
 
 @pytest.mark.parametrize("change", ["method", "max_pad_px", "max_unknown_share"])
-def test_another_setting_makes_every_tile_anew(stopped, config, tmp_path, caplog, change):
+def test_another_setting_builds_every_tile_again(stopped, config, tmp_path, caplog, change):
     caplog.set_level(logging.INFO)
     given = config("per-tile") if change == "method" else config()
     changes = {"max_pad_px": 7, "max_unknown_share": 0.01}
@@ -84,7 +84,7 @@ def test_another_setting_makes_every_tile_anew(stopped, config, tmp_path, caplog
     assert finished_tiles(caplog) == 0
 
 
-def test_a_raw_file_that_has_changed_makes_its_tile_anew(stopped, config, rewrite, tmp_path, caplog):
+def test_a_raw_file_that_has_changed_builds_its_tile_again(stopped, config, rewrite, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     rewrite(stopped / DATASET.path("image", TILES[0]), lambda pixels_BHW: 255 - pixels_BHW)
     os.utime(stopped / DATASET.path("dsm", TILES[1]))
@@ -143,7 +143,7 @@ def test_an_accepted_finding_makes_every_tile_again(stopped, config, tmp_path, c
 
 
 @pytest.mark.parametrize("damage", ["no note", "half a note", "no tile", "foreign note"])
-def test_a_tile_without_its_note_or_a_note_without_its_tile_is_made_anew(stopped, config, tmp_path, caplog, damage):
+def test_a_tile_without_its_note_or_a_note_without_its_tile_is_built_again(stopped, config, tmp_path, caplog, damage):
     caplog.set_level(logging.INFO)
     draft = tmp_path / ".store.part"
     note, tile = draft / f"{TILES[0]}.json", draft / f"{TILES[0]}.arrow"
@@ -182,7 +182,7 @@ def test_killed_at_any_moment_and_run_again_the_store_is_the_same(potsdam, confi
     assert contents(tmp_path / "store") == contents(tmp_path / "at_once")
 
 
-def test_shards_beside_each_other_make_the_store_that_one_run_makes(potsdam, config, tmp_path, caplog):
+def test_shards_of_several_processes_make_the_store_that_one_run_makes(potsdam, config, tmp_path, caplog):
     raw = potsdam()
     run(config(), raw, tmp_path / "one")
     shards = [TILES[0::2], TILES[1::2]]

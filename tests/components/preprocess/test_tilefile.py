@@ -35,7 +35,7 @@ def test_rows_in_any_order_make_the_very_bytes_of_a_tile_written_at_once(tmp_pat
     np.testing.assert_array_equal(map_tile(tmp_path / "in_bands.arrow").dsm_HW, tile.dsm_HW)
 
 
-def test_rows_in_another_memory_order_are_written_alike(tmp_path):
+def test_rows_in_another_memory_order_are_written_the_same_way(tmp_path):
     tile = a_tile(20, 30, 3)
     bands_first = np.moveaxis(np.ascontiguousarray(np.moveaxis(tile.image_HWC, -1, 0)), 0, -1)
     with new_tile(tmp_path / "t.arrow", 20, 30, 3) as out:
