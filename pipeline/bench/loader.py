@@ -37,7 +37,7 @@ WAYS = {
     CACHED: "float32 arrays in each worker",
 }
 
-STEPS = 2**31
+STEPS = 10_000_000
 """Steps of the stream: more than a benchmark can reach."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.common.yaml_files import parse_yaml
 from pipeline.form import FORM, LIMIT, SECTIONS, defaults
 from pipeline.graph import build, compiled
 from pipeline.resources import RESOURCES
@@ -80,7 +81,7 @@ def test_every_parameter_has_a_description_and_the_default_of_the_params_file(do
         default = params[section][field]
         assert inputs[name]["defaultValue"] == ("" if default is None else default)
         del params[section][field]
-    assert yaml.safe_load(inputs["params"]["defaultValue"]) == params
+    assert parse_yaml(inputs["params"]["defaultValue"], "params") == params
     assert len(inputs["params"]["defaultValue"]) < LIMIT
 
 
