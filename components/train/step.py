@@ -75,7 +75,8 @@ def run(
         model: section `model`.
         runtime: section `runtime`.
         store: folder that the preprocess step wrote.
-        models: output folder for best.safetensors, training.csv, validation.csv and run.json.
+        models: output folder for best.safetensors, selected.json, training.csv, validation.csv and
+            run.json.
         checkpoints: folder for the checkpoints of this run.
 
     Raises:
@@ -199,6 +200,7 @@ def _hand_over(
     save_model(models / BEST, network.float(), facts)
     _write_csv(models / "training.csv", progress.losses)
     _write_csv(models / "validation.csv", progress.validations)
+    write_json(models / "selected.json", {"validation": {"step": facts.step, **facts.validation}})
     write_json(models / "run.json", {"mlflow_run_id": facts.mlflow_run_id})
     run.tags({"selected_step": facts.step})
     run.artifact(models / "validation.csv")

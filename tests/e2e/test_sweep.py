@@ -13,7 +13,7 @@ SWEEP = (
     "export MLFLOW_TRACKING_URI=",
     "dvc repro preprocess",
     "git add dvc.lock reports/data_check.json",
-    "dvc exp run --queue --set-param train.learning_rate=5e-4,1e-3,2e-3 evaluate",
+    "dvc exp run --queue --set-param train.learning_rate=5e-4,1e-3,2e-3 train",
     "dvc exp run --run-all",
     "dvc exp show ",
 )
@@ -38,7 +38,7 @@ def test_three_queued_learning_rates_give_a_table_of_three_rates_and_three_score
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     table = [line.strip("|").split("|") for line in done.stdout.splitlines() if line.startswith("|")]
     head, _, *rows = [[cell.strip() for cell in row] for row in table]
-    assert head == ["Experiment", "miou", "train.learning_rate"]
+    assert head == ["Experiment", "validation.expected_miou", "train.learning_rate"]
     scores = {rate: float(score) for name, score, rate in rows if "[" in name}  # the others are workspace and branch
     assert scores.keys() == RATES
     assert all(0 <= score <= 100 for score in scores.values())
