@@ -1,6 +1,7 @@
 """The command line `mobanet`. Results go to stdout, messages to stderr.
 
-Exit codes: 0 success, 2 bad input, 130 interrupted; some commands document further ones.
+Exit codes: 0 success, 2 something must change first, 75 the same command continues, 130 interrupted; some commands
+document further ones.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def version(
 
 
 def main() -> None:
-    """Run the command line. An error that a user can fix is one line on stderr and exit code 2."""
+    """Run the command line. An error that a user can fix is one line on stderr."""
     log_to_stderr()
     sys.exit(exit_code(app))
 

@@ -148,8 +148,8 @@ def batches(
         world_size: number of ranks that share a batch.
 
     Raises:
-        ParamsError: the batch size is not a multiple of `world_size` or is less than two per rank, or the workers need more shared memory than is
-            free.
+        ParamsError: the batch size is not a multiple of `world_size` or is less than two per rank, or the workers need
+            more shared memory than is free.
     """
     if config.batch_size % world_size or config.batch_size < 2 * world_size:
         raise ParamsError(
