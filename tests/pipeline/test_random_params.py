@@ -11,6 +11,7 @@ import torch
 from components.common.errors import MobanetError, ParamsError
 from components.common.params import from_mapping, read_yaml
 from components.train import step
+from model import MoBaNetConfig
 from pipeline.form import SECTIONS, require_sections
 from tests.pipeline.random_params import TRAINING, random_params
 
@@ -30,6 +31,8 @@ def cheap(train, model, runtime):
     patch_size = model.backbone_args.get("patch_size")
     if isinstance(patch_size, int) and 0 < patch_size < 8:  # thousands of tokens
         model = replace(model, backbone_args=model.backbone_args | {"patch_size": 8})
+    if model.backbone == MoBaNetConfig().backbone:  # without the key, the paper's ViT-L
+        model = replace(model, backbone="test_vit")
     speed = replace(runtime.speed, compile=False, cuda_graphs=False)
     runtime = replace(runtime, workers=min(runtime.workers, 1), tracking="none", speed=speed)
     return train, replace(model, decoder_channels=min(model.decoder_channels, 16)), runtime
