@@ -7,7 +7,7 @@ EXPERIMENT = PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACK
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Tests that compare numbers which the network computes. Kernels round differently with every instruction set; all other
 # tests compare integers, files or texts, and one run of them is enough. All three take below five minutes on two idle cores.
-NUMERIC = tests/components/train/test_distributed.py tests/components/train/test_optim.py tests/components/train/test_batches.py \
+NUMERIC = tests/components/train/ranks/test_distributed.py tests/components/train/test_optim.py tests/components/train/test_batches.py \
   tests/components/train/test_validation.py tests/components/export tests/model
 export DVC_NO_ANALYTICS := 1
 

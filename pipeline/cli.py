@@ -14,7 +14,7 @@ import typer
 
 from components.common.entrypoints.dvc import exit_code, log_to_stderr
 from pipeline import __version__
-from pipeline.bench import loader, preprocess, training
+from pipeline.bench import loader, preprocess, train_commands
 from pipeline.commands import ablate, check, data, model, params, pipeline, submit
 
 app = typer.Typer(
@@ -38,7 +38,12 @@ COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     ),
     "bench": (
         "Measure speed and memory as ratios within one run.",
-        {"data": loader.bench, "preprocess": preprocess.bench, "train": training.train, "curves": training.curves},
+        {
+            "data": loader.bench,
+            "preprocess": preprocess.bench,
+            "train": train_commands.train,
+            "curves": train_commands.curves,
+        },
     ),
 }
 """Topic -> its help text, and its commands by name."""

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from components.common.errors import NonFiniteError
-from components.train.checkpoint import Progress, trained_state
+from components.train.checkpoints.checkpoint import Progress, trained_state
 from components.train.config import TrainConfig
-from components.train.distributed import Ranks
 from components.train.optim import StepFigures
+from components.train.ranks.distributed import Ranks
 from model.finite import first_non_finite
 
 

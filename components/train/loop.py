@@ -17,13 +17,13 @@ from components.common.inference.windows import Windows
 from components.common.progress import track
 from components.common.tracking.run import Run
 from components.train.batches import Inputs, make_inputs, one_ahead
-from components.train.checkpoint import Checkpoints, Progress
+from components.train.checkpoints.checkpoint import Checkpoints, Progress
 from components.train.config import RuntimeConfig, TrainConfig
 from components.train.crops import Batch, Crops, batches
-from components.train.distributed import Ranks
 from components.train.divergence import RecentSteps, fault, stopped
 from components.train.optim import StepFigures, learning_rate, take_step
-from components.train.stop import EXIT_CODE
+from components.train.ranks.distributed import Ranks
+from components.train.ranks.stop import EXIT_CODE
 from components.train.stopwatch import Stopwatch
 from components.train.validation import pictures, selected_step, steps_in_play, validate
 from model import MoBaNet

@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from components.train.batches import Inputs, step_seed
 from components.train.config import TrainConfig
-from components.train.distributed import Ranks
+from components.train.ranks.distributed import Ranks
 from model import MoBaNet
 from model.losses import mean_loss
 from model.training_loss import Loss

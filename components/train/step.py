@@ -25,15 +25,15 @@ from components.common.inference.precision import effective
 from components.common.inference.windows import Windows
 from components.common.tracking.provenance import git_commit, tool_version
 from components.common.tracking.run import Run, open_run
-from components.train.checkpoint import Checkpoints, Progress, load, locked
+from components.train.checkpoints.checkpoint import Checkpoints, Progress, load, locked
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
-from components.train.distributed import Ranks, open_ranks
 from components.train.identity import identity
-from components.train.initial_weights import load_initial_weights
 from components.train.labelled_pixels import require_labelled_pixels
 from components.train.loop import Session, fit
 from components.train.optim import make_optimizer
+from components.train.ranks.distributed import Ranks, open_ranks
 from components.train.validation import selected_step
+from components.train.weights.initial_weights import load_initial_weights
 from model import MoBaNet
 from model.dropout import share_batch
 from model.gradients import without_gradient

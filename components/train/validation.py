@@ -15,7 +15,7 @@ from components.common.scoring.balance import Candidate, contenders, select
 from components.common.scoring.conditions import GROUND_TRUTH, class_map, conditions, confusions
 from components.common.scoring.figures import figures
 from components.train.config import ValidationConfig
-from components.train.distributed import Ranks
+from components.train.ranks.distributed import Ranks
 from model import MoBaNet
 
 FIGURE_NAMES = {"rgb+dsm": "miou_fused", "rgb": "miou_rgb", "dsm": "miou_dsm"}

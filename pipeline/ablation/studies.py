@@ -18,7 +18,7 @@ from components.common.data.store import Store
 from components.common.errors import ParamsError
 from components.common.params import from_mapping, read_yaml
 from components.train.config import ModelParams, TrainConfig
-from components.train.weight_checksums import checksums
+from components.train.weights.weight_checksums import checksums
 from model.mobanet import on_meta
 
 BUILT_IN = Path(__file__).with_name("studies.yaml")

@@ -19,7 +19,7 @@ import torch
 
 from components.common.params import section
 from components.common.progress import track
-from components.train.checkpoint import Checkpoints, Progress
+from components.train.checkpoints.checkpoint import Checkpoints, Progress
 from components.train.config import ModelParams, TrainConfig
 from model import MoBaNet
 from model.mobanet import count_parameters

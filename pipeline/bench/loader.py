@@ -99,7 +99,7 @@ def measure(setting: Setting, params: Path) -> dict[str, Figures | None]:
     from components.train.config import TrainConfig
     from components.train.crops import Crops, batches
     from pipeline.bench import rivals
-    from pipeline.bench.tiles import make_store
+    from pipeline.bench.noise_tiles import make_store
 
     train = section(params, "train", TrainConfig)
     stride_px = min(train.validation.stride_px, setting.crop_px)

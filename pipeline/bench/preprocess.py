@@ -27,7 +27,7 @@ from components.common.errors import DataError
 from components.common.params import section
 from components.common.pool import cores, pooled
 from components.preprocess.step import PreprocessConfig, make_store
-from pipeline.bench.city import BYTES_PER_PX, make, raw_tree
+from pipeline.bench.raw_tiles import BYTES_PER_PX, make, raw_tree
 from pipeline.bench.watch import watched
 
 log = logging.getLogger(__name__)

@@ -17,13 +17,13 @@ from components.common.inference.windows import Windows
 from components.train.batches import Inputs, make_inputs, one_ahead
 from components.train.config import TrainConfig, ValidationConfig
 from components.train.crops import Batch
-from components.train.distributed import single_rank
 from components.train.optim import make_optimizer, take_step
+from components.train.ranks.distributed import single_rank
 from model import MaskingConfig, MoBaNet, MoBaNetConfig
 from model.inputs import IMAGENET_MEAN, IMAGENET_STD
 from model.speed import Precision, SpeedConfig, prepare, use_precision
 from model.training_loss import TrainingLoss
-from pipeline.bench.reference import ReferenceNetwork
+from pipeline.bench.released_recipe import ReferenceNetwork
 
 SWITCHED_ON = SpeedConfig(
     fused_attention=True,

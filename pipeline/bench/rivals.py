@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from components.common.data.store import Store
 from components.train.crops import Places
-from pipeline.bench.tiles import raster
+from pipeline.bench.noise_tiles import raster
 
 Layers = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 

@@ -15,7 +15,7 @@ from components.common.data.store import Store
 from components.common.params import section
 from components.train.config import TrainConfig
 from components.train.crops import Crops
-from pipeline.bench import loader, rivals, tiles
+from pipeline.bench import loader, noise_tiles, rivals
 from pipeline.bench.memory import MB, private_bytes
 from pipeline.cli import app
 
@@ -81,7 +81,7 @@ def test_a_crop_larger_than_a_tile_is_refused():
 
 @pytest.mark.parametrize("kind", ["rasterio", "cached"])
 def test_every_way_cuts_the_same_crops(tmp_path, kind):
-    tiles.make_store(tmp_path, 2, 160, tiffs=2)
+    noise_tiles.make_store(tmp_path, 2, 160, tiffs=2)
     store = Store(tmp_path)
     config = section(PARAMS, "train", TrainConfig)
     stride = dataclasses.replace(config.validation, stride_px=64)

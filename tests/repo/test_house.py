@@ -116,3 +116,12 @@ def test_the_lock_has_hashes_and_names_no_host():
     assert len(pinned) > 100
     for block in re.split(r"^(?=[\w.\[\]-]+==)", lock, flags=re.M)[1:]:
         assert "--hash=sha256:" in block, block.splitlines()[0]
+
+
+SHARED_NAMES = {"__init__", "__main__", "step", "component", "config", "params", "report"}
+"""Names of modules that several packages have, with one meaning."""
+
+
+def test_no_two_modules_share_a_name_with_different_meanings():
+    stems = [path.stem for top in ("components", "model", "pipeline") for path in (ROOT / top).rglob("*.py")]
+    assert {stem for stem in stems if stems.count(stem) > 1} <= SHARED_NAMES

@@ -11,10 +11,10 @@ import torch
 
 from components.common.errors import NonFiniteError
 from components.common.inference.modelfile import load_model
-from components.train.checkpoint import Progress
-from components.train.distributed import single_rank
+from components.train.checkpoints.checkpoint import Progress
 from components.train.divergence import RecentSteps, fault, stopped
 from components.train.optim import StepFigures
+from components.train.ranks.distributed import single_rank
 from components.train.step import run
 from tests.components.train.injections import KINDS, Injection, newest_checkpoint, outcome, outcomes
 

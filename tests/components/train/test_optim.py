@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from components.train.batches import Inputs
-from components.train.distributed import single_rank
 from components.train.optim import learning_rate, make_optimizer, take_step
+from components.train.ranks.distributed import single_rank
 from model.losses import loss_terms
 
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from components.train import batches
 from components.train.batches import Inputs
-from components.train.distributed import single_rank
 from components.train.optim import make_optimizer, take_step
+from components.train.ranks.distributed import single_rank
 from components.train.step import run
 from model.gradients import without_gradient
 from model.reference import PAIRED, UNUSED, from_reference, reference_name_to_ours

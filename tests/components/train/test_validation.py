@@ -5,7 +5,7 @@ import torch
 
 from components.common.data.store import Store
 from components.common.inference.windows import Windows
-from components.train.distributed import single_rank
+from components.train.ranks.distributed import single_rank
 from components.train.validation import pictures, selected_step, steps_in_play, validate
 
 WINDOWS = Windows(64, 64, 4, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -8,7 +8,7 @@ import torch
 from components.common.data.store import Store
 from components.common.inference.windows import Windows
 from components.train.config import ValidationConfig
-from components.train.distributed import single_rank
+from components.train.ranks.distributed import single_rank
 from components.train.validation import validate
 from pipeline.ablation.subset_figures import subset_figures
 

@@ -8,7 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from components.common.errors import ParamsError
-from components.train import checkpoint
+from components.train.checkpoints import checkpoint
 from pipeline.bench import checkpoints as bench
 from pipeline.cli import app
 from tests.e2e.conftest import ROOT, merged

@@ -15,8 +15,8 @@ from components.common.params import section
 from components.common.readers.rasters import open_raster
 from components.preprocess.step import PreprocessConfig, make_store
 from pipeline.bench import preprocess
-from pipeline.bench.city import make, raw_tree
 from pipeline.bench.preprocess import Measured, bench, measure
+from pipeline.bench.raw_tiles import make, raw_tree
 from pipeline.bench.watch import Peaks, watched
 
 

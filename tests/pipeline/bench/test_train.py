@@ -11,7 +11,7 @@ from model import MoBaNet, MoBaNetConfig
 from model.speed import autocast, prepare
 from pipeline.bench import train as bench
 from pipeline.bench.recipes import AUTOCAST, FLOAT32, OURS, SWITCHED_OFF, recipes, without_each_switch
-from pipeline.bench.reference import ReferenceNetwork
+from pipeline.bench.released_recipe import ReferenceNetwork
 from pipeline.cli import app
 
 runner = CliRunner()

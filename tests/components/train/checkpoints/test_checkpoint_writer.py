@@ -11,10 +11,10 @@ import torch
 
 from components.common.data.store import Store
 from components.common.errors import NonFiniteError
-from components.train import checkpoint
-from components.train.checkpoint import Checkpoints, Progress
-from components.train.checkpoint_format import write
-from components.train.checkpoint_writer import Draft, Snapshot, Writer
+from components.train.checkpoints import checkpoint
+from components.train.checkpoints.checkpoint import Checkpoints, Progress
+from components.train.checkpoints.checkpoint_format import write
+from components.train.checkpoints.checkpoint_writer import Draft, Snapshot, Writer
 from components.train.crops import Crops, batches
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -11,9 +11,9 @@ from dvc.repo import Repo
 
 from components.common.errors import WeightsError
 from components.common.files import digest
-from components.train.weight_checksums import checksums, local_file
+from components.train.weights.weight_checksums import checksums, local_file
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture

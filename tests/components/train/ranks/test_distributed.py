@@ -11,11 +11,11 @@ from torch import nn
 from components.common.data.store import Store
 from components.common.errors import ParamsError
 from components.common.inference.windows import Windows
-from components.train import heartbeat
 from components.train.batches import Inputs, make_inputs
 from components.train.crops import Crops, batches
-from components.train.distributed import open_ranks, single_rank
 from components.train.optim import make_optimizer, take_step
+from components.train.ranks import heartbeat
+from components.train.ranks.distributed import open_ranks, single_rank
 from components.train.validation import validate
 from model.dropout import share_batch
 from model.speed import SpeedConfig

@@ -1,4 +1,4 @@
-"""`python -m components.train.weight_checksums`: sha256 of the local weight files that params.yaml names.
+"""`python -m components.train.weights.weight_checksums`: sha256 of the local weight files that params.yaml names.
 
 DVC cannot depend on a file only if a parameter names one. Therefore a stage of its own writes the checksums at every
 `dvc repro`, and train depends on them: another content under the same name trains again. Imports no torch, to be quick.

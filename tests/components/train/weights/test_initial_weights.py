@@ -17,13 +17,14 @@ from components.common.inference.modelfile import InitialWeights, load_model, sa
 from components.common.params import from_mapping
 from components.common.tracking.registered_models import fetch
 from components.common.yaml_files import read_yaml
-from components.train import backbone_weights, loop
+from components.train import loop
 from components.train.config import ModelParams
-from components.train.initial_weights import load_initial_weights
 from components.train.step import run
+from components.train.weights import backbone_weights
+from components.train.weights.initial_weights import load_initial_weights
 from tests.components.conftest import toy_facts
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from components.common.data.store import Store
 from components.common.entrypoints.dvc import exit_code
 from components.common.errors import StoreError
 from components.train.crops import Crops, batches
-from components.train.distributed import open_ranks
+from components.train.ranks.distributed import open_ranks
 from tests.ranks import on_ranks
 
 

@@ -21,9 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from components.common.entrypoints import failures
 from components.common.errors import MobanetError, ParamsError
-from components.train.heartbeat import Watch
 from components.train.identity import difference
-from components.train.stop import Stop
+from components.train.ranks.heartbeat import Watch
+from components.train.ranks.stop import Stop
 from model.training_loss import Loss, TrainingLoss
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ import torch
 
 from components.common.errors import NonFiniteError
 from components.common.inference.modelfile import load_model
-from components.train import checkpoint, loop
+from components.train import loop
+from components.train.checkpoints import checkpoint
 from components.train.step import run
 
 SLOW_S = 0.2

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from components.common.errors import WeightsError
 from components.common.inference.modelfile import InitialWeights
-from components.train import weight_files
-from components.train.checkpoint_format import fingerprint
-from components.train.weight_files import WeightSet
+from components.train.checkpoints.checkpoint_format import fingerprint
+from components.train.weights import weight_files
+from components.train.weights.weight_files import WeightSet
 from model import MoBaNet
 from model.catalogue import licence
 from model.finite import first_non_finite

@@ -11,7 +11,7 @@ import torch
 from components.common.errors import WeightsError
 from components.common.files import digest
 from components.common.inference.modelfile import InitialWeights, save_model
-from components.train.earlier_model import Names, load_earlier_model
+from components.train.weights.earlier_model import Names, load_earlier_model
 from model.encoder import for_bands
 from tests.components.conftest import toy_facts
 

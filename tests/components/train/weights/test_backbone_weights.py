@@ -10,7 +10,7 @@ from moto.server import ThreadedMotoServer
 from safetensors.torch import save_file
 
 from components.common.errors import WeightsError
-from components.train.backbone_weights import load_backbone_weights
+from components.train.weights.backbone_weights import load_backbone_weights
 
 
 @pytest.fixture

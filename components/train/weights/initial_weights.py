@@ -9,9 +9,9 @@ from components.common.data.store import Manifest
 from components.common.errors import ParamsError, WeightsError
 from components.common.inference.modelfile import InitialWeights
 from components.common.tracking.registered_models import SCHEME, fetch
-from components.train.backbone_weights import load_backbone_weights
 from components.train.config import ModelParams
-from components.train.earlier_model import Names, load_earlier_model
+from components.train.weights.backbone_weights import load_backbone_weights
+from components.train.weights.earlier_model import Names, load_earlier_model
 from model import MoBaNet
 
 MODEL_FILE = "model.safetensors"

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from components.common.errors import NonFiniteError, ParamsError
 from components.common.files import with_nan, without_nan
-from components.train.checkpoint_format import DamagedError, read, write
-from components.train.checkpoint_writer import Draft, Snapshot, Writer
+from components.train.checkpoints.checkpoint_format import DamagedError, read, write
+from components.train.checkpoints.checkpoint_writer import Draft, Snapshot, Writer
 from components.train.identity import difference
 from model.finite import first_non_finite
 

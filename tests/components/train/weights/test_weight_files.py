@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from components.common.errors import WeightsError
-from components.train.backbone_weights import load_backbone_weights
-from components.train.weight_files import weight_sets
+from components.train.weights.backbone_weights import load_backbone_weights
+from components.train.weights.weight_files import weight_sets
 
 
 @pytest.fixture

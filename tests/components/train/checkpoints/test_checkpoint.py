@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from components.common.errors import NonFiniteError, ParamsError, WeightsError
-from components.train.checkpoint import Checkpoints, Progress, load, trained_state
+from components.train.checkpoints.checkpoint import Checkpoints, Progress, load, trained_state
 from components.train.optim import make_optimizer
 
 RUN = {"train": {"learning_rate": 0.001, "masking": {"share": 0.5}}, "data": "abc"}

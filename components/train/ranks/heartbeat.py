@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import torch.distributed as dist
 
-from components.train.stop import EXIT_CODE, Stop
+from components.train.ranks.stop import EXIT_CODE, Stop
 
 BEAT_S = 2.0
 PATIENCE_S = 30.0

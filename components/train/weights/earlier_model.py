@@ -19,7 +19,7 @@ from torch import Tensor
 from components.common.errors import WeightsError
 from components.common.files import digest
 from components.common.inference.modelfile import InitialWeights, load_model
-from components.train.backbone_weights import fit_backbone
+from components.train.weights.backbone_weights import fit_backbone
 from model import MoBaNet
 
 log = logging.getLogger(__name__)
