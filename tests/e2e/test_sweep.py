@@ -1,4 +1,4 @@
-"""The sweep of docs/parameters.md, word for word but for the values: three queued experiments and their table."""
+"""The sweep of docs/training.md, word for word but for the values: three queued experiments and their table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RATES = {"5e-05", "0.0001", "0.0002"}
 
 @pytest.mark.system
 def test_three_queued_learning_rates_give_a_table_of_three_rates_and_three_scores(tmp_path):
-    page = [c.text for c in commands() if c.page == "docs/parameters.md" and c.text.startswith(SWEEP)]
+    page = [c.text for c in commands() if c.page == "docs/training.md" and c.text.startswith(SWEEP)]
     assert len(page) == len(SWEEP)
     script = "\n".join(page).replace("=5e-4,1e-3,2e-3 ", "=5e-5,1e-4,2e-4 ")
     project = copy_project(tmp_path / "project")
