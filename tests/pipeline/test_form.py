@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,9 @@ def test_memory_is_a_quantity_of_kubernetes(quantity):
 def test_what_kubernetes_would_refuse_when_the_pod_is_due_is_refused_at_once(quantity):
     with pytest.raises(ParamsError, match="train_memory is .*expected a Kubernetes quantity"):
         check_memory(evaluate_memory="1G", train_memory=quantity)
+
+
+def test_the_page_lists_every_field_of_the_form():
+    page = (PARAMS.parent / "docs/kubeflow.md").read_text()
+    listed = page.partition("The form contains")[2].partition("The parameter")[0]
+    assert set(re.findall(r"`(\w+)`", listed)) == FORM.keys()
