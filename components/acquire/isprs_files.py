@@ -84,8 +84,8 @@ def _candidates(files: Sequence[Found], names: Names, worlds: Mapping[str, Seque
     candidates = []
     for found in files:
         if places := names.places(found.name):
-            beside = sidecars.of(found.name, places[0].path) | _world(found.name, places[0], worlds)
-            candidates.append(Candidate(found, places, beside))
+            sidecar_files = sidecars.of(found.name, places[0].path) | _world(found.name, places[0], worlds)
+            candidates.append(Candidate(found, places, sidecar_files))
     return candidates
 
 

@@ -40,14 +40,14 @@ def exit_code(call: Callable[[], object]) -> int:
     try:
         call()
     except (Exception, KeyboardInterrupt) as error:
-        code = explained(error)
+        code = report_error(error)
         if code is None:
             raise
         return code
     return 0
 
 
-def explained(error: BaseException) -> int | None:
+def report_error(error: BaseException) -> int | None:
     """Print an error that a user can fix to stderr as one line, and return its exit code; None: it is a bug.
 
     These are the project's own errors, Ctrl-C, failures of the machine (`failures`), and all errors of the operating

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from components.common.entrypoints.dvc import explained
+from components.common.entrypoints.dvc import report_error
 from components.common.entrypoints.failures import LOG_FOLDER
 from components.common.errors import DataError
 from components.common.files import write_json
@@ -83,7 +83,7 @@ def task(workspace: str, commit: str = "") -> Iterator[Path]:
     try:
         yield folder
     except (Exception, KeyboardInterrupt) as error:
-        code = explained(error)
+        code = report_error(error)
         if code is None:
             raise
         sys.exit(code)

@@ -100,8 +100,8 @@ class TileFiles:
             path = self.folder / name
             rasters = [path, *(vrt_sources(path, self.folder) if path.suffix.lower() == ".vrt" else ())]
             for raster in rasters:
-                beside = sidecars_of(raster.name, os.listdir(raster.parent))
-                found |= {os.path.relpath(raster.parent / one, self.folder) for one in (raster.name, *beside)}
+                sidecar_files = sidecars_of(raster.name, os.listdir(raster.parent))
+                found |= {os.path.relpath(raster.parent / one, self.folder) for one in (raster.name, *sidecar_files)}
         return sorted(found)
 
 
