@@ -29,7 +29,7 @@ class StoreError(MobanetError):
 
 
 class WeightsError(MobanetError):
-    """A weight file or checkpoint is missing, damaged, or belongs to another network."""
+    """A weight file or checkpoint is missing, damaged, not writable, or belongs to another network."""
 
 
 class TrackingError(MobanetError):
@@ -41,7 +41,7 @@ class ClusterError(MobanetError):
 
 
 class NonFiniteError(MobanetError):
-    """A loss, a gradient or a weight is NaN or infinite, so the training stopped."""
+    """A loss, a gradient, a weight or a logit is NaN or infinite, so there is no result."""
 
     exit_code = 3
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 import torch
 
 from components.common.data.store import Store
-from components.common.errors import StoreError
+from components.common.errors import NonFiniteError, StoreError
 from components.common.inference.windows import Windows
 from components.common.progress import track
 from components.common.tracking.run import Run
@@ -54,8 +54,10 @@ def fit(session: Session, progress: Progress) -> None:
 
     Raises:
         SystemExit: with code 75, after a request to stop; the checkpoint of the last step is written.
-        NonFiniteError: a loss, a gradient or a weight is not finite; no such value is saved.
+        NonFiniteError: a loss, a gradient, a weight or a logit of a validation is not finite; no such network is
+            selected.
         StoreError: the validation tiles give no figures.
+        WeightsError: after a request to stop, the checkpoint of the last step could not be written.
     """
     config, runtime = session.config, session.runtime
     _send_history(session, progress)
@@ -117,9 +119,13 @@ def _read(session: Session, progress: Progress, recent: RecentSteps) -> None:
     progress.since_row = recent.read()
     found = fault(progress, session.network, session.optimizer, session.ranks)
     if found is not None:
-        error = stopped(found, progress, session.config, session.ranks.broadcast(session.checkpoints.newest_step))
-        session.run.tags({"error": error})
-        raise error
+        _fail(session, progress, found)
+
+
+def _fail(session: Session, progress: Progress, found: str) -> NoReturn:
+    error = stopped(found, progress, session.config, session.ranks.broadcast(session.checkpoints.newest_step))
+    session.run.tags({"error": error})
+    raise error from None
 
 
 def _save(session: Session, progress: Progress) -> None:
@@ -130,7 +136,7 @@ def _save(session: Session, progress: Progress) -> None:
 
 
 def _stop(session: Session, progress: Progress) -> NoReturn:
-    session.ranks.broadcast(session.checkpoints.wait)
+    session.ranks.broadcast(lambda: session.checkpoints.require_on_disk(progress.step))
     log.info("stopped after step %d on request; run the same command again to continue", progress.step)
     raise SystemExit(EXIT_CODE)
 
@@ -177,8 +183,11 @@ def _validation_is_due(session: Session, progress: Progress) -> bool:
 
 def _validate(session: Session, progress: Progress) -> None:
     config, step, ranks = session.config.validation, progress.step, session.ranks
-    with autocast(session.config.precision, ranks.device):
-        figures = validate(session.network, session.store, session.windows, config, ranks)
+    try:
+        with autocast(session.config.precision, ranks.device):
+            figures = validate(session.network, session.store, session.windows, config, ranks)
+    except NonFiniteError as error:
+        _fail(session, progress, f"in the validation, {error}")
     if figures is None:
         _stop(session, progress)
     if not math.isfinite(figures["expected_miou"]):

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from components.common.errors import NonFiniteError, ParamsError
+from components.common.errors import NonFiniteError, ParamsError, WeightsError
 from components.common.files import with_nan, without_nan
 from components.train.checkpoints.checkpoint_format import DamagedError, read, write
 from components.train.checkpoints.checkpoint_writer import Draft, Snapshot, Writer
@@ -92,6 +92,22 @@ class Checkpoints:
         self.wait()
         paths = self._steps()
         return int(paths[0].stem.removeprefix("step-")) if paths else None
+
+    def require_on_disk(self, step: int) -> None:
+        """Wait for all writes, and check that the checkpoint of a step is on disk.
+
+        Raises:
+            WeightsError: it could not be written.
+        """
+        newest = self.newest_step()
+        if newest == step:
+            return
+        found = "there is no checkpoint on disk" if newest is None else f"the newest one on disk is of step {newest}"
+        raise WeightsError(
+            f"{self.folder}: training stopped after step {step} on request, but the checkpoint of this step was not "
+            f"written ({self._writer.problem or 'its file was removed'}); {found}; make sure that the folder can be "
+            f"written, then run the same command again to continue after step {newest or 0}"
+        )
 
     def save(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, candidates: Collection[int] = ()

@@ -70,8 +70,9 @@ class Writer:
     """A thread that writes drafts. Its errors are raised by the next call of any method but `close`."""
 
     def __init__(self, write: Callable[[Draft], None]) -> None:
-        """Use `write` to write one draft; an OSError of it is logged as a warning and ends nothing."""
+        """Use `write` to write one draft; its OSError is logged, stored as `problem`, and ends nothing."""
         self.candidates: dict[str, Draft] = {}  # in memory: not written yet, or waiting for free disk space
+        self.problem: str | None = None  # why the latest write failed; None: it succeeded
         self._write = write
         self._checkpoint: Draft | None = None  # the newest one, if its write has not begun
         self._free: list[Snapshot] = []
@@ -158,13 +159,15 @@ class Writer:
             try:
                 self._write(draft)
             except OSError as error:
-                self._warn(checkpoint, error.strerror or str(error))
+                self.problem = error.strerror or str(error)
+                self._warn(checkpoint, self.problem)
                 return
             self.candidates.pop(draft.name, None)
+        self.problem = None
 
     def _warn(self, checkpoint: Draft | None, why: str) -> None:
         if self.candidates:
             steps = ", ".join(str(draft.step) for draft in self.candidates.values())
             log.warning("weights of step %s not written (%s); they stay in memory", steps, why)
         if checkpoint is not None:
-            log.warning("checkpoint of step %d not written (%s); training continues", checkpoint.step, why)
+            log.warning("checkpoint of step %d not written (%s); earlier files are kept", checkpoint.step, why)

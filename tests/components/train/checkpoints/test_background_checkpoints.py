@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -10,7 +11,7 @@ import time
 import pytest
 import torch
 
-from components.common.errors import NonFiniteError
+from components.common.errors import NonFiniteError, WeightsError
 from components.common.inference.modelfile import load_model
 from components.train import loop
 from components.train.checkpoints import checkpoint
@@ -91,6 +92,28 @@ def test_sigterm_ends_the_run_once_the_checkpoint_of_the_last_step_is_on_disk(tr
     assert stopped.value.code == 75
     assert slow_disk[-1] == "step-00000003"
     assert (tmp_path / "stopped/checkpoints/step-00000003.safetensors").exists()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_sigterm_on_a_full_disk_is_an_error_with_the_step_on_disk_and_the_cause(train, tmp_path, monkeypatch, first):
+    write = checkpoint.write
+
+    def full(path, tensors, header):
+        if int(path.stem[-8:]) >= first:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, tensors, header)
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    at_step(monkeypatch, 3, lambda session: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(WeightsError) as stopped:
+        train("full", {"checkpoint_every_steps": 1})
+    found = "the newest one on disk is of step 0" if first else "there is no checkpoint on disk"
+    assert stopped.value.exit_code == 2
+    assert str(stopped.value) == (
+        f"{tmp_path}/full/checkpoints: training stopped after step 3 on request, but the checkpoint of this step was "
+        f"not written (No space left on device); {found}; make sure that the folder can be written, then run the same "
+        "command again to continue after step 0"
+    )
 
 
 def test_an_error_in_the_training_leaves_the_latest_checkpoint_on_disk(train, tmp_path, slow_disk, monkeypatch):

@@ -132,11 +132,12 @@ def test_a_full_disk_costs_checkpoints_and_candidates_wait_in_memory(disk, write
     save(writer, 4)
     writer.wait()
     assert "weights of step 4 not written (No space left on device); they stay in memory" in caplog.text
-    assert "checkpoint of step 4 not written (No space left on device); training continues" in caplog.text
-    assert list(writer.candidates) == ["candidate-4"]
+    assert "checkpoint of step 4 not written (No space left on device); earlier files are kept" in caplog.text
+    assert list(writer.candidates) == ["candidate-4"] and writer.problem == "No space left on device"
     disk.error = None
     save(writer, 5)
     writer.wait()
+    assert writer.problem is None
     assert disk.written == ["candidate-4", "step-5"]
     assert not writer.candidates
 
@@ -192,7 +193,7 @@ def test_a_full_disk_is_a_warning_and_the_candidate_can_still_be_loaded(
         kept.save_candidate(network, 4)
         kept.save(network, optimizer, Progress(4), candidates={4})
         kept.wait()
-    assert "checkpoint of step 4 not written (No space left on device); training continues" in caplog.text
+    assert "checkpoint of step 4 not written (No space left on device); earlier files are kept" in caplog.text
     other = toy_network()
     kept.load_candidate(other, 4)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))
