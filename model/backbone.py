@@ -36,12 +36,14 @@ def build_backbone(config: MoBaNetConfig) -> ViT:
         raise ValueError(f"backbone is {name!r}; timm has no model of this name; see `mobanet model list`")
     try:
         vit = timm.create_model(name, pretrained=False, num_classes=0, **config.backbone_args)
-    except (TypeError, ValueError, AssertionError, ArithmeticError, AttributeError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0][:200]
+    except Exception as error:  # timm raises many types for arguments that do not fit
+        reason = (str(error).strip() or type(error).__name__).partition("\n")[0][:200]
         raise ValueError(f"backbone_args is {config.backbone_args}; timm's {name} rejects it: {reason}") from None
     if type(vit) not in FAMILIES:
         known = ", ".join(family.__name__ for family in FAMILIES)
         raise ValueError(f"backbone is {name!r}, a {type(vit).__name__}; expected one of {known}: `mobanet model list`")
+    if not vit.blocks:
+        raise ValueError(f"backbone_args is {config.backbone_args}; expected a depth of 4 or more")
     if 0 in vit.patch_embed.grid_size:  # type: ignore[operator, union-attr]  # all families have patches
         raise ValueError(f"backbone_args is {config.backbone_args}; expected an img_size of patch_size or more")
     return FAMILIES[type(vit)](vit)

@@ -15,6 +15,16 @@ Taps = Annotated[tuple[Block, ...], Field(min_length=4, max_length=4)]
 LARGEST = 65_536
 """Largest number in `backbone_args`; with larger ones timm would compute or allocate without end."""
 
+RESERVED = {
+    **dict.fromkeys(("checkpoint_path", "pretrained", "cache_dir"), "set model.weights"),
+    **dict.fromkeys(("pretrained_cfg", "pretrained_cfg_overlay"), "set model.backbone"),
+    **dict.fromkeys(("in_chans", "num_classes"), "the data decide it"),
+    **dict.fromkeys(("features_only", "out_indices"), "set model.tap_indices"),
+    **dict.fromkeys(("global_pool", "fc_norm", "pool_include_prefix", "drop_rate"), "the classifier is not used"),
+    **dict.fromkeys(("scriptable", "exportable", "no_jit", "fused_attn"), "it has no effect here"),
+}
+"""Arguments of timm that would have no effect, or set what another parameter sets -> what to do instead."""
+
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """Configuration of the dataclasses that users fill in: no conversions, no unknown keys, finite numbers."""
 
@@ -44,6 +54,8 @@ class NetworkOptions:
         if self.tap_indices is not None and list(self.tap_indices) != sorted(set(self.tap_indices)):
             raise ValueError(f"tap_indices is {list(self.tap_indices)}; expected four increasing block numbers")
         for name, value in self.backbone_args.items():
+            if name in RESERVED:
+                raise ValueError(f"backbone_args.{name} is {value!r}; remove it: {RESERVED[name]}")
             if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
                 raise ValueError(f"backbone_args.{name} is {value!r}; expected a number from {-LARGEST} to {LARGEST}")
 

@@ -5,6 +5,7 @@ The JSON schema of the dataclass states the types and limits; `expected` turns a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,8 +32,6 @@ _KINDS: dict[type, str] = {
     int: "integer",
     float: "number",
     str: "string",
-    bool: "boolean",
-    type(None): "null",
     dict: "object",
     list: "array",
 }
@@ -49,6 +48,8 @@ def sentence(error: ValidationError, schema: Schema, where: str) -> str:
     problem = min(error.errors(include_url=False), key=lambda found: _ORDER.get(found["type"], len(_ORDER)))
     kind, loc, given = problem["type"], problem["loc"], problem["input"]
     if kind == "json_invalid":
+        if "recursion" in problem["ctx"]["error"]:
+            return f"{where} has too many nested brackets; remove some"
         return f"{where} has a character that is not valid Unicode; remove it"
     if kind == "unexpected_keyword_argument":
         place, parent = _place(schema, loc[:-1], where)
@@ -74,7 +75,9 @@ def expected(part: Schema, schema: Schema) -> str:
         part: the schema of one key.
         schema: the document that contains it.
     """
-    return " or ".join(dict.fromkeys(_expected(option, schema) for option in _options(part, schema)))
+    words = list(dict.fromkeys(_expected(option, schema) for option in _options(part, schema)))
+    known = [word for word in words if word != "null"]
+    return " or ".join(known) + (", or null" if known and len(known) < len(words) else "") or "null"
 
 
 def _expected(option: Schema, schema: Schema) -> str:
@@ -137,7 +140,7 @@ def _keys(part: Schema) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 

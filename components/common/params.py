@@ -23,6 +23,9 @@ from components.common.yaml_files import read_yaml
 
 C = TypeVar("C")
 
+SECTIONS = ("data", "sample", "check", "preprocess", "model", "train", "runtime", "evaluate", "export", "register")
+"""Sections of a params file."""
+
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """Configuration of every section's class: no conversions, no unknown keys, finite numbers."""
 
@@ -53,11 +56,14 @@ def section(params: Path, name: str, cls: type[C]) -> C:
         cls: the frozen dataclass that describes the section; nested dataclasses are nested mappings.
 
     Raises:
-        ParamsError: the file or the section is missing, or a key or a value does not match `cls`.
+        ParamsError: the file or the section is missing, a section is unknown, or a key or a value does not match `cls`.
     """
     document = read_yaml(params)
     if name not in document:
         raise ParamsError(f"{params}: the section {name} is missing; compare the file with the project's params.yaml")
+    for other in document:
+        if other not in (*SECTIONS, name):
+            raise ParamsError(f"{params}: the section {other!r} is unknown; expected one of {', '.join(SECTIONS)}")
     try:
         return from_mapping(cls, document[name], name)
     except ParamsError as error:

@@ -39,7 +39,7 @@ class ExportConfig:
     """Section `export` of params.yaml."""
 
     opset: Annotated[int, Field(ge=18, le=23)]  # ONNX operator set; older runtimes may need a lower one
-    tolerance: Annotated[float, Field(gt=0)]  # largest accepted absolute difference of logits between network and graph
+    tolerance: Annotated[float, Field(gt=0, le=1e6)]  # largest absolute difference of logits, network - graph
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class HeightsConfig:
 
     method: Literal["above-ground", "training-range", "per-tile"]  # what the heights are relative to
     ground_radius_m: Annotated[float, Field(gt=0, le=1000)]  # above-ground: how far to look for ground, metres
-    scale_m: Annotated[float, Field(gt=0)]  # above-ground: metres that become 1.0
+    scale_m: Annotated[float, Field(ge=1e-3, le=1e5)]  # above-ground: metres that become 1.0
     percentiles: tuple[Percentile, Percentile]  # the others: heights that become 0.0 and 1.0, percent, ascending
     clip: tuple[float, float]  # limits of a scaled height, ascending
 

@@ -9,14 +9,16 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from components.common.params import STRICT, Count, Points, Probability, Processes, Seed, Side, Steps, Text
-from components.common.tracking.registered_models import SCHEME, URI
 from components.common.tracking.run import Backend
+from components.train.weights.sources import check_sources
 from model import MaskingConfig, MoBaNetConfig
 from model.config import NetworkOptions
 from model.speed import Precision, SpeedConfig
 
-Positive = Annotated[float, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0, le=1e30)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Norm = Annotated[float, Field(ge=1e-4, le=1e30)]
+Minutes = Annotated[float, Field(gt=0, le=10_080)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -28,10 +30,7 @@ class ModelParams(NetworkOptions):
 
     def __post_init__(self) -> None:
         NetworkOptions.__post_init__(self)
-        if self.init is not None and self.weights != "none":
-            raise ValueError(f"weights is {self.weights!r}; expected none, because model.init has backbone weights too")
-        if self.init is not None and self.init.startswith(SCHEME) and not URI.fullmatch(self.init):
-            raise ValueError(f"init is {self.init!r}; expected models:/NAME@ALIAS, models:/NAME/VERSION or a file")
+        check_sources(self.weights, self.init)
 
     def network(self, num_classes: int, image_bands: int) -> MoBaNetConfig:
         """Configuration of the network for data with `num_classes` classes and `image_bands` image bands."""
@@ -62,12 +61,12 @@ class TrainConfig:
     flips: bool  # horizontal and vertical, each with probability 0.5
     labels: Literal["full", "eroded"]  # ground truth for training: every labelled pixel, or without object boundaries
     precision: Precision  # float32; tf32 (GPU only); bf16 (autocast, trained weights stay in float32)
-    learning_rate: Positive  # after the warm-up
-    min_learning_rate: Weight  # at the end of the cosine
+    learning_rate: Rate  # after the warm-up
+    min_learning_rate: Weight  # at the end of the cosine, up to `learning_rate`
     warmup_steps: Annotated[int, Field(ge=0)]  # steps of linear warm-up, fewer than `steps`
     weight_decay: Weight  # weight decay of AdamW
     betas: tuple[Probability, Probability]  # betas of AdamW
-    max_gradient_norm: Positive | None  # longer gradients are scaled down to this norm; None: no limit
+    max_gradient_norm: Norm | None  # longer gradients are scaled down to this norm; None: no limit
     aux_weight: Weight  # weight of each auxiliary loss
     masking: MaskingConfig  # MCRM
     validation: ValidationConfig
@@ -76,6 +75,11 @@ class TrainConfig:
         if self.warmup_steps >= self.steps:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps}; expected fewer than train.steps, which is {self.steps}"
+            )
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate is {self.min_learning_rate}; expected train.learning_rate or less, which is "
+                f"{self.learning_rate}"
             )
         if self.validation.stride_px > self.crop_px:
             raise ValueError(
@@ -90,7 +94,7 @@ class RuntimeConfig:
 
     device: Literal["auto", "cpu", "cuda"]
     workers: Processes  # processes that cut crops; 0: the training process does it
-    checkpoint_every_minutes: Positive  # time between checkpoints; the most that an interruption loses
+    checkpoint_every_minutes: Minutes  # time between checkpoints; the most that an interruption loses
     checkpoint_every_steps: Steps | None  # also after this many steps; None: by time only
     keep_checkpoints: Count  # number of latest checkpoints to keep
     log_every_steps: Steps  # steps between log lines

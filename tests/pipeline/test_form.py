@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from components.common.errors import ParamsError
+from components.common.params import SECTIONS as SECTION_NAMES
 from components.common.params import section
 from pipeline.form import FORM, SECTIONS, check_memory, defaults, pod_gpus, sections
 from pipeline.tasks import begin
@@ -116,3 +117,7 @@ def test_the_page_lists_every_field_of_the_form():
     page = (PARAMS.parent / "docs/kubeflow.md").read_text()
     listed = page.partition("The form contains")[2].partition("The parameter")[0]
     assert set(re.findall(r"`(\w+)`", listed)) == FORM.keys()
+
+
+def test_every_step_knows_the_names_of_all_sections():
+    assert tuple(SECTIONS) == SECTION_NAMES

@@ -73,7 +73,7 @@ def test_a_section_becomes_its_dataclass_with_exact_types(read):
         ("share: 0.5", "share: 0.5, shard: 1", "demo.inner.shard is unknown (given: 1); expected one of share"),
         ("  steps: 3\n", "", "demo.steps is missing; expected a whole number"),
         ("{share: 0.5}", "{}", "demo.inner.share is missing; expected a number"),
-        ("steps: 3", "steps: true", "demo.steps is True (true or false); expected a whole number"),
+        ("steps: 3", "steps: true", "demo.steps is true; expected a whole number"),
         ("steps: 3", "steps: 3.5", "demo.steps is 3.5 (a number); expected a whole number"),
         ("rate: 1", "rate: fast", "demo.rate is 'fast' (a string); expected a number"),
         ("rate: 1", "rate: '1e-3'", "demo.rate is '1e-3' (a string); expected a number"),
@@ -93,9 +93,9 @@ def test_a_section_becomes_its_dataclass_with_exact_types(read):
         ("{share: 0.5}", "{[1]: 2}", "demo has a value of an unknown kind (keys must be"),
         ("{share: 0.5}", "!!binary aGk=", "demo has a value of an unknown kind (Object of type bytes"),
         ("{share: 0.5}", "{share: 0}", "demo.inner.share is 0; expected a number above 0 and up to 1"),
-        ("rate: 1", "rate: true", "demo.rate is True (true or false); expected a number"),
+        ("rate: 1", "rate: true", "demo.rate is true; expected a number"),
         ("name: x", "name: 7", "demo.name is 7 (a whole number); expected a string"),
-        ("name: x", "name: null", "demo.name is None (null); expected a string"),
+        ("name: x", "name: null", "demo.name is null; expected a string"),
         ("fast: true", "fast: 1", "demo.fast is 1 (a whole number); expected true or false"),
         ("method: b", "method: c", "demo.method is 'c' (a string); expected a or b"),
         ("[1, 2, 3]", "[1, two]", "demo.taps[1] is 'two' (a string); expected a whole number"),
@@ -124,7 +124,7 @@ def test_a_wrong_key_or_value_is_one_sentence_with_key_given_and_expected(read, 
         ("other: {}", ": the section demo is missing"),
         ("- a", ": not a mapping of names to values"),
         ("", ": not a mapping of names to values"),
-        ("demo:", ": demo is None (null); expected a mapping with the keys"),
+        ("demo:", ": demo is null; expected a mapping with the keys"),
         ("demo: 1\nother: 2\ndemo: 3", ":3: the key demo is given twice; remove one of them"),
         ("demo:\n  steps: 1\n  rate: 2\n  steps: 3", ":4: the key steps is given twice; remove one of them"),
         ("demo: {}\n---\ndemo: {}", ":2: not valid YAML (but found another document)"),
@@ -200,3 +200,9 @@ def test_what_is_written_is_read_back_in_the_same_order():
 
 def test_every_scalar_can_be_read_as_a_string():
     assert parse_yaml("a: 2_10\nb: [1e3, yes, null]", "it", strings=True) == {"a": "2_10", "b": ["1e3", "yes", "null"]}
+
+
+def test_a_section_that_no_step_reads_is_an_error(tmp_path):
+    (tmp_path / "params.yaml").write_text("train: {steps: 4}\ntraining: {steps: 9}\n")
+    with pytest.raises(ParamsError, match=r"params.yaml: the section 'training' is unknown; expected one of data, .*"):
+        section(tmp_path / "params.yaml", "train", Outer)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from components.common.params import from_mapping
 from components.train.batches import step_seed
 from components.train.config import ModelParams
 from model import config
+from model.config import RESERVED
 
 
 @pytest.mark.parametrize(
@@ -55,3 +58,23 @@ def test_a_seed_of_any_size_is_accepted_and_gives_every_step_its_own_numbers(tra
 
 def test_the_strict_settings_of_model_and_components_are_equal():
     assert params.STRICT == config.STRICT
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"learning_rate": 1e300}, r"train.learning_rate is 1e\+300; expected a number above 0 and up to 1e\+30"),
+        ({"min_learning_rate": 1.0}, "train.min_learning_rate is 1.0; expected train.learning_rate or less"),
+        ({"max_gradient_norm": 1e-30}, "train.max_gradient_norm is 1e-30; expected a number from 0.0001"),
+        ({"weight_decay": 1e300}, "train.weight_decay is 1e"),
+    ],
+)
+def test_a_number_with_which_nothing_would_be_learned_is_an_error(train_config, changes, sentence):
+    with pytest.raises(ParamsError, match=sentence):
+        train_config(**changes)
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_an_argument_of_timm_that_another_parameter_decides_is_an_error(name, model_params):
+    with pytest.raises(ParamsError, match=rf"model.backbone_args.{name} is 1; remove it: "):
+        from_mapping(ModelParams, dataclasses.asdict(model_params()) | {"backbone_args": {name: 1}}, "model")
