@@ -15,7 +15,7 @@ from components.common.errors import WeightsError
 from components.common.inference.modelfile import InitialWeights
 from components.train.checkpoints.checkpoint_format import fingerprint
 from components.train.weights import weight_files
-from components.train.weights.weight_files import WeightSet
+from components.train.weights.weight_files import WeightSet, plain
 from model import MoBaNet
 from model.catalogue import licence
 from model.finite import first_non_finite
@@ -37,8 +37,8 @@ def load_backbone_weights(network: MoBaNet, source: str) -> InitialWeights:
         Where the weights come from; the sha256 is that of the loaded tensors.
 
     Raises:
-        WeightsError: the weights cannot be downloaded or read, do not fit the backbone, or are not finite. If names or
-            shapes differ, the message contains the first difference.
+        WeightsError: the weights cannot be downloaded or read, do not fit the backbone, or are not finite. If names,
+            shapes or types differ, the message contains the first difference.
     """
     if source == "none":
         log.info("backbone weights: random (model.weights: none)")
@@ -49,6 +49,8 @@ def load_backbone_weights(network: MoBaNet, source: str) -> InitialWeights:
     else:
         sets, terms = weight_files.weight_sets(weight_files.read(source)), f"unknown (file {Path(source).name})"
     tensors = _choose(sets, backbone, source, f"use weights for {name}")
+    if odd := weight_files.unusable(tensors):
+        raise WeightsError(f"{source}: {odd}; save it as a dense float32 tensor")
     if bad := first_non_finite(tensors):
         raise WeightsError(f"{source}: {bad} contains NaN or infinite values; use another file")
     fit_backbone(backbone, tensors, source, f"use weights for {name}")
@@ -68,7 +70,7 @@ def fit_backbone(backbone: ViT, tensors: Mapping[str, Tensor], source: str, reme
         remedy: what to do if the weights do not fit, for messages.
 
     Raises:
-        WeightsError: a weight is missing, unknown, or has another shape.
+        WeightsError: a weight is missing, unknown, or has another shape or type.
     """
     fitted, problem = _match(backbone, tensors)
     if problem:
@@ -117,6 +119,8 @@ def _match(backbone: ViT, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tens
     for key, tensor in given.items():
         if tensor.shape != needed[key].shape:
             return {}, f"{key} has the shape {list(tensor.shape)}, the network needs {list(needed[key].shape)}"
+        if tensor.is_floating_point() != needed[key].is_floating_point():
+            return {}, f"{key} has the type {plain(tensor.dtype)}, the network needs {plain(needed[key].dtype)}"
     return given, None
 
 

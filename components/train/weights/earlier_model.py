@@ -18,7 +18,7 @@ from torch import Tensor
 
 from components.common.errors import WeightsError
 from components.common.files import digest
-from components.common.inference.modelfile import InitialWeights, load_model
+from components.common.inference.modelfile import InitialWeights, ModelFacts, load_model
 from components.train.weights.backbone_weights import fit_backbone
 from model import MoBaNet
 
@@ -60,7 +60,7 @@ def load_earlier_model(network: MoBaNet, names: Names, path: Path, source: str) 
         WeightsError: the file is not a model of this project, has another backbone, or a weight is not
             finite.
     """
-    earlier, facts = load_model(path)
+    earlier, facts = _read(path, source)
     given = earlier.state_dict()
     if facts.network.backbone != network.config.backbone:
         raise WeightsError(
@@ -77,29 +77,45 @@ def load_earlier_model(network: MoBaNet, names: Names, path: Path, source: str) 
     return InitialWeights(source, digest(path), facts.initial_weights.licence, parts)
 
 
+def _read(path: Path, source: str) -> tuple[MoBaNet, ModelFacts]:
+    try:
+        return load_model(path)
+    except WeightsError as error:
+        problem = str(error).removeprefix(f"{path}: ").rpartition("; ")[0]
+        raise WeightsError(
+            f"{source}: {problem}; set model.init to a file that the train or export step wrote; pretrained weights of "
+            "a backbone belong in model.weights"
+        ) from None
+
+
 def _fill(target: Mapping[str, Tensor], given: Mapping[str, Tensor], names: Names, before: Names) -> dict[str, str]:
     """Copy every weight that fits into `target`, in place; part of the network -> how much of it was filled.
 
-    The backbone is complete already.
+    The backbone is complete already, but timm resamples patch and position embeddings of another size.
     """
-    filled, total, unused = Counter[str](), Counter[str](), dict.fromkeys(given)
+    filled, total, unused, resampled = Counter[str](), Counter[str](), dict.fromkeys(given), Counter[str]()
     for name, tensor in target.items():
         part, origin = part_of(name), _origin(name, names, before)
         total[part] += tensor.numel()
         if origin not in given:
             continue
-        copied = tensor.numel() if part == "backbone" else _copy(tensor, given[origin], _axis(name, names, before))
+        if part == "backbone":
+            copied = tensor.numel()
+            resampled[part] += tensor.shape != given[origin].shape
+        else:
+            copied = _copy(tensor, given[origin], _axis(name, names, before))
         filled[part] += copied
         if copied:
             unused.pop(origin)
     left_over = Counter(part_of(name) for name in unused)
-    return {part: _amount(filled[part], total[part], left_over[part]) for part in total | left_over}
+    return {part: _amount(filled[part], total[part], left_over[part], resampled[part]) for part in total | left_over}
 
 
-def _amount(filled: int, total: int, left_over: int) -> str:
+def _amount(filled: int, total: int, left_over: int, resampled: int) -> str:
     amount = "complete" if filled == total else f"{filled} of {total} values" if filled else "new"
+    resized = f"{resampled} tensors resampled to another size" if resampled else ""
     unused = f"{left_over} tensors of the earlier model unused" if left_over else ""
-    return ", ".join(filter(None, [amount if total else "not in this network", unused]))
+    return ", ".join(filter(None, [amount if total else "not in this network", resized, unused]))
 
 
 def _origin(name: str, names: Names, before: Names) -> str:

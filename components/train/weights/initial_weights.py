@@ -6,12 +6,13 @@ import tempfile
 from pathlib import Path
 
 from components.common.data.store import Manifest
-from components.common.errors import ParamsError, WeightsError
+from components.common.errors import ParamsError
 from components.common.inference.modelfile import InitialWeights
 from components.common.tracking.registered_models import SCHEME, fetch
 from components.train.config import ModelParams
 from components.train.weights.backbone_weights import load_backbone_weights
 from components.train.weights.earlier_model import Names, load_earlier_model
+from components.train.weights.sources import require_file
 from model import MoBaNet
 
 MODEL_FILE = "model.safetensors"
@@ -42,6 +43,5 @@ def load_initial_weights(network: MoBaNet, model: ModelParams, manifest: Manifes
     path = Path(model.init)
     if path.exists() and out.exists() and path.samefile(out):
         raise ParamsError(f"model.init is {path}, which this training replaces; copy the file and name the copy")
-    if not path.is_file():
-        raise WeightsError(f"{path}: file not found; correct model.init")
+    require_file(path, "model.init")
     return load_earlier_model(network, names, path, model.init)

@@ -11,10 +11,10 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from components.common.entrypoints.dvc import entry_point
-from components.common.errors import WeightsError
 from components.common.files import digest, write_json
 from components.common.params import STRICT, Text, subset
 from components.common.yaml_files import read_yaml
+from components.train.weights.sources import check_sources, local_file, require_file
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -24,24 +24,20 @@ class WeightSources:
     weights: Text
     init: Text | None
 
-
-def local_file(source: str | None) -> Path | None:
-    """Path of a weight file on this machine; None for `none`, `hub`, URIs and null."""
-    if source is None or source in ("none", "hub") or source.startswith(("s3://", "models:/")):
-        return None
-    return Path(source)
+    def __post_init__(self) -> None:
+        check_sources(self.weights, self.init)
 
 
 def checksums(weights: str, init: str | None) -> dict[str, str]:
     """Key of params.yaml -> sha256 of the local file that it names.
 
     Raises:
-        WeightsError: a file does not exist.
+        WeightsError: a file does not exist, or is a folder, a pointer to a file or a web page.
     """
     named = {"model.weights": local_file(weights), "model.init": local_file(init)}
     for key, path in named.items():
-        if path is not None and not path.is_file():
-            raise WeightsError(f"{path}: file not found; correct {key}")
+        if path is not None:
+            require_file(path, key)
     return {key: digest(path) for key, path in named.items() if path is not None}
 
 

@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from components.common.errors import WeightsError
+from components.common.errors import WeightsError, reason
 from components.common.files import digest
+from components.train.weights.sources import S3, require_file
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,9 @@ WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:(?:module|_orig_mod|_fsdp_wrapped_module
 
 AVERAGED = frozenset({"teacher", "target_encoder", "ema", "model_ema", "ema_model", "state_dict_ema", "teacher_model"})
 """Names of the averaged one of two networks that were trained together."""
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Floating-point types that can be weights; types of 8 bits need a scale, which is stored elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ def read(source: str) -> dict[str, Any]:
     Raises:
         WeightsError: the file does not exist, is damaged, or contains other objects than plain values and tensors.
     """
-    if not source.startswith("s3://"):
+    if not source.startswith(S3):
         return _from_file(Path(source), source)
     with tempfile.TemporaryDirectory() as folder:
         return _from_file(_download(source, Path(folder)), source)
@@ -69,7 +73,7 @@ def weight_sets(content: Mapping[str, Any]) -> list[WeightSet]:
 
     Files without a patch embedding of a known name, such as those of CLIP, result in one set per mapping of tensors.
     """
-    tables = [(path, _unwrapped(table)) for path, table in _tables(content, ())]
+    tables = [(path, _unwrapped(table)) for path, table in _tables(content)]
     anchored = [
         _below(path, table, match["prefix"])
         for path, table in tables
@@ -79,14 +83,37 @@ def weight_sets(content: Mapping[str, Any]) -> list[WeightSet]:
     return anchored or [_below(path, table, "") for path, table in tables]
 
 
-def _tables(content: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
-    """Every mapping from names to tensors in nested mappings, with its path."""
-    named = {key: value for key, value in content.items() if isinstance(key, str)}
-    if tensors := {key: value for key, value in named.items() if isinstance(value, Tensor)}:
-        yield path, tensors
-    for key, value in named.items():
-        if isinstance(value, Mapping):
-            yield from _tables(value, (*path, key))
+def unusable(tensors: Mapping[str, Tensor]) -> str | None:
+    """The first tensor whose values cannot be used, and why; None if there is none."""
+    for name, tensor in tensors.items():
+        if tensor.is_meta:
+            return f"{name} has no values (device meta)"
+        if tensor.layout is not torch.strided or tensor.is_quantized:
+            return f"{name} is {'quantised' if tensor.is_quantized else 'sparse'}"
+        if tensor.is_floating_point() and tensor.dtype not in FLOATS:
+            return f"{name} has the type {plain(tensor.dtype)}"
+    return None
+
+
+def plain(dtype: torch.dtype) -> str:
+    """Name of a dtype, for messages."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _tables(content: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """Every mapping from names to tensors in nested mappings, with its first path."""
+    waiting: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [((), content)]
+    seen = set[int]()
+    while waiting:
+        path, mapping = waiting.pop()
+        if id(mapping) in seen:  # also a mapping that contains itself
+            continue
+        seen.add(id(mapping))
+        named = {key: value for key, value in mapping.items() if isinstance(key, str)}
+        if tensors := {key: value for key, value in named.items() if isinstance(value, Tensor)}:
+            yield path, tensors
+        inner = [((*path, key), value) for key, value in named.items() if isinstance(value, Mapping)]
+        waiting.extend(reversed(inner))
 
 
 def _unwrapped(table: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -104,22 +131,32 @@ def _below(path: tuple[str, ...], table: Mapping[str, Tensor], prefix: str) -> W
 
 
 def _from_file(path: Path, source: str) -> dict[str, Any]:
+    require_file(path, "model.weights", source)
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, IsADirectoryError):
-        raise WeightsError(f"{source}: file not found; correct model.weights") from None
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"{source}: damaged or not a plain weight file ({reason}); set model.weights to another file"
-        ) from None
+        raise WeightsError(f"{source}: {_unreadable(error)}") from None
     if not isinstance(loaded, dict):
         raise WeightsError(
             f"{source}: contains a {type(loaded).__name__}, expected a dict; set model.weights to another file"
         )
     return loaded
+
+
+def _unreadable(error: Exception) -> str:
+    """Why torch or safetensors cannot read a file, and what to do."""
+    text = str(error)
+    if "TorchScript" in text:
+        return "a TorchScript program, which contains code, so it was not loaded; save the state_dict of the model"
+    if found := re.search(r"GLOBAL ([\w.]+)", text):
+        return (
+            f"a pickle with {found[1]}, which can run code, so it was not loaded; save a state_dict that contains only "
+            "tensors"
+        )
+    why = "no pickle of torch.save" if isinstance(error, pickle.UnpicklingError) else reason(error)
+    return f"damaged or not a plain weight file ({why}); set model.weights to another file"
 
 
 def _download(uri: str, folder: Path) -> Path:

@@ -144,8 +144,8 @@ class Bomb:
 
 def test_a_pickle_with_code_is_refused_and_not_run(toy_network, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "vit.pth").write_bytes(pickle.dumps({"norm.weight": Bomb()}))
-    with pytest.raises(WeightsError, match=r"vit\.pth: damaged or not a plain weight file"):
+    (tmp_path / "vit.pth").write_bytes(pickle.dumps({"norm.weight": Bomb()}, protocol=2))
+    with pytest.raises(WeightsError, match=r"vit\.pth: a pickle with [\w.]*open, which can run code, so it was not"):
         load_backbone_weights(toy_network(), str(tmp_path / "vit.pth"))
     assert not (tmp_path / "exploded").exists()
 

@@ -31,6 +31,7 @@ def earlier(toy_network, tmp_path):
                 tensor.copy_(torch.randn(tensor.shape).abs() + 1)
         start = InitialWeights("hub", "0" * 64, LICENCE)
         facts = replace(toy_facts(network.config), classes=classes, bands=bands, initial_weights=start)
+        facts = replace(facts, image_mean=(0.5,) * len(bands), image_std=(0.25,) * len(bands))
         save_model(tmp_path / "earlier.safetensors", network, facts)
         return tmp_path / "earlier.safetensors", network.state_dict()
 
@@ -178,5 +179,20 @@ def test_a_model_with_values_that_are_not_finite_is_refused(earlier, start, tmp_
     file, _ = earlier()
     content = file.read_bytes()
     (tmp_path / "nan.safetensors").write_bytes(content[:-4] + b"\x00\x00\xc0\x7f")
-    with pytest.raises(WeightsError, match="NaN or infinite"):
+    with pytest.raises(WeightsError, match=r"NaN or infinite.*; set model\.init to a file") as refused:
         start(tmp_path / "nan.safetensors")
+    assert "learning_rate" not in str(refused.value)
+
+
+def test_another_patch_size_is_listed_as_resampled(earlier, start, caplog):
+    caplog.set_level(logging.INFO)
+    file, _ = earlier()
+    _, _, record = start(file, backbone_args={"patch_size": 16, "img_size": 64})
+    assert record.parts["backbone"] == "complete, 2 tensors resampled to another size"
+    assert "  backbone: complete, 2 tensors resampled to another size" in caplog.messages
+
+
+def test_a_file_of_weights_is_refused_with_the_key_that_takes_it(start, tmp_path, toy_network):
+    torch.save(toy_network().state_dict(), tmp_path / "vit.pth")
+    with pytest.raises(WeightsError, match=r"not a readable model .*; pretrained weights .* belong in model\.weights"):
+        start(tmp_path / "vit.pth")

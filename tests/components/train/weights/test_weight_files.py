@@ -179,3 +179,42 @@ def test_a_file_without_tensors_is_refused(loaded):
 def test_a_wrapper_is_not_removed_if_two_names_would_become_equal():
     names = {"module.patch_embed.proj.weight": torch.zeros(1), "patch_embed.proj.weight": torch.ones(1)}
     assert [found.place for found in weight_sets(names)] == ["module", ""]
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64])
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_weights_that_are_no_floating_point_numbers_are_refused_with_tensor_and_type(loaded, donor, dtype, name):
+    donor["blocks.1.mlp.fc1.weight"] = (donor["blocks.1.mlp.fc1.weight"] * 100).to(dtype)
+    kind = str(dtype).removeprefix("torch.")
+    with pytest.raises(
+        WeightsError, match=rf"blocks\.1\.mlp\.fc1\.weight has the type {kind}, the network needs float32"
+    ):
+        loaded(with_prefix("module.", donor), name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floating_point_types_are_converted(loaded, donor, dtype):
+    converted = {name: tensor.to(dtype) for name, tensor in donor.items()}
+    assert equal(loaded(converted), {name: tensor.float() for name, tensor in converted.items()})
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("convert", "problem"),
+    [
+        (lambda tensor: tensor.to_sparse(), "is sparse"),
+        (lambda tensor: tensor.to("meta"), "has no values (device meta)"),
+        (lambda tensor: tensor.to(torch.float8_e4m3fn), "has the type float8_e4m3fn"),
+    ],
+)
+def test_a_tensor_without_plain_values_is_one_sentence(loaded, donor, convert, problem, tmp_path):
+    donor["norm.bias"] = convert(donor["norm.bias"])
+    with pytest.raises(WeightsError) as refused:
+        loaded(donor)
+    assert str(refused.value) == f"{tmp_path}/weights.pth: norm.bias {problem}; save it as a dense float32 tensor"
+
+
+def test_a_mapping_that_contains_itself_is_searched_once(loaded, donor):
+    content = {"model": donor}
+    content["trainer"] = {"state": content, "weights": donor}
+    assert equal(loaded(content), donor)
