@@ -79,6 +79,14 @@ class Ranks:
         value: T = made[0]
         return value
 
+    def raise_first(self, error: MobanetError | None) -> None:
+        """Raise the error of the first rank that has one on every rank; every rank must call it."""
+        errors = [error] * self.size
+        if self.control is not None:
+            dist.all_gather_object(errors, error, group=self.control)
+        if found := next((each for each in errors if each is not None), None):
+            raise found
+
     def require_same(self, facts: Mapping[str, Any]) -> None:
         """Check that this rank trains the same network on the same data as rank 0.
 
