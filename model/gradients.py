@@ -30,13 +30,19 @@ def without_gradient(network: MoBaNet, loss: Loss, aux_weight: float) -> list[st
         network: network on its device and in its precision.
         loss: loss of this network, as training calls it.
         aux_weight: weight of the auxiliary losses.
+
+    Raises:
+        FloatingPointError: the loss of the trial is NaN or infinite, so the gradients say nothing.
     """
     device = next(network.parameters()).device
     side = SIDE_PATCHES * network.patch_size
     with _trial(network):
         rgb, dsm = (torch.randn(2, bands, side, side, device=device) for bands in (network.config.image_bands, 1))
         target = torch.randint(network.config.num_classes, (2, side, side), device=device)
-        mean_loss(*loss(rgb, dsm, target), aux_weight).backward()
+        total = mean_loss(*loss(rgb, dsm, target), aux_weight)
+        if not total.isfinite():
+            raise FloatingPointError("the loss is NaN or infinite")
+        total.backward()
         return [name for name, weight in _trainable(network) if weight.grad is None or not weight.grad.any()]
 
 

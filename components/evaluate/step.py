@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from components.common.data.datasets import Subset
 from components.common.data.store import Store
-from components.common.errors import ParamsError, StoreError
+from components.common.errors import NonFiniteError, ParamsError, StoreError
 from components.common.files import digest
 from components.common.inference.modelfile import ModelFacts, load_model
 from components.common.inference.precision import effective, training_precision
@@ -80,6 +80,7 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
         ParamsError: the stride is larger than the window.
         StoreError: the store is unreadable, has no labelled test tile, or has other classes or bands than the model.
         WeightsError: the weights are unreadable.
+        NonFiniteError: the network gives logits that are NaN or infinite.
         TrackingError: the training was tracked, and its MLflow store cannot be used.
     """
     network, facts = load_model(weights)
@@ -89,8 +90,14 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
     _check_match(data, facts, weights)
     windows = windows_of(config, network, facts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with training_precision(network.to(device), facts, device):
-        results = list(_predict_tiles(network, facts, data, windows, device, config.panel_px))
+    try:
+        with training_precision(network.to(device), facts, device):
+            results = list(_predict_tiles(network, facts, data, windows, device, config.panel_px))
+    except NonFiniteError as error:
+        raise NonFiniteError(
+            f"{weights}: {error}, so this model cannot be scored; train again with a lower train.learning_rate or with "
+            "train.max_gradient_norm"
+        ) from None
     manifest = data.manifest
     evaluation = record.evaluation(
         _total([result.confusions for result in results]),

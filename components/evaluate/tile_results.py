@@ -15,7 +15,7 @@ import torch
 
 from components.common.data.store import Tile
 from components.common.inference.windows import Windows
-from components.common.scoring.conditions import Band, Confusions, bands, conditions, tile_confusions
+from components.common.scoring.conditions import Band, Confusions, bands, conditions, tile_confusions, tile_name
 from components.common.scoring.gates import GateMap
 from components.common.scoring.panels import image_picture, shrink_classes, shrink_mean, shrink_picture
 from model import MoBaNet
@@ -48,11 +48,14 @@ def predict_tile(
 
     Args:
         network: the network, in evaluation mode, on `device`.
-        name: id of the tile, for its thumbnails.
+        name: id of the tile, for its thumbnails and for errors.
         tile: the layers of the tile.
         windows: how the tile is cut into windows.
         device: device of the network.
         thumbnail_px: longest side of a thumbnail, pixels.
+
+    Raises:
+        NonFiniteError: a logit is NaN or infinite.
     """
     k, gate = network.config.num_classes, GateMap()
     counts: Confusions = {}
@@ -64,7 +67,8 @@ def predict_tile(
             rows.append(band.classes_hW.cpu().numpy())
             gate.add(band.gates_GhW)
 
-        counts[condition] = tile_confusions(tile, bands(tile, predict, k, windows, device), k, visit=keep)
+        predicted = bands(tile, predict, k, windows, device, tile_name(name, condition))
+        counts[condition] = tile_confusions(tile, predicted, k, visit=keep)
         predicted_hw[condition] = shrink_classes(np.concatenate(rows), thumbnail_px)
     gate_HW = gate.map_HW
     thumbnails = Thumbnails(

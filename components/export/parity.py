@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from components.common.errors import MobanetError
+from components.common.errors import MobanetError, NonFiniteError
 from components.common.inference.modelfile import ModelFacts
 from components.common.inference.precision import effective, training_precision
 from components.export.onnx_graph import INPUTS, OUTPUT, Servable, input_shapes
@@ -60,7 +60,8 @@ def check(network: MoBaNet, facts: ModelFacts, onnx_file: Path, tolerance: float
     """Compare the logits of the network and the graph on every case.
 
     Raises:
-        ParityError: the logits of a case differ by more than the tolerance, or are NaN.
+        NonFiniteError: the network itself gives logits that are NaN or infinite.
+        ParityError: the logits of a case differ by more than the tolerance, or those of the graph are NaN.
     """
     import onnxruntime
 
@@ -70,7 +71,7 @@ def check(network: MoBaNet, facts: ModelFacts, onnx_file: Path, tolerance: float
         (name, inputs, session.run([OUTPUT], dict(zip(INPUTS, inputs, strict=True)))[0])
         for name, inputs in cases(facts)
     ]
-    results = [_compare(name, _logits(servable, inputs, CPU), answered) for name, inputs, answered in answers]
+    results = [_compare(name, _finite_logits(servable, name, inputs), answered) for name, inputs, answered in answers]
     worst = max(results, key=lambda result: np.nan_to_num(result.largest_difference, nan=np.inf))
     if not worst.largest_difference <= tolerance:
         total_px = worst.samples * facts.window_px**2
@@ -90,6 +91,16 @@ def _same_class_share(servable: Servable, facts: ModelFacts, answers: Sequence[A
         same = [_logits(servable, inputs, device).argmax(1) == answered.argmax(1) for _, inputs, answered in answers]
     servable.network.to(CPU)
     return effective(facts.precision, device), float(np.mean(np.concatenate([pixels.ravel() for pixels in same])))
+
+
+def _finite_logits(servable: Servable, name: str, inputs: Inputs) -> npt.NDArray[np.float32]:
+    logits = _logits(servable, inputs, CPU)
+    if not np.isfinite(logits).all():
+        raise NonFiniteError(
+            f"the network's own logits are NaN or infinite ({name}), so no graph of it can be used; train again with a "
+            "lower train.learning_rate or with train.max_gradient_norm"
+        )
+    return logits
 
 
 def _logits(servable: Servable, inputs: Inputs, device: torch.device) -> npt.NDArray[np.float32]:

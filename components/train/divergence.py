@@ -1,4 +1,4 @@
-"""Stop a training whose loss, gradient, weights or statistics are NaN or infinite.
+"""Stop a training whose loss, gradient, weights, statistics or validation logits are NaN or infinite.
 
 The loss and the gradient norm of a step stay on the device. They are read at log steps and before each validation and
 checkpoint, so that no other step waits for the device. Weights, statistics and optimiser state are checked there too.
@@ -19,6 +19,9 @@ from components.train.config import TrainConfig
 from components.train.optim import StepFigures
 from components.train.ranks.distributed import Ranks
 from model.finite import first_non_finite
+
+LARGE = 1.0
+"""Weight decays and weights of the auxiliary losses above this are a likely cause."""
 
 
 class RecentSteps:
@@ -71,10 +74,10 @@ def _state(network: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tup
 
 
 def stopped(found: str, progress: Progress, config: TrainConfig, checkpoint: int | None) -> NonFiniteError:
-    """The error of a run that `fault` ends.
+    """The error of a run that stops because a value is not finite.
 
     Args:
-        found: answer of `fault`.
+        found: answer of `fault`, or what a validation found.
         progress: state of the run.
         config: section `train`.
         checkpoint: step of the newest checkpoint; None: there is none.
@@ -82,9 +85,17 @@ def stopped(found: str, progress: Progress, config: TrainConfig, checkpoint: int
     last = "none" if progress.gradient_norm is None else f"{progress.gradient_norm:.3g}"
     limit = "set" if config.max_gradient_norm is None else "lower"
     advice = [f"lower train.learning_rate, {limit} train.max_gradient_norm"]
+    weights = {"train.weight_decay": config.weight_decay, "train.aux_weight": config.aux_weight}
+    advice += [f"lower {key}, which is {value:g}" for key, value in weights.items() if value > LARGE]
     advice += ["set train.precision: float32"] * (config.precision != "float32")
-    advice += ["or check model.weights and the value range of the images"]
-    intact = "there is no checkpoint" if checkpoint is None else f"the newest checkpoint (step {checkpoint}) is finite"
+    advice += ["or check model.weights, model.init and the value range of the images"]
+    newest = f"the newest checkpoint (step {checkpoint})"
+    if checkpoint is None:
+        intact = "there is no checkpoint"
+    elif checkpoint == progress.step:  # a validation found it: weights that are finite were saved before
+        intact = f"{newest} has this network; remove the checkpoints to start again"
+    else:
+        intact = f"{newest} is finite"
     return NonFiniteError(
         f"training stopped at step {progress.step}: {found} (last finite gradient norm: {last}); "
         f"{', '.join(advice)}; {intact}"

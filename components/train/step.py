@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from components.common.data.store import Manifest, Store
-from components.common.errors import DataError, ParamsError
+from components.common.errors import DataError, NonFiniteError, ParamsError
 from components.common.files import replacing, write_json
 from components.common.inference.modelfile import InitialWeights, ModelFacts, save_model
 from components.common.inference.precision import effective
@@ -81,7 +81,7 @@ def run(
 
     Raises:
         MobanetError: the store, the weights or a parameter is invalid.
-        NonFiniteError: a loss, a gradient or a weight is not finite; the newest checkpoint is finite.
+        NonFiniteError: a loss, a gradient, a weight or a logit is not finite; the checkpoints have finite weights.
         SystemExit: with code 75, after SIGTERM; the checkpoint of the last step is written.
     """
     with open_ranks(runtime.device) as ranks, ExitStack() as held, ExitStack() as tracking:
@@ -141,7 +141,14 @@ def _prepare(network: MoBaNet, config: TrainConfig, speed: SpeedConfig, ranks: R
     share_batch(network, ranks.rank, ranks.size)
     prepare(network, effective(config.precision, ranks.device), speed)
     trial = TrainingLoss(network, config.precision, replace(speed, compile=False, cuda_graphs=False))
-    if missed := without_gradient(network, trial, config.aux_weight):
+    try:
+        missed = without_gradient(network, trial, config.aux_weight)
+    except FloatingPointError:
+        raise NonFiniteError(
+            "the initial weights give a loss that is NaN or infinite, so training cannot start; check the file or name "
+            "in model.weights and model.init, and train.aux_weight"
+        ) from None
+    if missed:
         part = next((key for prefix, key in PARTS.items() if missed[0].startswith(prefix)), "model")
         raise ParamsError(
             f"{part}: {len(missed)} trainable weights would get no gradient, the first is {missed[0]}; disable this "

@@ -9,10 +9,11 @@ import numpy.typing as npt
 import torch
 
 from components.common.data.store import Store, Tile
+from components.common.errors import NonFiniteError
 from components.common.inference.windows import Windows
 from components.common.scoring import panels
 from components.common.scoring.balance import Candidate, contenders, select
-from components.common.scoring.conditions import GROUND_TRUTH, class_map, conditions, confusions
+from components.common.scoring.conditions import GROUND_TRUTH, Confusions, class_map, conditions, confusions
 from components.common.scoring.figures import figures
 from components.train.config import ValidationConfig
 from components.train.ranks.distributed import Ranks
@@ -33,20 +34,29 @@ def validate(
     Returns:
         The mIoU of every condition; OA, mF1 and the IoU of the worst class of the first condition; all balance figures.
         Percent points. None if a rank was asked to stop.
+
+    Raises:
+        NonFiniteError: on every rank, if a logit of any rank is NaN or infinite.
     """
     manifest = store.manifest
     ranks.broadcast_buffers(network)
+    counted: Confusions = {}
+    error = None
     network.eval()
-    counted = confusions(
-        network,
-        store,
-        manifest.subset("val"),
-        windows,
-        ranks.device,
-        truths=(GROUND_TRUTH,),
-        wanted=_share(ranks),
-    )
+    try:
+        counted = confusions(
+            network,
+            store,
+            manifest.subset("val"),
+            windows,
+            ranks.device,
+            truths=(GROUND_TRUTH,),
+            wanted=_share(ranks),
+        )
+    except NonFiniteError as caught:
+        error = caught
     network.train()
+    ranks.raise_first(error)
     if ranks.any(ranks.stop.requested)[0]:
         return None
     totals = {name: ranks.all_reduce(torch.from_numpy(c[GROUND_TRUTH])).numpy() for name, c in counted.items()}
@@ -87,7 +97,8 @@ def pictures(
     for entry in store.manifest.subset("val")[:count]:
         crop = _central(store[entry], 2 * windows.window_px)
         k = network.config.num_classes
-        predicted = [class_map(crop, predict, k, windows, device) for predict in conditions(network).values()]
+        name = f"the picture of tile {entry.id}"
+        predicted = [class_map(crop, predict, k, windows, device, name) for predict in conditions(network).values()]
         coloured = [panels.class_picture(classes, store.manifest.palette) for classes in (crop.label_HW, *predicted)]
         image, heights = panels.image_picture(crop.image_HWC), panels.height_picture(crop.dsm_HW)
         yield entry.id, panels.strip([image, heights, *coloured])

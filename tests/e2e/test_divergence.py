@@ -15,7 +15,7 @@ pytestmark = pytest.mark.system
 SENTENCE = re.compile(
     r"error: training stopped at step (\d+): the (loss|gradient norm) of step \d+ is (nan|inf) "
     r"\(last finite gradient norm: \d\S*\); lower train.learning_rate, set train.max_gradient_norm, or check "
-    r"model.weights and the value range of the images; the newest checkpoint \(step (\d+)\) is finite"
+    r"model.weights, model.init and the value range of the images; the newest checkpoint \(step (\d+)\) is finite"
 )
 
 

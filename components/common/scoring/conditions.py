@@ -1,7 +1,8 @@
 """Score a network on tiles under every sensor condition: both modalities, image only, DSM only.
 
 Train (validation tiles), evaluate (test tiles) and ablations use it, so that their figures mean the same. Logits are
-averaged, compared and counted on the device; only class maps and counts are copied to the CPU.
+averaged, compared and counted on the device; only class maps and counts are copied to the CPU. Logits that are NaN or
+infinite have no class, so they are an error: a network can give them although all its weights are finite.
 Letters: B batch, K classes, G maps of gates, h rows of a band, H W size of the tile, pixels.
 """
 
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from components.common.data.store import Store, Tile, TileEntry
+from components.common.errors import NonFiniteError
 from components.common.inference.windows import Predict, Windows, sliding
 from components.common.progress import track
 from components.common.scoring.counts import Confusion, Counter
@@ -68,17 +70,33 @@ class Band:
     gates_GhW: Tensor  # maps of the gates; G is 0 without gates
 
 
-def bands(tile: Tile, predict: Predict, num_classes: int, windows: Windows, device: torch.device) -> Iterator[Band]:
-    """Predict one tile, band by band; the bands cover it exactly once, top down."""
+def bands(
+    tile: Tile, predict: Predict, num_classes: int, windows: Windows, device: torch.device, name: str = "a tile"
+) -> Iterator[Band]:
+    """Predict one tile, band by band; the bands cover it exactly once, top down.
+
+    Raises:
+        NonFiniteError: after the last band, if a logit is NaN or infinite; it names the tile by `name`.
+    """
+    finite = torch.ones((), dtype=torch.bool, device=device)  # read once per tile, so that no band waits for the device
     for row, maps_KhW in sliding(tile, predict, windows, device):
-        yield Band(row, maps_KhW[:num_classes].max(0).indices.to(torch.uint8), maps_KhW[num_classes:])
+        logits_KhW = maps_KhW[:num_classes]
+        finite &= torch.stack(logits_KhW.aminmax()).isfinite().all()  # both are NaN if any logit is NaN
+        yield Band(row, logits_KhW.max(0).indices.to(torch.uint8), maps_KhW[num_classes:])
+    if not finite:
+        raise NonFiniteError(f"the network gives logits that are NaN or infinite for {name}")
+
+
+def tile_name(tile: str, condition: str) -> str:
+    """The words for one tile under one condition in an error."""
+    return f"tile {tile} ({condition})"
 
 
 def class_map(
-    tile: Tile, predict: Predict, num_classes: int, windows: Windows, device: torch.device
+    tile: Tile, predict: Predict, num_classes: int, windows: Windows, device: torch.device, name: str = "a tile"
 ) -> npt.NDArray[np.uint8]:
     """Predicted classes of a tile, `[H, W]`."""
-    parts = [band.classes_hW.cpu().numpy() for band in bands(tile, predict, num_classes, windows, device)]
+    parts = [band.classes_hW.cpu().numpy() for band in bands(tile, predict, num_classes, windows, device, name)]
     return np.concatenate(parts)
 
 
@@ -131,6 +149,9 @@ def confusions(
         gates: takes in the gates of the condition with both sensors; None: the gates are not needed.
         wanted: whether to run a job, by its number. A job is one tile under one condition, numbered from 0; ranks use
             this to divide the jobs.
+
+    Raises:
+        NonFiniteError: a logit is NaN or infinite.
     """
     k = network.config.num_classes
     predictions = conditions(network, gates)
@@ -146,7 +167,8 @@ def confusions(
             if not wanted(next(job)):
                 continue
             tile = store[entry]
-            found = tile_confusions(tile, bands(tile, predict, k, windows, device), k, truths, visit)
+            predicted = bands(tile, predict, k, windows, device, tile_name(entry.id, name))
+            found = tile_confusions(tile, predicted, k, truths, visit)
             for truth in truths:
                 totals[name][truth] += found[truth]
     return totals

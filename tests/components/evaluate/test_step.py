@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from components.common.errors import ParamsError, StoreError, WeightsError
+from components.common.errors import NonFiniteError, ParamsError, StoreError, WeightsError
 from components.common.inference.modelfile import save_model
 from components.common.params import from_mapping
 from components.evaluate import outputs, step
@@ -109,6 +109,19 @@ def test_a_real_model_file_goes_through(make_store, facts_for, tmp_path) -> None
     assert re.fullmatch("[0-9a-f]{64}", content["protocol"]["model"]["sha256"])
     assert content["protocol"]["window_px"] == 16
     assert ">Gate<" in result.report.read_text()
+
+
+def test_logits_that_are_not_finite_are_an_error_that_names_file_and_tile(make_store, use_network, by_rule, tmp_path):
+    class Broken(by_rule):
+        def forward(self, rgb, dsm):
+            return super().forward(rgb, dsm) / (0.0 if rgb is None else 1.0)
+
+    store = make_store()
+    with pytest.raises(NonFiniteError) as error:
+        run(CONFIG, store, use_network(Broken(), store), tmp_path / "reports")
+    found = "the network gives logits that are NaN or infinite for tile 5_10 (dsm), so this model cannot be scored"
+    assert f"best.safetensors: {found}; train again" in str(error.value)
+    assert error.value.exit_code == 3 and not (tmp_path / "reports").exists()
 
 
 def test_another_data_version_is_a_warning(make_store, use_network, by_rule, tmp_path, caplog) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from components.common.errors import NonFiniteError
 from components.common.inference.precision import training_precision
+from components.export import parity
 from components.export.onnx_graph import Servable
 from components.export.parity import ParityError, cases, check
 
@@ -40,19 +44,37 @@ def test_the_share_of_pixels_with_the_class_of_the_scores_is_recorded(trained, p
     assert all(torch.equal(before[name], value) for name, value in trained.network.state_dict().items())
 
 
-@pytest.mark.parametrize("shift", [0.01, math.nan])
-def test_a_weight_that_differs_is_found(trained, package, shift) -> None:
-    network = trained.network
-    weight = next(p for name, p in network.named_parameters() if name.endswith("classifier.1.weight"))
-    before = weight.detach().clone()
+@contextmanager
+def shifted(module, shift) -> Iterator[None]:
+    before = [weight.detach().clone() for weight in module.parameters()]
     try:
-        with torch.no_grad():
-            weight += shift
-        with pytest.raises(ParityError, match=r"model.onnx: logits differ from the network's by .* export.tolerance"):
-            check(network, trained.facts, package / "model.onnx", 1e-4)
+        for weight in module.parameters():
+            weight.data += shift
+        yield
     finally:
-        with torch.no_grad():
-            weight.copy_(before)
+        for weight, earlier in zip(module.parameters(), before, strict=True):
+            weight.data.copy_(earlier)
+
+
+def test_a_weight_that_differs_is_found(trained, package) -> None:
+    sentence = r"model.onnx: logits differ from the network's by .* export.tolerance"
+    with shifted(trained.network.decoder.classifier, 0.01), pytest.raises(ParityError, match=sentence):
+        check(trained.network, trained.facts, package / "model.onnx", 1e-4)
+
+
+@pytest.mark.parametrize("shift", [3e38, math.nan])
+def test_logits_of_the_network_that_are_not_finite_are_not_blamed_on_the_graph(trained, package, shift) -> None:
+    with shifted(trained.network.decoder, shift), pytest.raises(NonFiniteError) as error:
+        check(trained.network, trained.facts, package / "model.onnx", 1e-4)
+    assert str(error.value).startswith("the network's own logits are NaN or infinite (noise), ")
+    assert "export." not in str(error.value) and error.value.exit_code == 3
+
+
+def test_logits_of_the_graph_that_are_not_finite_are_a_difference(trained, package, monkeypatch) -> None:
+    compare = parity._compare
+    monkeypatch.setattr(parity, "_compare", lambda name, ours, graph: compare(name, ours, graph * math.nan))
+    with pytest.raises(ParityError, match="logits differ from the network's by nan"):
+        check(trained.network, trained.facts, package / "model.onnx", 1e-4)
 
 
 def test_another_normalisation_is_found(trained, package) -> None:

@@ -35,7 +35,11 @@ class Injection:
     def active(self) -> Iterator[None]:
         """Trainings in the block meet this value."""
         step, mean = loop._step, optim.mean_loss
-        make: dict[str, Callable[[nn.Module], Any]] = {"weight": self._weight, "statistic": self._statistic}
+        make: dict[str, Callable[[nn.Module], Any]] = {
+            "weight": self._weight,
+            "statistic": self._statistic,
+            "logit": self._logit,
+        }
 
         def counted(session, inputs, number):
             self.seen.append(number)
@@ -58,6 +62,11 @@ class Injection:
     def _weight(self, network: nn.Module) -> None:
         with torch.no_grad():
             network.decoder.classifier[1].weight.view(-1)[5] = self.value
+
+    def _logit(self, network: nn.Module) -> None:
+        """Weights that are finite, with which logits are not; the value of the injection is not used."""
+        with torch.no_grad():
+            network.decoder.classifier[1].weight.fill_(3e38)
 
     def _statistic(self, network: nn.Module) -> None:
         next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d)).running_var[1] = self.value

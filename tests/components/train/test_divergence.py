@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from components.common.errors import NonFiniteError
-from components.common.inference.modelfile import load_model
+from components.common.inference.modelfile import InitialWeights, load_model
+from components.train import step
 from components.train.checkpoints.checkpoint import Progress
 from components.train.divergence import RecentSteps, fault, stopped
 from components.train.optim import StepFigures
@@ -84,6 +85,45 @@ def test_all_ranks_stop_at_the_same_step_wherever_the_value_was(train, kind):
     assert first[0] == 3 and first[2] == [1, 2, 3]
 
 
+def test_logits_that_are_not_finite_stop_the_validation_although_all_weights_are_finite(train, tmp_path, caplog):
+    """Without the check, NaN counts as a class: the step is scored and may be selected."""
+    with caplog.at_level("INFO"), Injection("logit", 4).active():
+        code, sentence = outcome(lambda: train("a"))
+    assert code == 3 and "\n" not in sentence
+    found = "in the validation, the network gives logits that are NaN or infinite for tile 4_10 (rgb+dsm)"
+    assert sentence.startswith(f"training stopped at step 4: {found} (last finite gradient norm: ")
+    assert "the newest checkpoint (step 4) has this network; remove the checkpoints to start again" in sentence
+    assert "best so far" not in caplog.text and "validation mIoU" not in caplog.text
+    newest, tensors = newest_checkpoint(tmp_path / "a/checkpoints")
+    assert newest == 4 and all(tensor.isfinite().all() for tensor in tensors.values())
+    assert not list((tmp_path / "a/checkpoints").glob("candidate-*")) and not (tmp_path / "a/models").exists()
+    assert outcome(lambda: train("a")) == (3, sentence)  # the resumed run validates first
+
+
+def test_all_ranks_stop_together_when_one_of_them_gets_such_logits(train):
+    first, second = outcomes(2, Injection("logit", 4, rank=1), lambda: train("a", batch_size=4))
+    assert first == second, first
+    assert first[0] == 3 and first[2] == [1, 2, 3, 4]
+    assert "for tile 4_10 (rgb)" in first[1]  # the second job, which is the first of rank 1
+
+
+@pytest.mark.parametrize("cause", [math.nan, 3e38])
+def test_initial_weights_whose_outputs_are_not_finite_are_named_before_the_first_step(
+    train, tmp_path, monkeypatch, cause
+):
+    def load(network, *args):
+        for weight in network.decoder.parameters():
+            weight.data.fill_(cause)
+        return InitialWeights("none")
+
+    monkeypatch.setattr(step, "load_initial_weights", load)
+    code, sentence = outcome(lambda: train("a"))
+    assert code == 3
+    assert "the initial weights give a loss that is NaN or infinite" in sentence
+    assert "model.weights and model.init" in sentence and "gradient" not in sentence
+    assert not (tmp_path / "a/checkpoints").exists()
+
+
 def test_a_huge_learning_rate_ends_in_a_sentence_that_says_what_to_try(train):
     with pytest.raises(NonFiniteError) as stopped:
         train("a", learning_rate=1e18)
@@ -124,6 +164,8 @@ def test_weights_statistics_and_optimiser_state_are_named():
     ({}, "set train.max_gradient_norm, or check"),
     ({"max_gradient_norm": 1.0}, "lower train.max_gradient_norm, or check"),
     ({"precision": "bf16"}, "set train.max_gradient_norm, set train.precision: float32, or check"),
+    ({"weight_decay": 1e6}, "set train.max_gradient_norm, lower train.weight_decay, which is 1e+06, or check"),
+    ({"aux_weight": 50.0}, "lower train.aux_weight, which is 50, or check model.weights, model.init and the value"),
 ])  # fmt: skip
 def test_the_advice_fits_the_parameters(train_config, changes, words):
     error = stopped("the loss of step 3 is nan", Progress(step=5), train_config(**changes), None)

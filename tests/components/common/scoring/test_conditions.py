@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from components.common.data.store import Store
+from components.common.data.store import Store, Tile
+from components.common.errors import NonFiniteError
 from components.common.inference.windows import Windows
-from components.common.scoring.conditions import class_map, conditions, confusions
+from components.common.scoring.conditions import bands, class_map, conditions, confusions
 from components.common.scoring.counts import confusion
 
 CPU = torch.device("cpu")
@@ -60,6 +63,44 @@ def test_the_jobs_of_any_number_of_ranks_add_up_to_the_same_counts(toy_network, 
     for name, by_truth in alone.items():
         for truth, counts in by_truth.items():
             assert np.array_equal(sum(share[name][truth] for share in shares), counts)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("at", [(0, 0, 0), (5, 95, 95)])
+def test_one_logit_that_is_not_finite_is_an_error_that_names_the_tile(toy_store, value, at):
+    store = Store(toy_store)
+    tile = store[store.manifest.subset("val")[0]]
+
+    def predict(rgb, dsm):
+        logits = dsm.nan_to_num().expand(-1, 6, -1, -1).clone()
+        logits[-1, *(min(index, 63) for index in at)] = value
+        return logits
+
+    with pytest.raises(NonFiniteError, match=r"^the network gives logits that are NaN or infinite for tile 1 \(rgb\)$"):
+        class_map(tile, predict, 6, WINDOWS, CPU, "tile 1 (rgb)")
+
+
+def test_all_tiles_that_are_scored_are_checked(toy_network, toy_store):
+    network, store = toy_network(), Store(toy_store)
+    network.decoder.classifier[1].weight.data.fill_(3e38)  # finite, but products overflow
+    with pytest.raises(NonFiniteError, match=r"for tile 4_10 \(rgb\+dsm\)"):
+        confusions(network, store, store.manifest.subset("val"), WINDOWS, CPU)
+    with pytest.raises(NonFiniteError, match=r"for tile 4_10 \(dsm\)"):
+        confusions(network, store, store.manifest.subset("val"), WINDOWS, CPU, wanted=lambda job: job >= 2)
+
+
+def test_gates_are_not_logits(toy_store):
+    """Large values are no error: only the logits of the classes decide."""
+    store = Store(toy_store)
+    tile = store[store.manifest.subset("val")[0]]
+    maps = torch.cat([torch.full((1, 6, 64, 64), 3e38), torch.full((1, 4, 64, 64), math.nan)], 1)
+    once = Windows(64, 64, 1, 8, WINDOWS.image_mean, WINDOWS.image_std)
+    found = bands(_crop(tile), lambda rgb, dsm: maps, 6, once, CPU)
+    assert [band.gates_GhW.shape[0] for band in found] == [4]
+
+
+def _crop(tile: Tile) -> Tile:
+    return Tile(tile.image_HWC[:64, :64], tile.dsm_HW[:64, :64], tile.label_HW[:64, :64], tile.eroded_HW[:64, :64])
 
 
 def test_ties_go_to_the_first_class(toy_store):
