@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ from model.finite import first_non_finite
 from model.speed import Precision
 
 HEADER = "mobanet"
+
+SIDES_PX = range(1, 16_385)
+"""Sides of a window that a header may have, pixels; the limits are those of params.yaml."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ def load_model(path: Path) -> tuple[MoBaNet, ModelFacts]:
     """Read a network and its facts; the network is on the CPU and in evaluation mode.
 
     Raises:
-        WeightsError: the file is missing or damaged, `save_model` did not write it, or a weight is NaN or infinite.
+        WeightsError: the file is missing or damaged, `save_model` did not write it, its header has a value that cannot
+            be used, or a weight is NaN or infinite.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -93,6 +98,7 @@ def load_model(path: Path) -> tuple[MoBaNet, ModelFacts]:
                     f"{path}: the file has no MoBaNet header; use a file that the train or export step wrote"
                 )
             facts = _facts(json.loads(header, parse_constant=lambda _: None))  # earlier versions wrote NaN
+            _require_usable(path, facts)
             network = MoBaNet(facts.network)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             _require_finite(path, tensors)
@@ -103,6 +109,31 @@ def load_model(path: Path) -> tuple[MoBaNet, ModelFacts]:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{path}: not a readable model ({reason}); run the train step again") from None
     return network.eval(), facts
+
+
+def _require_usable(path: Path, facts: ModelFacts) -> None:
+    """Check what the header says about the inputs; a wrong value gives wrong classes without another error."""
+    bands = len(facts.bands)
+    checks = (
+        ("image_mean", _numbers(facts.image_mean, bands), f"{bands} numbers, one per band"),
+        ("image_std", _numbers(facts.image_std, bands) and min(facts.image_std) > 0, f"{bands} numbers above 0"),
+        ("window_px", type(facts.window_px) is int and facts.window_px in SIDES_PX, "a whole number from 1 to 16384"),
+    )
+    for name, usable, expected in checks:
+        if not usable:
+            given = json.dumps(getattr(facts, name))
+            raise WeightsError(
+                f"{path}: {name} in the header is {given}; expected {expected}; use a file that the train or export "
+                "step wrote"
+            )
+
+
+def _numbers(values: object, count: int) -> bool:
+    return (
+        isinstance(values, tuple)
+        and len(values) == count
+        and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+    )
 
 
 def _require_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -118,3 +118,27 @@ def test_a_model_with_a_value_that_is_not_finite_is_neither_written_nor_read(
         save_model(path, network, facts)  # as an earlier version wrote it
     with pytest.raises(WeightsError, match=sentence):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "given"),
+    [
+        ("image_mean", (float("nan"), 0.5, 0.5), "[null, 0.5, 0.5]"),
+        ("image_mean", None, "null"),
+        ("image_mean", (0.5, 0.5), "[0.5, 0.5]"),
+        ("image_std", (0.25, None, 0.25), "[0.25, null, 0.25]"),
+        ("image_std", (0.25, 0.0, 0.25), "[0.25, 0.0, 0.25]"),
+        ("image_std", (0.25, 0.25, -1.0), "[0.25, 0.25, -1.0]"),
+        ("image_std", (0.25, 0.25, "1"), '[0.25, 0.25, "1"]'),
+        ("window_px", -5, "-5"),
+        ("window_px", 64.5, "64.5"),
+        ("window_px", 10**9, "1000000000"),
+    ],
+)
+def test_a_header_that_cannot_be_used_is_refused_with_its_key(tmp_path, toy_network, facts, name, value, given):
+    path = tmp_path / "model.safetensors"
+    header = json.dumps(dataclasses.asdict(facts) | {name: value})
+    save_file(dict(toy_network().state_dict()), path, {"mobanet": header})
+    with pytest.raises(WeightsError) as error:
+        load_model(path)
+    assert str(error.value).startswith(f"{path}: {name} in the header is {given}; expected ")
