@@ -18,9 +18,10 @@ BAND_PX = 1 << 22
 
 
 def require_labelled_pixels(store: Store, labels: Literal["full", "eroded"]) -> None:
-    """Check the training tiles and the validation tiles.
+    """Check the tiles of every subset; test tiles are not opened.
 
-    A class that counts in the mean IoU and has no pixel in the training tiles is a warning.
+    A class that counts in the mean IoU and has no pixel in the training or validation tiles is a warning. So are test
+    tiles without a pixel of a class that counts.
 
     Args:
         store: the store; pixels are read only where the manifest's counts do not answer.
@@ -30,7 +31,7 @@ def require_labelled_pixels(store: Store, labels: Literal["full", "eroded"]) -> 
         StoreError: no pixel of a subset has a label that the training can use.
     """
     manifest = store.manifest
-    train, val = manifest.subset("train"), manifest.subset("val")
+    train, val, test = (manifest.subset(name) for name in ("train", "val", "test"))
     counted = {k for k, counts in enumerate(manifest.in_means) if counts}
     learned = _classes(store, train, labels, range(len(manifest.classes)))
     if train and not learned:
@@ -38,17 +39,26 @@ def require_labelled_pixels(store: Store, labels: Literal["full", "eroded"]) -> 
             f"{store.path}: no pixel of the training tiles ({_ids(train)}) is labelled in the {labels} ground truth; "
             "check their label files and run preprocess again, or change data.split or train.labels"
         )
-    if val and not any(_classes(store, [tile], "eroded", counted) for tile in val):
+    scored = _classes(store, val, "eroded", counted)
+    if val and not scored:
         raise StoreError(
             f"{store.path}: no pixel of the validation tiles ({_ids(val)}) has a class that counts in the mean IoU in "
             "the eroded ground truth, so no checkpoint can be selected; check their label files and run preprocess "
             "again, or change data.split"
         )
-    for k in sorted(counted - learned):
+    for subset, truth, missing in (("training", labels, counted - learned), ("validation", "eroded", counted - scored)):
+        for k in sorted(missing):
+            log.warning(
+                "class %s counts in the mean IoU, but no pixel of the %s tiles has it in the %s ground truth",
+                manifest.classes[k],
+                subset,
+                truth,
+            )
+    if test and not _classes(store, test, "full", counted):
         log.warning(
-            "class %s counts in the mean IoU, but no pixel of the training tiles has it in the %s ground truth",
-            manifest.classes[k],
-            labels,
+            "no pixel of the test tiles (%s) has a class that counts in the mean IoU, so evaluate will stop with an "
+            "error; check their label files and run preprocess again, or change data.split",
+            _ids(test),
         )
 
 

@@ -72,6 +72,23 @@ def test_a_class_without_a_training_pixel_is_a_warning_that_names_it(store, capl
     assert all(f"no pixel of the training tiles has it in the {labels} ground truth" in m for m in messages)
 
 
+def test_a_class_that_is_not_scored_is_a_warning_that_names_it(store, caplog):
+    with caplog.at_level(logging.WARNING):
+        require_labelled_pixels(store({"val": {4, 5}}), "full")
+    (message,) = [record.getMessage() for record in caplog.records]  # clutter does not count
+    assert message.startswith("class car counts in the mean IoU, but no pixel of the validation tiles has it")
+
+
+@pytest.mark.parametrize("left", [set(), {5}])
+def test_test_tiles_without_a_label_that_counts_are_a_warning_and_are_not_opened(store, caplog, left):
+    changed = store({"test": ALL - left})
+    with caplog.at_level(logging.WARNING):
+        require_labelled_pixels(changed, "full")
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("no pixel of the test tiles (") and changed.manifest.subset("test")[0].id in message
+    assert "evaluate will stop" in message
+
+
 @pytest.mark.parametrize("modalities", [("rgb", "dsm"), ("rgb",)])
 def test_a_training_stops_before_its_first_step(store, tmp_path, train_config, model_params, runtime, modalities):
     with pytest.raises(StoreError, match="no pixel of the validation tiles"):
