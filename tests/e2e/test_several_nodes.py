@@ -85,7 +85,7 @@ def run_task(api, tmp_path, **changes) -> subprocess.CompletedProcess:
         "gpus": 0,
         "pod_gpus": 0,
         "data_md5": "",
-        "commit": "c0ffee",
+        "commit": "c0" * 20,
         "workspace": str(tmp_path),
     } | sections
     with serving(api) as address:
@@ -104,7 +104,7 @@ def test_two_nodes_train_one_model(api, tmp_path):
     done = run_task(api, tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "2 ranks train together" in done.stderr and "selected step" in done.stderr
-    assert load_model(tmp_path / "out-weights")[1].git_commit == "c0ffee"
+    assert load_model(tmp_path / "out-weights")[1].git_commit == "c0" * 20
     assert "miou_fused" in done.stdout
 
 

@@ -30,6 +30,7 @@ def first_call(monkeypatch):
     provenance._commit_of.cache_clear()
     yield
     provenance._commit_of.cache_clear()
+    provenance._checked.cache_clear()
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def asked(caplog):
     """The commit, as the first and the second call give it, and all warnings."""
     caplog.clear()
     provenance._commit_of.cache_clear()
+    provenance._checked.cache_clear()
     commit = provenance.git_commit()
     assert provenance.git_commit() == commit
     return commit, caplog.messages
@@ -124,8 +126,41 @@ def test_a_status_that_fails_makes_the_commit_dirty(repository, monkeypatch, tmp
 
 
 def test_the_environment_comes_first(repository, monkeypatch, caplog) -> None:
-    monkeypatch.setenv("GIT_COMMIT", "abc123")
-    assert asked(caplog) == ("abc123", [])
+    for commit in ("ab" * 20, f"{'ab' * 20}-dirty", "unknown"):
+        monkeypatch.setenv("GIT_COMMIT", commit)
+        assert asked(caplog) == (commit, [])
+
+
+@pytest.mark.parametrize("given", ["hello", "abc123", "g" * 40, f"{'a' * 40} main"])
+def test_an_environment_without_a_commit_id_gives_unknown_with_one_warning(
+    repository, monkeypatch, caplog, given
+) -> None:
+    monkeypatch.setenv("GIT_COMMIT", given)
+    assert asked(caplog) == (
+        "unknown",
+        [f"the code's commit is recorded as unknown (GIT_COMMIT is '{given}', expected 40 hexadecimal digits)"],
+    )
+
+
+@pytest.mark.parametrize("mark", ["--assume-unchanged", "--skip-worktree"])
+def test_an_edit_that_git_was_told_to_ignore_makes_the_commit_dirty(repository, caplog, mark) -> None:
+    clean, _ = asked(caplog)
+    git(repository, "update-index", mark, "model/code.py")
+    (repository / "model/code.py").write_text("2")
+    assert git(repository, "status", "--porcelain") == ""
+    why = "git does not check model/code.py, which is marked assume-unchanged or skip-worktree"
+    assert asked(caplog) == (f"{clean}-dirty", [f"the code's commit is recorded as dirty ({why})"])
+
+
+@pytest.mark.parametrize("name", ["timm/__init__.py", "timm.py", "random.py", "torch.so", "components/zz.so"])
+def test_an_untracked_module_that_replaces_an_installed_one_makes_the_commit_dirty(repository, caplog, name) -> None:
+    clean, _ = asked(caplog)
+    (repository / name).parent.mkdir(exist_ok=True)
+    (repository / name).write_text("")
+    assert asked(caplog) == (f"{clean}-dirty", [f"the code's commit is recorded as dirty ({name} is not in git)"])
+    git(repository, "add", "-f", name)
+    git(repository, "commit", "-q", "-m", "track it")
+    assert asked(caplog) == (git(repository, "rev-parse", "HEAD"), [])
 
 
 def test_a_hook_of_another_repository_does_not_give_its_commit(repository, tmp_path, monkeypatch, caplog) -> None:
