@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,9 +144,12 @@ def open_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
         device: device to train on; auto: a GPU if there is one, else the CPU.
 
     Raises:
-        ParamsError: there is no GPU, or fewer GPUs than ranks on this host.
+        ParamsError: there is no GPU, there are fewer GPUs than ranks on this host, or an environment variable of
+            torchrun is missing or wrong.
     """
-    rank, size, local = (int(os.environ.get(name, usual)) for name, usual in TORCHRUN.items())
+    rank, size, local = (_number(name, usual) for name, usual in TORCHRUN.items())
+    if size > 1:
+        _require_address()
     if rank > 0:
         logging.getLogger("components").setLevel(logging.WARNING)  # all ranks would log the same lines
     chosen = _device(device, local if size > 1 else None)
@@ -168,6 +172,25 @@ def open_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
                 watch.give_up(failures.describe(failures.LOST_RANK, error))
         dist.barrier(ranks.control)  # rank 0 may host the store that the watches of other ranks use
         dist.destroy_process_group()
+
+
+def _number(name: str, usual: int | None = None) -> int:
+    """A number that torchrun puts into the environment."""
+    text = os.environ.get(name, "" if usual is None else str(usual))
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ParamsError(
+            f"the environment variable {name} is {text!r}; expected a number, as torchrun sets it; start the ranks "
+            "with torchrun, or unset RANK, WORLD_SIZE and LOCAL_RANK"
+        )
+    return int(text)
+
+
+def _require_address() -> None:
+    """Check that the environment has the address at which rank 0 waits for the others."""
+    if not os.environ.get("MASTER_ADDR"):
+        raise ParamsError("the environment variable MASTER_ADDR is not set; start the ranks with torchrun")
+    if not 0 < _number("MASTER_PORT") < 2**16:
+        raise ParamsError(f"MASTER_PORT is {os.environ['MASTER_PORT']}; expected a port from 1 to 65535")
 
 
 def _device(wanted: Literal["auto", "cpu", "cuda"], local_rank: int | None) -> torch.device:

@@ -203,3 +203,26 @@ def test_without_a_gpu_cuda_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ParamsError, match="runtime.device is cuda, but torch finds no GPU"), open_ranks("cuda"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"RANK": "x"},
+            "the environment variable RANK is 'x'; expected a number, as torchrun sets it; start the ranks",
+        ),
+        ({"WORLD_SIZE": "1.5"}, "the environment variable WORLD_SIZE is '1.5'; expected a number"),
+        ({"LOCAL_RANK": ""}, "the environment variable LOCAL_RANK is ''; expected a number"),
+        ({"MASTER_PORT": "abc"}, "the environment variable MASTER_PORT is 'abc'; expected a number"),
+        ({"MASTER_PORT": None}, "the environment variable MASTER_PORT is ''; expected a number"),
+        ({"MASTER_PORT": "99999"}, "MASTER_PORT is 99999; expected a port from 1 to 65535"),
+        ({"MASTER_ADDR": None}, "the environment variable MASTER_ADDR is not set; start the ranks with torchrun"),
+    ],
+)
+def test_an_environment_of_ranks_that_is_not_valid_is_one_sentence(monkeypatch, changes, words) -> None:
+    usual = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in (usual | changes).items():
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    with pytest.raises(ParamsError, match=words), open_ranks("cpu"):
+        pytest.fail("the ranks have no valid environment")
