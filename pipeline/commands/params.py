@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import stat
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,13 +43,17 @@ def show(name: NAME) -> None:
 def use(name: NAME, params: PARAMS = Path("params.yaml")) -> None:
     """Write a preset to params.yaml, and keep the previous file.
 
-    The previous file becomes params.yaml.bak, or params.yaml.bak.1 and so on if there is an earlier one. The command
-    then lists the keys that you must edit. `dvc repro` runs the steps that the new values affect.
+    The previous file becomes params.yaml.bak, or params.yaml.bak.1 and so on if there is an earlier one. If params.yaml
+    is a link, the file that it points to is replaced. The command then lists the keys that you must edit. `dvc repro`
+    runs the steps that the new values affect.
     """
     chosen = preset(name)
-    backup = _backup(params)
-    with replacing(params) as draft:
+    backup, target = _backup(params), params.resolve()  # a link stays a link
+    mode = target.stat().st_mode if target.exists() else None
+    with replacing(target) as draft:
         draft.write_text(chosen.text)
+    if mode is not None:
+        target.chmod(stat.S_IMODE(mode))
     kept = f"; the previous file is {backup}" if backup else ""
     typer.echo(f"{params} now contains the preset {name}{kept}", err=True)
     for key, value in chosen.edit.items():
@@ -64,6 +70,10 @@ def diff(
 
     Without a name it compares with the preset that has the fewest differences.
     """
+    if not params.is_file():
+        raise ParamsError(
+            f"{params} is not a file; run the command in the project folder, or pass another file with --params"
+        )
     given = read_yaml(params)
     chosen = preset(name) if name else nearest(given)
     found = chosen.differences(given)
@@ -91,6 +101,7 @@ def _backup(params: Path) -> Path | None:
         try:
             with target.open("xb") as file:
                 file.write(content)
+            shutil.copymode(params, target)
             return target
         except FileExistsError:
             number += 1

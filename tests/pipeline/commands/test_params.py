@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+
 import pytest
 
 from pipeline.cli import main
@@ -99,4 +101,27 @@ def test_diff_with_a_name_compares_with_that_preset(params):
 
 def test_diff_without_a_params_file_names_it(params):
     code, _, err = params("diff")
-    assert code == 2 and err.startswith("error: params.yaml: no such file")
+    problem = "params.yaml is not a file; run the command in the project folder, or pass another file with --params"
+    assert (code, err) == (2, f"error: {problem}\n")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_use_writes_to_the_file_that_a_link_points_to(params, tmp_path, exists):
+    shared = tmp_path / "shared/mine.yaml"
+    shared.parent.mkdir()
+    if exists:
+        shared.write_text("mine: 1\n")
+    (tmp_path / "params.yaml").symlink_to("shared/mine.yaml")
+    assert params("use", "sample")[0] == 0
+    assert (tmp_path / "params.yaml").is_symlink() and shared.read_text() == preset("sample").text
+    assert (tmp_path / "params.yaml.bak").exists() == exists
+    assert not (tmp_path / "params.yaml.bak").is_symlink()
+
+
+def test_use_keeps_the_permissions_of_the_file_and_gives_them_to_the_copy(params, tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("mine: 1\n")
+    path.chmod(0o600)
+    params("use", "sample")
+    modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in tmp_path.iterdir()}
+    assert modes == {"params.yaml": 0o600, "params.yaml.bak": 0o600}
