@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from components.common.params import STRICT, Count, Points, Probability, Processes, Seed, Side, Steps, Text
 from components.common.tracking.run import Backend
-from components.train.weights.sources import check_sources
+from components.train.weights.weight_sources import check_sources
 from model import MaskingConfig, MoBaNetConfig
 from model.config import NetworkOptions
 from model.speed import Precision, SpeedConfig

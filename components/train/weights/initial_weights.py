@@ -12,7 +12,7 @@ from components.common.tracking.registered_models import SCHEME, fetch
 from components.train.config import ModelParams
 from components.train.weights.backbone_weights import load_backbone_weights
 from components.train.weights.earlier_model import Names, load_earlier_model
-from components.train.weights.sources import require_file
+from components.train.weights.weight_sources import require_file
 from model import MoBaNet
 
 MODEL_FILE = "model.safetensors"

@@ -14,7 +14,7 @@ from components.common.entrypoints.dvc import entry_point
 from components.common.files import digest, write_json
 from components.common.params import STRICT, Text, subset
 from components.common.yaml_files import read_yaml
-from components.train.weights.sources import check_sources, local_file, require_file
+from components.train.weights.weight_sources import check_sources, local_file, require_file
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from components.common.errors import WeightsError, reason
 from components.common.files import digest
-from components.train.weights.sources import S3, require_file
+from components.train.weights.weight_sources import S3, require_file
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from dvc.repo import Repo
 
 from components.common.errors import WeightsError
 from components.common.files import digest
-from components.train.weights.sources import local_file
 from components.train.weights.weight_checksums import checksums
+from components.train.weights.weight_sources import local_file
 
 ROOT = Path(__file__).parents[4]
 

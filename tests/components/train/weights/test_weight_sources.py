@@ -15,8 +15,8 @@ from components.common.params import from_mapping
 from components.common.yaml_files import read_yaml
 from components.train.config import ModelParams
 from components.train.weights import weight_files
-from components.train.weights.sources import require_file
 from components.train.weights.weight_checksums import WeightSources
+from components.train.weights.weight_sources import require_file
 
 ROOT = Path(__file__).parents[4]
 MODEL = "expected null, a file, models:/NAME@ALIAS or models:/NAME/VERSION"
