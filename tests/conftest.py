@@ -19,9 +19,15 @@ COLOURS = np.array([[120, 120, 120], [124, 120, 117], [70, 110, 60], [64, 104, 5
 HEIGHTS = np.array([0.0, 0.8, 0.02, 0.7, 0.15, 0.15])  # scaled; roofs look like roads, trees like lawns, but are high
 
 
+FIRST = ("test_repro.py", "test_distributed.py", "test_divergence.py", "test_lost_processes.py")
+"""Files to begin with. The first one takes longest, a complete training, so that other processes run all else meanwhile.
+The others fork this process, and torch cannot compute gradients in a fork once exports have started autograd's threads.
+"""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest file, a training in full, so that other processes do all else meanwhile."""
-    items.sort(key=lambda item: item.path.name != "test_repro.py")
+    """Move the files of `FIRST` to the front."""
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
 @pytest.fixture
