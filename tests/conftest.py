@@ -20,7 +20,7 @@ HEIGHTS = np.array([0.0, 0.8, 0.02, 0.7, 0.15, 0.15])  # scaled; roofs look like
 
 
 FIRST = ("test_repro.py", "test_distributed.py", "test_divergence.py", "test_lost_processes.py")
-"""Files to begin with. The first one takes longest, a complete training, so that other processes run all else meanwhile.
+"""Files to begin with. The first one takes longest, a complete training, so that other processes run all else then.
 The others fork this process, and torch cannot compute gradients in a fork once exports have started autograd's threads.
 """
 
