@@ -148,8 +148,6 @@ def open_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
             torchrun is missing or wrong.
     """
     rank, size, local = (_number(name, usual) for name, usual in TORCHRUN.items())
-    if size > 1:
-        _require_address()
     if rank > 0:
         logging.getLogger("components").setLevel(logging.WARNING)  # all ranks would log the same lines
     chosen = _device(device, local if size > 1 else None)
@@ -157,6 +155,7 @@ def open_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
         if size == 1:
             yield Ranks(0, 1, chosen, stop)
             return
+        _require_address()
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
         control = dist.new_group(backend="gloo")
         assert isinstance(control, dist.ProcessGroup)  # it is not for ranks outside the group
