@@ -33,7 +33,7 @@ def test_tile_ids_are_compared_in_unicode_nfc():
         ({"dsm-constant": [210]}, "check.accept.dsm-constant is [210]; expected a list of tile ids in quotes"),
         ({"dsm-constant": "2_10"}, "check.accept.dsm-constant is '2_10'"),
         ({"dsm-constant": []}, "check.accept.dsm-constant is []"),
-        (None, "check.accept is None"),
+        (None, "check.accept is null"),
     ],
 )
 def test_what_cannot_be_accepted_is_one_sentence(accept, words):

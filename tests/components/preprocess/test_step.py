@@ -216,7 +216,7 @@ def test_the_params_of_the_project_fit_the_config():
         ("max_unknown_share", 1.5, "max_unknown_share is 1.5; expected a number from 0 to 1"),
         ("max_pad_px", -1, "max_pad_px is -1; expected a whole number from 0 to 4096"),
         ("workers", -1, "workers is -1; expected a whole number from 0 to 1024"),
-        ("workers", True, "workers is True"),
+        ("workers", True, "workers is true"),
         ("heights", {"method": "none"}, "heights.ground_radius_m is missing"),
     ],
 )
