@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-EXIT_CODE = os.EX_TEMPFAIL
+from components.common.errors import TemporaryError
+
+EXIT_CODE = TemporaryError.exit_code
 """75, "temporary failure": the run ended before its last step, and the same command resumes it."""
 
 

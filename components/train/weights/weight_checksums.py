@@ -49,7 +49,7 @@ def main(params: Path, out: Path) -> None:
 
 if __name__ == "__main__":
     entry_point(
-        "train.weight_checksums",
+        "train.weights.weight_checksums",
         "Write the checksums of the local weight files that model.weights and model.init name.",
         {"out": "models/weights.json"},
         main,

@@ -118,8 +118,8 @@ def _tables(content: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[
 
 def _unwrapped(table: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The table without what `WRAPPERS` matches; unchanged if two names would become equal."""
-    plain = {WRAPPERS.sub("", name): tensor for name, tensor in table.items()}
-    return plain if len(plain) == len(table) else dict(table)
+    unwrapped = {WRAPPERS.sub("", name): tensor for name, tensor in table.items()}
+    return unwrapped if len(unwrapped) == len(table) else dict(table)
 
 
 def _below(path: tuple[str, ...], table: Mapping[str, Tensor], prefix: str) -> WeightSet:

@@ -14,15 +14,9 @@ from components.common.errors import ParamsError, StoreError
 from components.common.inference.modelfile import load_model
 from components.train import loop, validation
 from components.train.step import run
+from tests.components.train.conftest import TRAIN
 
-VALIDATION = {
-    "every_steps": 4,
-    "stride_px": 64,
-    "batch_size": 4,
-    "failure_probability": 0.1,
-    "guard": 0.5,
-    "pictures": 0,
-}
+VALIDATION = TRAIN["validation"] | {"pictures": 0}
 
 
 class Killed(Exception):

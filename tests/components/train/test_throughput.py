@@ -11,19 +11,13 @@ from components.train import loop
 from components.train.optim import StepFigures
 from components.train.step import run
 from components.train.stopwatch import Stopwatch
+from tests.components.train.conftest import TRAIN
 
 STEP_S, BATCH, STEPS = 0.5, 2, 200
 LINE = re.compile(r"step +(\d+)/200 .* (\S+) images/s  (\S+) min left")
 
 
-VALIDATION = {
-    "every_steps": 30,
-    "stride_px": 64,
-    "batch_size": 4,
-    "failure_probability": 0.1,
-    "guard": 0.5,
-    "pictures": 0,
-}
+VALIDATION = TRAIN["validation"] | {"every_steps": 30, "pictures": 0}
 
 
 class Killed(Exception):
