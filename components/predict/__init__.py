@@ -1,0 +1,1 @@
+"""Predict: a model and a raster of any size -> a map as a Cloud-Optimized GeoTIFF."""
