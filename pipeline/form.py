@@ -22,6 +22,7 @@ from components.common.params import from_mapping
 from components.common.yaml_files import dump_yaml, parse_yaml, read_yaml
 from components.evaluate.step import EvaluateConfig
 from components.export.step import ExportConfig
+from components.predict.config import PredictConfig
 from components.preprocess.step import PreprocessConfig
 from components.register.step import RegisterConfig
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
@@ -37,6 +38,7 @@ SECTIONS: dict[str, type[Any]] = {
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "register": RegisterConfig,
+    "predict": PredictConfig,
 }
 """Section of params.yaml -> its dataclass."""
 

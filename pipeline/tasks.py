@@ -41,6 +41,7 @@ def begin(
         ("evaluate", str),
         ("export", str),
         ("register", str),
+        ("predict", str),
         ("pod_gpus", int),
     ],
 ):

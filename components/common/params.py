@@ -23,7 +23,10 @@ from components.common.yaml_files import read_yaml
 
 C = TypeVar("C")
 
-SECTIONS = ("data", "sample", "check", "preprocess", "model", "train", "runtime", "evaluate", "export", "register")
+SECTIONS = (
+    *("data", "sample", "check", "preprocess", "model", "train", "runtime"),
+    *("evaluate", "export", "register", "predict"),
+)
 """Sections of a params file."""
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from components.common.params import STRICT, Count, Points, Side
+from components.common.params import STRICT, Count, Points, Side, Text
 
 Extra = Literal["confidence", "entropy", "probabilities", "gates", "sensors"]
 """Layers of a map that are written on request."""
@@ -21,6 +21,7 @@ Device = Literal["auto", "cpu", "cuda"]
 class PredictConfig:
     """Section `predict` of params.yaml."""
 
+    tiles: tuple[Text, ...] | None  # of the stage of dvc.yaml; None: the test tiles; empty: no map
     window_px: Side | None  # side of a window; None: the training's window
     overlap: Annotated[float, Field(ge=0, le=0.95)]  # share of a window's side that the next window covers too
     batch_size: Count  # windows per forward pass

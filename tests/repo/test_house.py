@@ -15,7 +15,7 @@ from components.common.params import section
 from tests.repo.import_graph import closure
 
 ROOT = Path(__file__).parents[2]
-STEPS = ("acquire", "check", "preprocess", "train", "evaluate", "export", "register")
+STEPS = ("acquire", "check", "preprocess", "train", "evaluate", "export", "register", "predict")
 NO_STEP = "weights"  # a stage of DVC alone, which lets train depend on a file that a parameter may name
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -30,6 +30,7 @@ SECTIONS = {
     "evaluate": "components.evaluate.step.EvaluateConfig",
     "export": "components.export.step.ExportConfig",
     "register": "components.register.step.RegisterConfig",
+    "predict": "components.predict.config.PredictConfig",
 }
 OUTPUTS = {out if isinstance(out, str) else next(iter(out)) for s in DVC["stages"].values() for out in s["outs"]}
 OPTIONAL = {
