@@ -15,7 +15,7 @@ import typer
 from components.common.entrypoints.dvc import exit_code, log_to_stderr
 from pipeline import __version__
 from pipeline.bench import loader, preprocess, train_commands
-from pipeline.commands import ablate, check, data, model, params, pipeline, submit
+from pipeline.commands import ablate, check, data, model, params, pipeline, predict, submit
 
 app = typer.Typer(
     help="MoBaNet Pipeline: segmentation of aerial images fused with heights.\n\n"
@@ -54,6 +54,10 @@ for topic, (about, commands) in COMMANDS.items():
         topic_app.command(name)(command)
     app.add_typer(topic_app, name=topic)
 app.command("ablate")(ablate.ablate)
+maps = typer.Typer(invoke_without_command=True)
+maps.callback()(predict.predict)
+maps.command("combine")(predict.combine)
+app.add_typer(maps, name="predict")
 
 
 @app.callback(invoke_without_command=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from components.common.data.layerinfo import DsmInfo, ImageInfo
 from components.common.params import STRICT, Count, Points, Side, Text
 
 Extra = Literal["confidence", "entropy", "probabilities", "gates", "sensors"]
@@ -46,6 +47,8 @@ class PredictRequest:
     model: str = "package"  # package folder, .safetensors, .onnx, or models:/NAME@ALIAS
     image: tuple[str, ...] = ()  # files, globs, URLs; empty: no image
     dsm: tuple[str, ...] = ()  # the same for heights; empty: no DSM
+    layers: tuple[ImageInfo, DsmInfo] | None = None  # how pixels become values; None: as the model and the files state
+    crs: str | None = None  # of files that state none, for example EPSG:32633
     bands: tuple[int, ...] | None = None  # bands of the image in the model's order, from 1; None: all but alpha
     bounds: tuple[float, float, float, float] | None = None  # left, bottom, right, top in the raster's CRS; None: all
     part: str | None = None  # "I/N"; None: everything
