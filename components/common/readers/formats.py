@@ -103,6 +103,18 @@ def format_of(path: Path) -> Format:
     return found
 
 
+def format_name(path: Path | str) -> str:
+    """Name of a file's format for messages, by its suffix."""
+    found = FORMATS.get(PurePosixPath(path).suffix.lower())
+    return found.name if found else "raster"
+
+
+def world_suffixes(path: Path) -> tuple[str, ...]:
+    """Suffixes that the world file of a raster may have, the usual one first."""
+    found, suffix = FORMATS.get(path.suffix.lower()), path.suffix.lower()
+    return found.world if found else (*((f".{suffix[1]}{suffix[-1]}w", f"{suffix}w") if suffix else ()), ".wld")
+
+
 def unsupported(name: str) -> str:
     """Sentence about a name with a suffix that is not supported."""
     suffix = PurePosixPath(name).suffix

@@ -7,7 +7,6 @@ what it lacks at an edge is padded. A layer on another grid is warped in a user'
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from rasterio.warp import transform
 
 from components.common.readers.formats import GDAL_ERRORS
 from components.common.readers.position import NOTED_SHIFT_PX, crs_name, same_crs
-from components.common.readers.rasters import Note, Rejected
+from components.common.readers.rasters import Note, Place, Rejected
 
 MAX_SHIFT_PX = 0.5
 """Benchmark data are read as they are up to this shift; it is noted. Beyond it, the files are not of one tile."""
@@ -58,7 +57,7 @@ class Rules:
     heights: bool  # whether it holds heights: padded by repeating the edge, warped bilinearly
 
 
-def fit(path: Path, layer: Grid, image: Grid, rules: Rules) -> Fit:
+def fit(path: Place, layer: Grid, image: Grid, rules: Rules) -> Fit:
     """Find out how a layer lies on the grid of its image.
 
     Raises:
@@ -93,7 +92,7 @@ def covered_share(layer: Grid, image: Grid) -> float:
     return float(_under(image, layer).area / max(_outline(image, layer).area, 1e-9))
 
 
-def _without_position(path: Path, layer: Grid, image: Grid, rules: Rules) -> Fit:
+def _without_position(path: Place, layer: Grid, image: Grid, rules: Rules) -> Fit:
     lacks = image.height_px - layer.height_px, image.width_px - layer.width_px
     if lacks == (0, 0):
         return Fit(image, layer, (0, 0))
@@ -107,7 +106,7 @@ def _without_position(path: Path, layer: Grid, image: Grid, rules: Rules) -> Fit
     raise Rejected("grid-mismatch", sentence, path)
 
 
-def _on_the_grid(path: Path, layer: Grid, image: Grid, place: tuple[int, int, float], rules: Rules) -> Fit:
+def _on_the_grid(path: Place, layer: Grid, image: Grid, place: tuple[int, int, float], rules: Rules) -> Fit:
     """A layer whose pixels lie on those of the image, at `place`: row and column in the image, and shift in pixels."""
     row, column, shift_px = place
     below, right = image.height_px - layer.height_px - row, image.width_px - layer.width_px - column
@@ -162,7 +161,7 @@ def _under(image: Grid, layer: Grid) -> shapely.Polygon:
 
 def _outline(image: Grid, layer: Grid) -> shapely.Polygon:
     """The outline of an image in pixels of a layer; empty where no transformation leads there."""
-    x, y = rim(slice(0, image.height_px), image.width_px)
+    x, y = rim(slice(0, image.height_px), slice(0, image.width_px))
     column, row = to_layer(image, layer, x, y)
     if not (np.isfinite(column).all() and np.isfinite(row).all()):
         return shapely.Polygon()
@@ -187,10 +186,10 @@ def to_layer(
     return column, row
 
 
-def rim(rows: slice, width_px: int, steps: int = 33) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Points all around some rows of an image, pixels."""
-    along, down = np.linspace(0, width_px, steps), np.linspace(rows.start, rows.stop, steps)
-    x = np.concatenate([along, along, np.zeros(steps), np.full(steps, width_px)])
+def rim(rows: slice, columns: slice, steps: int = 33) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Columns and rows of points all around a rectangle of an image, both `[4 * steps]`, pixels."""
+    along, down = np.linspace(columns.start, columns.stop, steps), np.linspace(rows.start, rows.stop, steps)
+    x = np.concatenate([along, along, np.full(steps, columns.start), np.full(steps, columns.stop)])
     y = np.concatenate([np.full(steps, rows.start), np.full(steps, rows.stop), down, down])
     return x, y
 

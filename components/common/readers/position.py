@@ -24,8 +24,9 @@ from rasterio.errors import CRSError
 from rasterio.transform import from_gcps
 
 from components.common.errors import DataError
-from components.common.readers.formats import format_of
-from components.common.readers.rasters import Header, Note, RasterFile, Rejected
+from components.common.readers.formats import world_suffixes
+from components.common.readers.headers import Header
+from components.common.readers.rasters import Note, Place, RasterFile, Rejected
 
 MAX_GCP_RESIDUAL_PX = 0.5
 """Ground control points that lie further off the affine transform through them need rectification first."""
@@ -191,7 +192,7 @@ def _writes_wkt1(system: pyproj.CRS) -> bool:
         return False
 
 
-def _resolved_crs(path: Path, stated: CRS | None, configured: CRS | None) -> tuple[CRS | None, tuple[Note, ...]]:
+def _resolved_crs(path: Place, stated: CRS | None, configured: CRS | None) -> tuple[CRS | None, tuple[Note, ...]]:
     if stated is None:
         return (identified(configured.to_wkt()) or configured if configured else None), ()
     crs = identified(stated.to_wkt())
@@ -213,7 +214,7 @@ def _is_compound(crs: CRS) -> bool:
     return pyproj.CRS.from_wkt(crs.to_wkt()).is_compound
 
 
-def _from_points(path: Path, header: Header) -> tuple[Affine, float]:
+def _from_points(path: Place, header: Header) -> tuple[Affine, float]:
     """Affine transform through ground control points, and how far they lie off it, pixels."""
     if len(header.gcps) < LEAST_GCPS:
         sentence = (
@@ -236,9 +237,11 @@ def _from_points(path: Path, header: Header) -> tuple[Affine, float]:
     return transform, residual_px
 
 
-def _from_world_file(path: Path) -> Affine | None:
+def _from_world_file(path: Place) -> Affine | None:
     """Transform of the world file next to a raster; its position is that of the centre of the upper left pixel."""
-    for suffix in format_of(path).world:
+    if not isinstance(path, Path):
+        return None
+    for suffix in world_suffixes(path):
         for candidate in (path.with_suffix(suffix), path.with_suffix(suffix.upper())):
             if candidate.is_file():
                 return world_transform(candidate)
@@ -264,7 +267,9 @@ def world_transform(path: Path) -> Affine:
     return transform
 
 
-def _from_prj(path: Path) -> CRS | None:
+def _from_prj(path: Place) -> CRS | None:
+    if not isinstance(path, Path):
+        return None
     for candidate in (path.with_suffix(".prj"), path.with_suffix(".PRJ")):
         if candidate.is_file():
             try:

@@ -11,28 +11,20 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
-from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio import Affine
-from rasterio.control import GroundControlPoint
-from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from components.common.errors import DataError
-from components.common.readers.formats import GDAL_ERRORS, SETTINGS, format_of, vrt_sources
+from components.common.readers.formats import GDAL_ERRORS, SETTINGS, format_name, format_of, vrt_sources
+from components.common.readers.headers import Header, header_of
 
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # GDAL's messages arrive there, and as exceptions once more
-
-MAX_SIDE_PX = 1_000_000
-"""Rows or columns of a raster; a larger size comes from a damaged header."""
 
 OPAQUE = (1, 255, 65535)
 """Values of an alpha band that mean "not transparent"."""
@@ -43,11 +35,14 @@ GDAL_NAMES = {"uint8": "Byte", "uint16": "UInt16", "uint32": "UInt32", "uint64":
 Pixels = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
+Place = Path | str
+"""Where a raster is: a file on disk, or the name of a remote file or of a mosaic, for messages."""
+
 
 class Rejected(DataError):
     """A layer that cannot be used. `code` is a code of the check's findings; `sentence` names no file."""
 
-    def __init__(self, code: str, sentence: str, path: Path) -> None:
+    def __init__(self, code: str, sentence: str, path: Place) -> None:
         super().__init__(f"{path}: {sentence}")
         self.code, self.sentence, self.path = code, sentence, path
 
@@ -64,51 +59,31 @@ class Note:
     sentence: str  # names neither tile nor file
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a file states about itself; tuples have one entry per band."""
+class Windows(Protocol):
+    """Reads windows of pixels: rasterio's open file, a remote file that is read again after an error, or a mosaic."""
 
-    driver: str
-    width_px: int
-    height_px: int
-    dtypes: tuple[str, ...]
-    transform: Affine | None  # pixel -> map; None: the file has none (world files are not looked at here)
-    crs: CRS | None
-    gcps: tuple[GroundControlPoint, ...]
-    gcps_crs: CRS | None
-    nodata: tuple[float | None, ...]
-    scales: tuple[float, ...]
-    offsets: tuple[float, ...]
-    units: tuple[str | None, ...]
-    colours: tuple[str, ...]  # red, green, blue, gray, palette, alpha, undefined...
-    palette: dict[int, tuple[int, int, int, int]] | None  # of a single band: pixel -> RGBA
-    masks: tuple[int | None, ...]  # the band whose mask (internal, or a .msk file) hides a band's pixels; None: none
-    unwritten_share: float  # of the blocks of a sparse TIFF, 0..1; they read as nodata, or 0
+    def read(self, indexes: Any, window: Window, out: Pixels | None = None) -> Pixels:
+        """Pixels of one band `[h, w]`, or of a list of bands `[bands, h, w]`; bands are counted from 1."""
+        ...
 
-    @property
-    def bands(self) -> int:
-        """Number of bands."""
-        return len(self.dtypes)
-
-    @property
-    def alpha(self) -> int | None:
-        """Number of the alpha band, from 1; None: the file has none."""
-        return self.colours.index("alpha") + 1 if "alpha" in self.colours else None
+    def read_masks(self, indexes: int, window: Window) -> Pixels:
+        """Mask of a band, `[h, w]`; 0 hides a pixel."""
+        ...
 
 
 class RasterFile:
-    """A file open for reading windows of it; made by `open_raster`."""
+    """A file open for reading windows of it; made by `open_raster` and `open_source`."""
 
-    def __init__(self, path: Path, dataset: rasterio.DatasetReader) -> None:
-        """Wrap an open file."""
+    def __init__(self, path: Place, header: Header, dataset: Windows, notes: Sequence[Note] = ()) -> None:
+        """Wrap an open file; `notes` are what was noticed when it was opened."""
         self.path = path
-        self.header = _header(path, dataset)
-        self._dataset = dataset
+        self.header = header
+        self._dataset, self._notes = dataset, notes
         self.transparent_px = self.opaque_px = 0  # according to the alpha band, where it was read
 
     def notes(self) -> list[Note]:
         """What is worth knowing about the file itself."""
-        notes = []
+        notes = list(self._notes)
         if self.header.unwritten_share:
             fill = 0 if self.header.nodata[0] is None else self.header.nodata[0]
             share = f"{100 * self.header.unwritten_share:.3g} %"
@@ -117,11 +92,6 @@ class RasterFile:
                 "the file again with gdal_translate"
             )
             notes.append(Note("sparse", sentence))
-        if (self._dataset.scales, self._dataset.offsets) != (self.header.scales, self.header.offsets):
-            sentence = (
-                "states a scale of 0, or one that is no number; not applied: set scale and offset in dataset.yaml"
-            )
-            notes.append(Note("scale-applied", sentence))
         return notes
 
     def require_dtype(self, numbers: Sequence[int], dtypes: Sequence[str]) -> None:
@@ -223,77 +193,24 @@ def open_raster(path: Path, root: Path) -> Iterator[RasterFile]:
             dataset = rasterio.open(path, driver=driver, **internal)
         with dataset:
             with one_sentence(path):
-                file = RasterFile(path, dataset)
+                file = RasterFile(path, header_of(dataset, path), dataset, scale_notes(dataset))
             yield file
 
 
+def scale_notes(dataset: rasterio.DatasetReader) -> list[Note]:
+    """A note if the file states a scale or an offset that cannot be used."""
+    if all(np.isfinite(dataset.offsets)) and all(np.isfinite(scale) and scale for scale in dataset.scales):
+        return []
+    sentence = "states a scale of 0, or one that is no number; not applied: set scale and offset in dataset.yaml"
+    return [Note("scale-applied", sentence)]
+
+
 @contextmanager
-def one_sentence(path: Path) -> Iterator[None]:
+def one_sentence(path: Place) -> Iterator[None]:
     """Turn what damaged content raises into `Rejected`."""
     try:
         yield
     except (*GDAL_ERRORS, ValueError) as error:  # ValueError: a CRS or a text tag that cannot be decoded
         reason = str(error.__cause__ or error).splitlines()[0].replace(f"{path}: ", "").replace(str(path), "it")
-        sentence = f"not a readable {format_of(path).name} ({reason.rstrip('.')}); copy or download it again"
+        sentence = f"not a readable {format_name(path)} ({reason.rstrip('.')}); copy or download it again"
         raise Rejected("unreadable", sentence, path) from None
-
-
-def _header(path: Path, dataset: rasterio.DatasetReader) -> Header:
-    if max(dataset.width, dataset.height) > MAX_SIDE_PX:
-        raise ValueError(f"its header declares {dataset.width} x {dataset.height} px")
-    transform = dataset.transform
-    if not np.isfinite(transform[:6]).all() or transform.is_degenerate:
-        raise ValueError("its georeference gives pixels no size or no position")
-    gcps, gcps_crs = dataset.gcps
-    paletted = dataset.count <= 2 and dataset.colorinterp[0] == ColorInterp.palette
-    return Header(
-        driver=dataset.driver,
-        width_px=dataset.width,
-        height_px=dataset.height,
-        dtypes=dataset.dtypes,
-        transform=None if transform == Affine.identity() else transform,
-        crs=dataset.crs,
-        gcps=tuple(gcps),
-        gcps_crs=gcps_crs,
-        nodata=_nodata(dataset),
-        scales=tuple(scale if np.isfinite(scale) and scale else 1.0 for scale in dataset.scales),  # 0: not set
-        offsets=tuple(offset if np.isfinite(offset) else 0.0 for offset in dataset.offsets),
-        units=tuple(unit or None for unit in dataset.units),
-        colours=tuple(colour.name for colour in dataset.colorinterp),
-        palette=dataset.colormap(1) if paletted else None,
-        masks=tuple(_mask(number, flags) for number, flags in enumerate(dataset.mask_flag_enums, 1)),
-        unwritten_share=_unwritten_share(path, dataset) if dataset.driver == "GTiff" else 0.0,
-    )
-
-
-def _mask(number: int, flags: Sequence[MaskFlags]) -> int | None:
-    """The band whose mask hides the pixels of a band; a nodata value and an alpha band are no masks here."""
-    if {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}.intersection(flags):
-        return None
-    return 1 if MaskFlags.per_dataset in flags else number
-
-
-def _nodata(dataset: rasterio.DatasetReader) -> tuple[float | None, ...]:
-    """Nodata value of each band; a TIFF without one may have a colour of that meaning, as GDAL's NODATA_VALUES."""
-    colour = dataset.tags().get("NODATA_VALUES", "").split()
-    if {MaskFlags.nodata, MaskFlags.per_dataset} <= set(dataset.mask_flag_enums[0]) and len(colour) == dataset.count:
-        return tuple(map(float, colour))
-    return tuple(dataset.nodatavals)
-
-
-def _unwritten_share(path: Path, dataset: rasterio.DatasetReader) -> float:
-    """Share of a TIFF's blocks that were never written; refuses blocks beyond the end of the file."""
-    block_h, block_w = dataset.block_shapes[0]
-    blocks = list(product(range(ceil(dataset.width / block_w)), range(ceil(dataset.height / block_h))))
-    planes = range(1, dataset.count + 1) if dataset.interleaving == Interleaving.band else (1,)
-    last, where, absent = -1, ("", 0), 0
-    for (column, row), plane in product(blocks, planes):
-        offset = dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=plane)
-        absent += offset is None
-        if offset is not None and int(offset) > last:
-            last, where = int(offset), (f"BLOCK_SIZE_{column}_{row}", plane)
-    length = dataset.get_tag_item(where[0], "TIFF", bidx=where[1]) if last >= 0 else None
-    lacking = last + int(length or 0) - path.stat().st_size
-    if lacking > 0:
-        raise ValueError(f"{lacking} bytes are missing at its end")
-    return absent / (len(blocks) * len(planes))

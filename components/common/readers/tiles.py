@@ -30,7 +30,7 @@ from components.common.readers.images import ImageLayer, is_grey
 from components.common.readers.labels import LabelLayer, contradiction
 from components.common.readers.layers import Bands, Layer, bands_of, pick
 from components.common.readers.position import parse_crs, position_of
-from components.common.readers.rasters import Note, RasterFile, Rejected, open_raster
+from components.common.readers.rasters import Note, Place, RasterFile, Rejected, open_raster
 
 IMAGE_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
 """Pixel types of images in a user's own data; images of a benchmark have 8 bits."""
@@ -237,7 +237,7 @@ class TileReader:
                 )
                 raise Rejected("label-nodata", sentence, file.path)
 
-    def _object(self, code: str, sentence: str, path: Path, notes: list[Note]) -> None:
+    def _object(self, code: str, sentence: str, path: Place, notes: list[Note]) -> None:
         """Reject a layer, unless the user has overruled the finding: then it is a note."""
         if not self.settings.accept.covers(code, self.files.tile):
             raise Rejected(code, f"{sentence}{how_to_accept(code, self.files.tile)}", path)
