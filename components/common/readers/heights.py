@@ -72,9 +72,9 @@ class HeightLayer:
         step = max(1, min(header.height_px, header.width_px) // SAMPLE_SIDE)
         self._survey = _Survey(step, self.dtype, REPEATS if layer.fit.offset is not None else REPEATS_WARPED)
 
-    def metres(self, rows: slice) -> Heights:
-        """Heights of rows of the image, `[h, W]`, metres, NaN = not measured."""
-        metres_hW = self.layer.heights(rows, self._metres)
+    def metres(self, rows: slice, columns: slice | None = None) -> Heights:
+        """Heights of rows of the image, `[h, W]`, metres, NaN = not measured; of some columns, unless they are None."""
+        metres_hW = self.layer.heights(rows, self._metres, columns)
         self.missing_px += int(np.count_nonzero(np.isnan(metres_hW)))
         return metres_hW
 

@@ -53,14 +53,14 @@ class ImageLayer:
         """Whether the pixels of the file are those of the store."""
         return self._table is not None and np.array_equal(self._table, [np.arange(256)] * len(self._table))
 
-    def rows(self, rows: slice) -> ImageRows:
-        """Rows of the image."""
+    def rows(self, rows: slice, columns: slice | None = None) -> ImageRows:
+        """Rows of the image; of some columns, unless they are None."""
         if self.palette is None and self.identical:
-            shape = rows.stop - rows.start, self.layer.fit.image.width_px, len(self.info.bands)
-            image_hWC = np.empty(shape, np.uint8)
-            pixels_BhW, missing_hW = self.layer.pixels(rows, np.moveaxis(image_hWC, -1, 0))
+            width = self.layer.fit.image.width_px if columns is None else columns.stop - columns.start
+            image_hWC = np.empty((rows.stop - rows.start, width, len(self.info.bands)), np.uint8)
+            pixels_BhW, missing_hW = self.layer.pixels(rows, columns, np.moveaxis(image_hWC, -1, 0))
         else:
-            pixels_BhW, missing_hW = self.layer.pixels(rows)
+            pixels_BhW, missing_hW = self.layer.pixels(rows, columns)
             if self.palette is not None:
                 pixels_BhW, missing_hW = expanded(pixels_BhW[0], self.palette, len(self.info.bands), missing_hW)
             image_hWC, holes_hW = self._mapped(pixels_BhW)

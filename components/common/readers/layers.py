@@ -1,4 +1,4 @@
-"""A raster of a tile, row by row on the grid of the tile's image: as it is, padded or cut at an edge, or warped.
+"""A raster in rectangles of the grid of its tile's image: as it is, padded or cut at an edge, or warped.
 
 What a layer does not cover is never invented: heights of padded edges repeat the edge, everything else is missing.
 `Layer` gives pixels as the file holds them; `images.py`, `heights.py` and `labels.py` give them their meaning.
@@ -8,32 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rasterio import Affine
-from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.warp import reproject
 
-from components.common.errors import reason
-from components.common.readers.formats import GDAL_ERRORS
-from components.common.readers.grids import Fit, Grid, rim, to_layer
+from components.common.readers.grids import Fit, Grid
 from components.common.readers.rasters import Mask, Pixels, RasterFile, Rejected
-
-NO_CRS = CRS.from_epsg(3857)
-"""Stands for a CRS that no file names: any will do when both sides have the same."""
-
-MARGIN_PX = 3
-"""Pixels of a layer read around those under a band of the image, in addition to the reach of the bilinear weights."""
-
-MOST_PX = 16_000_000
-"""Pixels of a layer warped at once; beyond it a band of rows is halved."""
-
-WARP_TOLERANCE_PX = 0.01
-"""How far GDAL's warper may approximate a position."""
+from components.common.readers.warping import Warp
 
 BAND_PX = 400_000
 """About so many pixels go through at once: few enough for the processor's cache, enough to make calls cheap."""
@@ -106,53 +90,66 @@ def pick(
 class Layer:
     """A raster on the grid of its tile's image."""
 
-    def __init__(self, file: RasterFile, bands: Bands, place: Fit) -> None:
-        """Wrap an open file."""
+    def __init__(self, file: RasterFile, bands: Bands, place: Fit, *, steady: bool = False) -> None:
+        """Wrap an open file.
+
+        Args:
+            file: the file.
+            bands: what is read of it.
+            place: how it lies on the image's grid.
+            steady: whether a warp has the same filter in every rectangle.
+        """
         self.file = file
         self.bands = bands
         self.fit = place
+        self._warp = Warp(place, file.path, steady=steady) if place.offset is None else None
 
-    def pixels(self, rows: slice, out: Pixels | None = None) -> tuple[Pixels, Mask | None]:
-        """Pixels of rows of the image, `[B, h, W]`, and where there are none (None: nowhere).
+    def pixels(
+        self, rows: slice, columns: slice | None = None, out: Pixels | None = None
+    ) -> tuple[Pixels, Mask | None]:
+        """Pixels of a rectangle of the image, `[B, h, w]`, and where there are none (None: nowhere).
 
         A warped layer gives the nearest pixels. Where there are none, pixels have any value.
 
         Args:
             rows: rows of the image.
-            out: array `[B, h, W]` to read into; used only if the layer has exactly the image's size.
+            columns: columns of the image; None: all.
+            out: array `[B, h, w]` to read into; used only if the layer covers the rectangle without a warp.
         """
-        if self.fit.offset is None:
-            return self._warped_pixels(rows)
-        row_of_h, column_of_W = self._nearest(rows)
-        inside = slice(row_of_h[0], row_of_h[-1] + 1), slice(column_of_W[0], column_of_W[-1] + 1)
-        exact = self._is_exact(inside)
-        pixels_BHW, missing_HW = self._read(*inside, out if exact else None)
-        if exact:
-            return pixels_BHW, missing_HW
-        place = np.ix_(row_of_h - inside[0].start, column_of_W - inside[1].start)
-        outside_HW = ~np.logical_and.outer(*self._covered(rows))
-        missing_HW = outside_HW if missing_HW is None else missing_HW[place] | outside_HW
-        return np.stack([band_HW[place] for band_HW in pixels_BHW]), missing_HW
+        columns = self._columns(columns)
+        if self._warp is not None:
+            return self._warped_pixels(self._warp, rows, columns)
+        down, right = self._spans(rows, columns)
+        if down.covered and right.covered:
+            return self._read(down.inside, right.inside, out)
+        pixels_BHW, missing_HW = self._read(down.inside, right.inside)
+        place = np.ix_(down.nearest, right.nearest)
+        outside_hw = ~np.logical_and.outer(down.known, right.known)
+        missing_hw = outside_hw if missing_HW is None else missing_HW[place] | outside_hw
+        return np.stack([band_HW[place] for band_HW in pixels_BHW]), missing_hw
 
-    def heights(self, rows: slice, convert: Convert) -> Heights:
-        """Heights of rows of the image, `[h, W]`, metres, NaN = not measured; warped bilinearly between measured ones.
+    def heights(self, rows: slice, convert: Convert, columns: slice | None = None) -> Heights:
+        """Heights of a rectangle of the image, `[h, w]`, metres, NaN = not measured.
+
+        A warp interpolates bilinearly between measured pixels.
 
         Args:
             rows: rows of the image.
             convert: turns pixels of the first band into heights.
+            columns: columns of the image; None: all.
         """
-        if self.fit.offset is None:
-            return self._warped_heights(rows, convert)
-        row_of_h, column_of_W = self._nearest(rows)
-        inside = slice(row_of_h[0], row_of_h[-1] + 1), slice(column_of_W[0], column_of_W[-1] + 1)
-        pixels_BHW, missing_HW = self._read(*inside)
-        metres_HW = convert(pixels_BHW[0], missing_HW, inside[0].start, inside[1].start)
-        if self._is_exact(inside):
+        columns = self._columns(columns)
+        if self._warp is not None:
+            return self._warped_heights(self._warp, rows, columns, convert)
+        down, right = self._spans(rows, columns)
+        pixels_BHW, missing_HW = self._read(down.inside, right.inside)
+        metres_HW = convert(pixels_BHW[0], missing_HW, down.inside.start, right.inside.start)
+        if down.covered and right.covered:
             return metres_HW
-        metres_hW = metres_HW[np.ix_(row_of_h - inside[0].start, column_of_W - inside[1].start)]
+        metres_hw = metres_HW[np.ix_(down.nearest, right.nearest)]
         if not self.fit.extended:
-            metres_hW[~np.logical_and.outer(*self._covered(rows))] = np.nan
-        return metres_hW
+            metres_hw[~np.logical_and.outer(down.known, right.known)] = np.nan
+        return metres_hw
 
     def _read(self, rows: slice, columns: slice, out: Pixels | None = None) -> tuple[Pixels, Mask | None]:
         pixels_BHW = self.file.read(self.bands.numbers, rows, columns, out)
@@ -169,103 +166,58 @@ class Layer:
                 missing_HW = marked_HW
         return pixels_BHW, missing_HW
 
-    def _is_exact(self, inside: tuple[slice, slice]) -> bool:
-        """Whether the file has the image's rows and columns, no more and no fewer."""
-        image, layer = self.fit.image, self.fit.layer
-        return (
-            self.fit.offset == (0, 0)
-            and (image.height_px, image.width_px) == (layer.height_px, layer.width_px)
-            and inside[1] == slice(0, image.width_px)
-        )
+    def _columns(self, columns: slice | None) -> slice:
+        return slice(0, self.fit.image.width_px) if columns is None else columns
 
-    def _shifted(self, rows: slice) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Rows and columns of the file that lie under those of the image, or would if it were larger."""
+    def _spans(self, rows: slice, columns: slice) -> tuple[_Span, _Span]:
         assert self.fit.offset is not None
         down, right = self.fit.offset
-        return np.arange(rows.start, rows.stop) + down, np.arange(self.fit.image.width_px) + right
+        return _span(rows, down, self.fit.layer.height_px), _span(columns, right, self.fit.layer.width_px)
 
-    def _nearest(self, rows: slice) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        row_of_h, column_of_W = self._shifted(rows)
-        return row_of_h.clip(0, self.fit.layer.height_px - 1), column_of_W.clip(0, self.fit.layer.width_px - 1)
-
-    def _covered(self, rows: slice) -> tuple[Mask, Mask]:
-        row_of_h, column_of_W = self._shifted(rows)
-        covers = [(row_of_h, self.fit.layer.height_px), (column_of_W, self.fit.layer.width_px)]
-        return tuple((index >= 0) & (index < size) for index, size in covers)  # type: ignore[return-value]
-
-    def _warped_heights(self, rows: slice, convert: Convert) -> Heights:
+    def _warped_heights(self, warp: Warp, rows: slice, columns: slice, convert: Convert) -> Heights:
         parts = []
-        for part in self._warpable(rows):
-            out_hW = np.full((part.stop - part.start, self.fit.image.width_px), np.nan, np.float32)
-            if (window := self._under(part)) is not None:
+        for part, window in warp.parts(rows, columns):
+            out_hw = np.full((part.stop - part.start, columns.stop - columns.start), np.nan, np.float32)
+            if window is not None:
                 pixels_BHW, missing_HW = self._read(*window)
                 source_HW = convert(pixels_BHW[0], missing_HW, window[0].start, window[1].start)
-                self._reproject(source_HW, out_hW, window, part, Resampling.bilinear, np.nan)
-            parts.append(out_hW)
+                warp.fill(out_hw, (part, columns), source_HW, window, Resampling.bilinear, np.nan)
+            parts.append(out_hw)
         return np.concatenate(parts)
 
-    def _warped_pixels(self, rows: slice) -> tuple[Pixels, Mask | None]:
+    def _warped_pixels(self, warp: Warp, rows: slice, columns: slice) -> tuple[Pixels, Mask | None]:
         pictures, holes = [], []
-        for part in self._warpable(rows):
-            size = part.stop - part.start, self.fit.image.width_px
-            out_BhW = np.zeros((len(self.bands.numbers), *size), self.file.header.dtypes[self.bands.numbers[0] - 1])
-            covered_hW = np.zeros(size, np.uint8)
-            if (window := self._under(part)) is not None:
+        for part, window in warp.parts(rows, columns):
+            size = part.stop - part.start, columns.stop - columns.start
+            out_Bhw = np.zeros((len(self.bands.numbers), *size), self.file.header.dtypes[self.bands.numbers[0] - 1])
+            covered_hw = np.zeros(size, np.uint8)
+            if window is not None:
                 pixels_BHW, missing_HW = self._read(*window)
                 valid_HW = np.ones(pixels_BHW.shape[1:], np.uint8) if missing_HW is None else (~missing_HW).astype("u1")
-                for source_HW, out_hW in [*zip(pixels_BHW, out_BhW, strict=True), (valid_HW, covered_hW)]:
-                    self._reproject(source_HW, out_hW, window, part, Resampling.nearest, None)
-            pictures.append(out_BhW)
-            holes.append(covered_hW == 0)
+                for source_HW, out_hw in [*zip(pixels_BHW, out_Bhw, strict=True), (valid_HW, covered_hw)]:
+                    warp.fill(out_hw, (part, columns), source_HW, window, Resampling.nearest, None)
+            pictures.append(out_Bhw)
+            holes.append(covered_hw == 0)
         return np.concatenate(pictures, axis=1), np.concatenate(holes)
 
-    def _warpable(self, rows: slice) -> list[slice]:
-        """The rows in parts, under each of which no more of the file lies than may be held."""
-        window, height = self._under(rows), rows.stop - rows.start
-        if window is None or height == 1 or _area(window) <= MOST_PX:
-            return [rows]
-        middle = rows.start + height // 2
-        return self._warpable(slice(rows.start, middle)) + self._warpable(slice(middle, rows.stop))
 
-    def _under(self, rows: slice) -> tuple[slice, slice] | None:
-        """Rows and columns of the file that lie under rows of the image; None: it covers none of them."""
-        image, layer = self.fit.image, self.fit.layer
-        column, row = to_layer(image, layer, *rim(rows, image.width_px))
-        if not (np.isfinite(row).all() and np.isfinite(column).all()):
-            sentence = "cannot be brought into the image's reference system; check data.crs"
-            raise Rejected("grid-mismatch", sentence, self.file.path)
-        window = _slice(row, rows.stop - rows.start, layer.height_px), _slice(column, image.width_px, layer.width_px)
-        return window if _area(window) else None
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Rows, or columns, of the image that are asked for, in a file on the same grid."""
 
-    def _reproject(
-        self,
-        source_HW: Pixels,
-        out_hW: Pixels,
-        window: tuple[slice, slice],
-        rows: slice,
-        how: Resampling,
-        hole: float | None,
-    ) -> None:
-        image, layer = self.fit.image, self.fit.layer
-        assert image.transform is not None and layer.transform is not None
-        image_crs = image.crs or layer.crs or NO_CRS
-        try:
-            reproject(
-                source_HW,
-                out_hW,
-                src_transform=layer.transform @ Affine.translation(window[1].start, window[0].start),
-                src_crs=layer.crs or image_crs,
-                dst_transform=image.transform @ Affine.translation(0, rows.start),
-                dst_crs=image_crs,
-                resampling=how,
-                src_nodata=hole,
-                dst_nodata=hole,
-                init_dest_nodata=False,
-                tolerance=WARP_TOLERANCE_PX,
-            )
-        except GDAL_ERRORS as error:
-            sentence = f"cannot be warped to the image's grid ({reason(error)}); check data.crs"
-            raise Rejected("grid-mismatch", sentence, self.file.path) from None
+    inside: slice  # those of the file that are read
+    covered: bool  # whether they are all that are asked for
+    nearest: npt.NDArray[np.intp]  # for each that is asked for, the nearest of those that are read
+    known: Mask  # whether the file has it
+
+
+def _span(asked: slice, shift: int, size: int) -> _Span:
+    """Rows or columns of a file of this size, which starts `-shift` pixels after the image."""
+    index = np.arange(asked.start, asked.stop) + shift
+    nearest = index.clip(0, size - 1)
+    inside = slice(int(nearest[0]), int(nearest[-1]) + 1)
+    known = index == nearest
+    return _Span(inside, bool(known.all()), nearest - inside.start, known)
 
 
 def equal_to(pixels: Pixels, value: float) -> Mask | None:
@@ -284,16 +236,3 @@ def bands_of(grid: Grid, multiple: int = 1) -> list[slice]:
     """All rows of a grid in bands of about `BAND_PX` pixels, each but the last a multiple of so many rows."""
     step = multiple * ceil(max(BAND_ROWS, BAND_PX // grid.width_px) / multiple)
     return [slice(first, min(first + step, grid.height_px)) for first in range(0, grid.height_px, step)]
-
-
-def _slice(places: npt.NDArray[np.float64], image_px: int, size: int) -> slice:
-    """The rows or columns of a file around these places, at which so many of the image lie."""
-    first, last = float(places.min()), float(places.max())
-    margin = MARGIN_PX + 2 * ceil((last - first) / image_px)
-    start = min(max(floor(first) - margin, 0), size)
-    return slice(start, max(start, min(ceil(last) + margin, size)))
-
-
-def _area(window: tuple[slice, slice]) -> int:
-    rows, columns = window
-    return (rows.stop - rows.start) * (columns.stop - columns.start)

@@ -4,7 +4,7 @@ from rasterio import Affine
 from rasterio.warp import transform
 
 from components.common.errors import DataError
-from components.common.readers import layers
+from components.common.readers import warping
 from components.common.readers.grids import Grid, Rules, fit
 from components.common.readers.layers import Layer, bands_of, pick
 from components.common.readers.position import parse_crs, position_of
@@ -171,7 +171,7 @@ def test_a_fine_layer_is_warped_in_parts_the_same_way(tmp_path, monkeypatch):
     place = HERE @ Affine.scale(0.25) @ Affine.translation(-20, -20)
     dsm_BHW = plane(place, 290, 370)[None] + np.random.default_rng(0).normal(size=(1, 290, 370)).astype(np.float32)
     whole_HW, _ = over(tmp_path, dsm_BHW, metres, transform=place, crs="EPSG:32633")
-    monkeypatch.setattr(layers, "MOST_PX", 10_000)
+    monkeypatch.setattr(warping, "MOST_PX", 10_000)
     parts_HW, _ = over(tmp_path, dsm_BHW, metres, transform=place, crs="EPSG:32633")
     np.testing.assert_allclose(parts_HW, whole_HW, atol=1e-3)
 
