@@ -167,7 +167,7 @@ class HeightLayer:
         vertical = vertical_unit(crs.to_wkt()) if crs is not None else None
         band = unit_metres(name) if name is not None else None
         if name is not None and band is None and given is None:
-            sentence = f"states the unit {name!r}, which is not known; set dsm.unit_m in dataset.yaml"
+            sentence = f"states the unit {name!r}, which is not known; set dsm.unit_m in dataset.yaml, or correct it"
             raise Rejected("dsm-units-differ", sentence, self.layer.file.path)
         if name is not None and band is None and given == METRE:
             self._note("dsm-units", f"states the unit {name!r}, which is not known; read as metres: check dsm.unit_m")

@@ -50,6 +50,7 @@ def pick(
     fewer: str,
     *,
     alpha: bool = True,
+    option: str | None = None,
 ) -> Bands:
     """Choose the bands to read.
 
@@ -59,9 +60,10 @@ def pick(
         expected: how many there must be; one that has a palette stands for three or four.
         nodata: values in dataset.yaml that mean "missing", instead of the value, colour or palette entry that the file
             states; None: as the file states.
-        example: a key of dataset.yaml that picks bands, for the message about a file that has more.
+        example: how to pick bands, for the message about a file that has more.
         fewer: what to do about a file that has fewer.
         alpha: whether an alpha band that is not picked hides pixels.
+        option: what picks bands instead of dataset.yaml, for messages; None: dataset.yaml.
 
     Raises:
         Rejected: the file has too few bands, or more than are expected.
@@ -70,14 +72,15 @@ def pick(
     count = f"{header.bands} band{'s' * (header.bands != 1)}"
     all_but_alpha = tuple(n for n in range(1, header.bands + 1) if n != header.alpha or header.bands == expected)
     picked = all_but_alpha if numbers is None else numbers
+    by, correct = (option, "correct it") if option else ("dataset.yaml", "correct its `bands`")
     if max(picked) > header.bands:
-        sentence = f"has {count}, but dataset.yaml asks for band {max(picked)}; correct its `bands`"
-        raise Rejected("band-count", sentence, file.path)
+        raise Rejected("band-count", f"has {count}, but {by} asks for band {max(picked)}; {correct}", file.path)
     if len(picked) != expected and not (len(picked) == 1 and header.palette and expected in (3, 4)):
-        remedy = f"pick its bands in dataset.yaml, for example {example}" if len(picked) > expected else fewer
+        more = f"pick its bands{'' if option else ' in dataset.yaml'}, for example {example}"
+        remedy = more if len(picked) > expected else fewer
         sentence = f"has {count}, expected {expected}; put the right file in its place, or {remedy}"
         if numbers is not None:
-            sentence = f"dataset.yaml picks {len(picked)} of its {count}, expected {expected}; correct its `bands`"
+            sentence = f"{by} picks {len(picked)} of its {count}, expected {expected}; {correct}"
         raise Rejected("band-count", sentence, file.path)
     stated, palette = tuple(header.nodata[n - 1] for n in picked), header.palette
     marks: tuple[tuple[float | None, ...], ...] = () if stated == (None,) * len(stated) else (stated,)

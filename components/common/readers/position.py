@@ -198,6 +198,7 @@ def _resolved_crs(path: Place, stated: CRS | None, configured: CRS | None) -> tu
     crs = identified(stated.to_wkt())
     if crs is None and configured is None:
         sentence = f"its reference system {crs_name(stated)} cannot be identified; set data.crs to what it is"
+        sentence += ", or correct the file with gdal_edit -a_srs"
         raise Rejected("crs-unknown", sentence, path)
     if crs is None:
         assert configured is not None

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rasterio.crs import CRS
-
 from components.common.data.config import Accepted, accepted_from, how_to_accept
 from components.common.data.datasets import KINDS, Dataset, FileKind
 from components.common.data.height_scaling import cell_size
@@ -24,16 +22,14 @@ from components.common.data.legend import legend_of
 from components.common.errors import ParamsError
 from components.common.params import subset
 from components.common.readers.formats import sidecars_of, vrt_sources
-from components.common.readers.grids import Grid, Rules, fit
+from components.common.readers.grids import Grid
 from components.common.readers.heights import HeightLayer
-from components.common.readers.images import ImageLayer, is_grey
+from components.common.readers.images import ImageLayer
 from components.common.readers.labels import LabelLayer, contradiction
-from components.common.readers.layers import Bands, Layer, bands_of, pick
-from components.common.readers.position import parse_crs, position_of
+from components.common.readers.layers import Bands, bands_of, pick
+from components.common.readers.opening import Opening, require_read_mask
+from components.common.readers.position import parse_crs
 from components.common.readers.rasters import Note, Place, RasterFile, Rejected, open_raster
-
-IMAGE_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
-"""Pixel types of images in a user's own data; images of a benchmark have 8 bits."""
 
 AnyLayer = ImageLayer | HeightLayer | LabelLayer
 
@@ -111,6 +107,8 @@ class TileReader:
     def __init__(self, files: TileFiles, settings: ReaderSettings, stack: ExitStack) -> None:
         """Prepare; the stack closes the files."""
         self.files, self.settings, self._stack = files, settings, stack
+        crs = parse_crs(files.dataset.crs) if files.dataset.crs else None
+        self._opening = Opening(crs, settings.max_pad_px, files.own, self._object)
         self.layers: dict[FileKind, AnyLayer] = {}
         self.grid: Grid | None = None
 
@@ -120,24 +118,8 @@ class TileReader:
         Raises:
             Rejected: it cannot be used.
         """
-        info, notes = self.files.dataset.image, list[Note]()
-        file = self._open("image")
-        example = f"image.bands: {{{', '.join(f'{name}: {n}' for n, name in enumerate(info.bands, 1))}}}"
-        fewer, alpha = "name its bands in image.bands", info.nodata != ()
-        bands = pick(file, info.band_numbers, len(info.bands), info.nodata, example, fewer, alpha=alpha)
-        if bands.palette and len(info.bands) == 1 and info.band_numbers is None and not is_grey(bands.palette):
-            sentence = f"has a colour table; name three bands in image.bands, or read its numbers with {example}"
-            raise Rejected("band-count", sentence, file.path)
-        file.require_dtype(bands.numbers, IMAGE_DTYPES if self.files.own else ("uint8",))
-        position = position_of(file, self._crs())
-        notes += [*position.notes, *file.notes()]
-        grid = Grid(file.header.height_px, file.header.width_px, position.transform, position.crs)
-        if grid.transform is not None and grid.crs is None:
-            sentence = "states no reference system, and neither does dataset.yaml; set data.crs to that of its position"
-            self._object("crs-missing", sentence, file.path, notes)
-        self.grid = grid
-        layer = Layer(file, bands, fit(file.path, grid, grid, self._rules("image")))
-        self.layers["image"] = image = ImageLayer(layer, info, notes)
+        self.layers["image"] = image = self._opening.image(self._open("image"), self.files.dataset.image)
+        self.grid = image.layer.fit.image
         return image
 
     def dsm(self) -> HeightLayer:
@@ -146,14 +128,7 @@ class TileReader:
         Raises:
             Rejected: they cannot be used.
         """
-        info, notes = self.files.dataset.dsm, list[Note]()
-        file = self._open("dsm")
-        bands = pick(file, info.bands, 1, info.nodata, "dsm.bands: [1]", "convert it with gdal_translate")
-        stated = file.header.scales[bands.numbers[0] - 1], file.header.offsets[bands.numbers[0] - 1]
-        scaled = (info.scale, info.offset) != (None, None) or stated != (1, 0)
-        file.require_dtype(bands.numbers, _dsm_dtypes(self.files, scaled))
-        layer = self._layer("dsm", file, bands, notes)
-        self.layers["dsm"] = dsm = HeightLayer(layer, info, notes)
+        self.layers["dsm"] = dsm = self._opening.heights(self._open("dsm"), self.files.dataset.dsm, self._image_grid)
         return dsm
 
     def label(self, kind: FileKind) -> LabelLayer:
@@ -166,6 +141,7 @@ class TileReader:
         info = dataset.label if kind == "label" else dataset.eroded
         assert info is not None
         file, legend = self._open(kind), legend_of(dataset, info)
+        require_read_mask(file)
         example = f"{kind}.bands: {list(range(1, legend.bands + 1))}" + (
             "" if legend.colours else ", or labels: colours"
         )
@@ -173,7 +149,7 @@ class TileReader:
         bands = pick(file, info.bands, legend.bands, nodata, example, fewer, alpha=info.nodata != ())
         file.require_dtype(bands.numbers, legend.dtypes)
         self._require_no_class(kind, file, bands, info)
-        layer = self._layer(kind, file, bands, notes)
+        layer = self._opening.layer(file, bands, self._image_grid, notes)
         self.layers[kind] = label = LabelLayer(layer, legend, notes)
         return label
 
@@ -199,27 +175,15 @@ class TileReader:
 
     def bands(self) -> list[slice]:
         """Rows of the image that go through at once; the same for every reader, and complete cells of the ground."""
+        return bands_of(self._image_grid, cell_size(self.files.dataset.gsd_m))
+
+    @property
+    def _image_grid(self) -> Grid:
         assert self.grid is not None
-        return bands_of(self.grid, cell_size(self.files.dataset.gsd_m))
+        return self.grid
 
     def _open(self, kind: FileKind) -> RasterFile:
-        path = self.files.path(kind)
-        file, mask = self._stack.enter_context(open_raster(path, self.files.folder)), path.with_name(f"{path.name}.msk")
-        if mask.is_file() and not any(file.header.masks):
-            sentence = f"its mask {mask.name} does not state that it is one, so it would be ignored"
-            remedy = f"add that with gdal_edit -mo INTERNAL_MASK_FLAGS_1=2 {mask.name}, or delete the mask"
-            raise Rejected("mask-unread", f"{sentence}; {remedy}", path)
-        return file
-
-    def _layer(self, kind: FileKind, file: RasterFile, bands: Bands, notes: list[Note]) -> Layer:
-        assert self.grid is not None
-        position = position_of(file, self._crs())
-        grid = Grid(file.header.height_px, file.header.width_px, position.transform, position.crs)
-        place = fit(file.path, grid, self.grid, self._rules(kind))
-        notes += [*position.notes, *file.notes(), *place.notes]
-        if place.doubt:
-            self._object("low-coverage", place.doubt, file.path, notes)
-        return Layer(file, bands, place)
+        return self._stack.enter_context(open_raster(self.files.path(kind), self.files.folder))
 
     def _require_no_class(self, kind: FileKind, file: RasterFile, bands: Bands, info: LabelInfo) -> None:
         """Refuse a label file whose own nodata value is a class."""
@@ -242,12 +206,6 @@ class TileReader:
         if not self.settings.accept.covers(code, self.files.tile):
             raise Rejected(code, f"{sentence}{how_to_accept(code, self.files.tile)}", path)
         notes.append(Note(code, sentence))
-
-    def _crs(self) -> CRS | None:
-        return parse_crs(self.files.dataset.crs) if self.files.dataset.crs else None
-
-    def _rules(self, kind: FileKind) -> Rules:
-        return Rules(self.settings.max_pad_px, self.files.own, kind == "dsm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,9 +250,3 @@ def open_tile(files: TileFiles, settings: ReaderSettings, stack: ExitStack) -> O
     reader = TileReader(files, settings, stack)
     image, dsm, label = reader.image(), reader.dsm(), reader.label("label")
     return OpenTile(reader, image, dsm, label, reader.label("eroded") if files.dataset.eroded is not None else None)
-
-
-def _dsm_dtypes(files: TileFiles, scaled: bool) -> tuple[str, ...]:
-    """Pixel types that heights may have: 8 bits only above the ground or with a scale."""
-    whole = ("int16", "uint16", "int32", "uint32", "int64", "uint64") if files.own or scaled else ()
-    return ("float32", "float64", *whole, *(("uint8",) if files.dataset.dsm.relative_to == "ground" or scaled else ()))

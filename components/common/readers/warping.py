@@ -8,7 +8,6 @@ of the filter for layers with smaller pixels than the image.
 from __future__ import annotations
 
 from math import ceil, floor
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ from rasterio.warp import reproject
 from components.common.errors import reason
 from components.common.readers.formats import GDAL_ERRORS
 from components.common.readers.grids import Fit, Grid, rim, to_layer
-from components.common.readers.rasters import Pixels, Rejected
+from components.common.readers.rasters import Pixels, Place, Rejected
 
 NO_CRS = CRS.from_epsg(3857)
 """Stands for a CRS that no file names: any will do when both sides have the same."""
@@ -37,6 +36,9 @@ SCALE_SPAN_PX = 16
 ROUNDED = 0.05
 """A ratio of pixel sizes this close to a whole number becomes that number; the filter is exact there."""
 
+CHECK = "the reference systems of both files with gdalinfo, and data.crs"
+"""What an error about a warp asks the user to check."""
+
 Rectangle = tuple[slice, slice]
 """Rows and columns."""
 
@@ -44,7 +46,7 @@ Rectangle = tuple[slice, slice]
 class Warp:
     """Brings pixels of one layer to the grid of its image."""
 
-    def __init__(self, place: Fit, path: Path, *, steady: bool) -> None:
+    def __init__(self, place: Fit, path: Place, *, steady: bool) -> None:
         """Prepare.
 
         Args:
@@ -102,14 +104,14 @@ class Warp:
                 **self._options,
             )
         except GDAL_ERRORS as error:
-            sentence = f"cannot be warped to the image's grid ({reason(error)}); check data.crs"
+            sentence = f"cannot be warped to the image's grid ({reason(error)}); check {CHECK}"
             raise Rejected("grid-mismatch", sentence, self.path) from None
 
     def _under(self, rows: slice, columns: slice) -> Rectangle | None:
         """Rows and columns of the file that lie under a rectangle of the image; None: it covers none of it."""
         column, row = to_layer(self.image, self.layer, *rim(rows, columns))
         if not (np.isfinite(row).all() and np.isfinite(column).all()):
-            sentence = "cannot be brought into the image's reference system; check data.crs"
+            sentence = f"cannot be brought into the image's reference system; check {CHECK}"
             raise Rejected("grid-mismatch", sentence, self.path)
         window = (
             _around(row, rows.stop - rows.start, self.layer.height_px),
