@@ -31,12 +31,12 @@ def track(iterable: Iterable[T], description: str, total: int | None = None, *, 
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
-    if _has_bar():
+    if has_bar():
         return _bar(iterable, description, total)
     return _lines(iterable, description, total) if lines else iter(iterable)
 
 
-def _has_bar() -> bool:
+def has_bar() -> bool:
     """Whether to draw a bar. Rich is optional: a machine that only trains does not need it."""
     if not sys.stderr.isatty():
         return False
@@ -48,7 +48,7 @@ def _has_bar() -> bool:
 
 
 @functools.cache
-def _console() -> Console:
+def console() -> Console:
     """One console for all bars, so that the bar of an inner loop is drawn below the outer one."""
     from rich.console import Console
 
@@ -72,7 +72,7 @@ def _bar(iterable: Iterable[T], description: str, total: int | None) -> Iterator
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_console()) as progress:
+    with Progress(*columns, console=console()) as progress:
         yield from progress.track(iterable, total=total, description=description)
 
 

@@ -69,6 +69,7 @@ class ModelFacts:
     initial_weights: InitialWeights = field(default_factory=InitialWeights)
     precision: Precision = "float32"  # of training and validation, on the device of the training
     frozen_bf16: bool = False  # whether training and validation stored frozen weights in bf16
+    temperature: float | None = None  # logits are divided by it before the softmax, calibrated; None: not calibrated
 
 
 def save_model(path: Path, network: MoBaNet, facts: ModelFacts) -> None:
@@ -97,8 +98,7 @@ def load_model(path: Path) -> tuple[MoBaNet, ModelFacts]:
                 raise WeightsError(
                     f"{path}: the file has no MoBaNet header; use a file that the train or export step wrote"
                 )
-            facts = _facts(json.loads(header, parse_constant=lambda _: None))  # earlier versions wrote NaN
-            _require_usable(path, facts)
+            facts = read_facts(path, json.loads(header, parse_constant=lambda _: None))  # earlier versions wrote NaN
             network = MoBaNet(facts.network)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             _require_finite(path, tensors)
@@ -111,13 +111,32 @@ def load_model(path: Path) -> tuple[MoBaNet, ModelFacts]:
     return network.eval(), facts
 
 
+def read_facts(path: Path, content: dict[str, Any]) -> ModelFacts:
+    """The facts of a model from JSON.
+
+    Args:
+        path: file of the model, for messages.
+        content: field -> value.
+
+    Raises:
+        WeightsError: a value cannot be used.
+        KeyError, TypeError: a field is missing or unknown.
+    """
+    records = {"network": MoBaNetConfig, "heights": Heights, "initial_weights": InitialWeights}
+    made = {name: cls(**tuples(content[name])) for name, cls in records.items() if name in content}
+    facts = ModelFacts(**tuples(content) | made)
+    _require_usable(path, facts)
+    return facts
+
+
 def _require_usable(path: Path, facts: ModelFacts) -> None:
     """Check what the header says about the inputs; a wrong value gives wrong classes without another error."""
-    bands = len(facts.bands)
+    bands, heat = len(facts.bands), facts.temperature
     checks = (
         ("image_mean", _numbers(facts.image_mean, bands), f"{bands} numbers, one per band"),
         ("image_std", _numbers(facts.image_std, bands) and min(facts.image_std) > 0, f"{bands} numbers above 0"),
         ("window_px", type(facts.window_px) is int and facts.window_px in SIDES_PX, "a whole number from 1 to 16384"),
+        ("temperature", heat is None or (_numbers((heat,), 1) and heat > 0), "a number above 0, or null"),
     )
     for name, usable, expected in checks:
         if not usable:
@@ -142,9 +161,3 @@ def _require_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
             f"{path}: {found} has a NaN or infinite value, so this model cannot be used; train again with a lower "
             "train.learning_rate or with train.max_gradient_norm"
         )
-
-
-def _facts(content: dict[str, Any]) -> ModelFacts:
-    records = {"network": MoBaNetConfig, "heights": Heights, "initial_weights": InitialWeights}
-    made = {name: cls(**tuples(content[name])) for name, cls in records.items() if name in content}
-    return ModelFacts(**tuples(content) | made)

@@ -24,9 +24,9 @@ def terminal(monkeypatch):
         monkeypatch.setenv("TERM", "xterm")
         return screen
 
-    progress._console.cache_clear()
+    progress.console.cache_clear()
     yield take_over
-    progress._console.cache_clear()
+    progress.console.cache_clear()
 
 
 def test_items_come_through_in_order_and_a_line_is_logged_every_tenth(caplog, monkeypatch):

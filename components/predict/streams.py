@@ -1,0 +1,77 @@
+"""Copies, computation and the use of results overlap on a GPU; on a CPU everything here does nothing.
+
+Three streams run at the same time: inputs are copied on one, the network computes on a second, and the caller uses
+finished results on its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+
+from components.predict.meter import Meter
+
+RUN_AHEAD = 2
+"""Batches that the host may have launched and the device has not finished."""
+
+
+class Streams:
+    """The streams of a device, and the time that it waits between two batches."""
+
+    def __init__(self, device: torch.device, meter: Meter) -> None:
+        """Create the streams; `meter` counts the time that the device waits."""
+        self._device, self._meter = device, meter
+        self._gpu = device.type == "cuda"
+        if self._gpu:
+            self._copy, self._compute = torch.cuda.Stream(device), torch.cuda.Stream(device)
+            self._running: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
+            self._last_end: torch.cuda.Event | None = None
+
+    def waiting(self) -> AbstractContextManager[object]:
+        """For the time in which the host waits for inputs. A GPU's own clock counts instead, because it still works."""
+        return nullcontext() if self._gpu else self._meter.waiting()
+
+    @contextmanager
+    def computing(self, host: Iterable[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        """Copies of inputs of any shape on the device; the block computes on the stream for computation."""
+        if not self._gpu:
+            yield tuple(host)
+            return
+        if len(self._running) == RUN_AHEAD:
+            self._settle()
+        with torch.cuda.stream(self._copy):
+            inputs = tuple(tensor.to(self._device, non_blocking=True) for tensor in host)
+        self._compute.wait_stream(self._copy)
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        with torch.cuda.stream(self._compute):
+            begin.record(self._compute)
+            for tensor in inputs:
+                tensor.record_stream(self._compute)
+            yield inputs
+            end.record(self._compute)
+        self._running.append((begin, end))
+
+    def mark(self) -> torch.cuda.Event | None:
+        """A mark after everything launched so far; None on a CPU."""
+        return self._compute.record_event() if self._gpu else None
+
+    def receive(self, mark: torch.cuda.Event | None, results: Iterable[Tensor]) -> None:
+        """Let the caller's stream wait for a mark, and keep the memory of results of any shape until it used them."""
+        if mark is None:
+            return
+        caller = torch.cuda.current_stream(self._device)
+        caller.wait_event(mark)
+        for tensor in results:
+            tensor.record_stream(caller)
+
+    def _settle(self) -> None:
+        """Wait for the oldest batch, and count the time between the batch before it and its begin."""
+        begin, end = self._running.popleft()
+        end.synchronize()
+        if self._last_end is not None:
+            self._meter.waited(max(0.0, self._last_end.elapsed_time(begin) / 1000))
+        self._last_end = end
