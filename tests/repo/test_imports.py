@@ -24,7 +24,7 @@ FENCED = {  # library -> the only places that may import it
     "typer": ("pipeline/",),
     "rasterio": (
         *("components/common/readers/", "components/acquire/", "components/check/"),
-        *("components/preprocess/", "pipeline/bench/"),
+        *("components/preprocess/", "components/predict/", "pipeline/bench/"),
     ),
 }
 PACKAGES = {  # package of components/common -> the packages that it may import; all may import the top level
