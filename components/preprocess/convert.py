@@ -19,15 +19,8 @@ import numpy.typing as npt
 from rasterio import Affine
 
 from components.common.data.datasets import Dataset, Subset
-from components.common.data.height_scaling import (
-    Histogram,
-    cell_size,
-    cells_of,
-    ground_of,
-    histogram,
-    merged,
-    scale_rows,
-)
+from components.common.data.height_scaling import Histogram, histogram, merged, scale_part, whole_ground
+from components.common.data.local_ground import cell_size, cells_of
 from components.common.data.rawtree import RawTree
 from components.common.data.store import Heights, TileEntry
 from components.common.files import digest
@@ -123,14 +116,14 @@ def _write_heights(job: TileJob, tile: OpenTile, out: TileFile) -> None:
     ground = whole = None
     if heights.ground_radius_m is not None:
         cells = np.concatenate(_first_pass(tile.dsm, bands, partial(cells_of, cell_px=cell_size(gsd_m))))
-        ground = ground_of(cells, tile.grid.width_px, gsd_m, heights.ground_radius_m)
+        ground = whole_ground(cells, gsd_m, heights.ground_radius_m)
     elif heights.offset_m is None:
         whole = merged(_first_pass(tile.dsm, bands, histogram))
     else:
         _first_pass(tile.dsm, bands, len)
     for rows in bands:
         dsm_hW = tile.dsm.metres(rows)
-        scale_rows(dsm_hW, rows.start, heights, ground, whole)
+        scale_part(dsm_hW, rows, slice(0, tile.grid.width_px), heights, ground, whole)
         out.write("dsm", rows.start, dsm_hW)
 
 

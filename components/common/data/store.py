@@ -26,7 +26,7 @@ from components.common.data.datasets import Subset
 from components.common.errors import StoreError
 from components.common.files import replacing, tuples
 
-FORMAT = 2
+FORMAT = 3
 """Format version of a store and part of its data version.
 
 It is increased when a reader of this version could misread an earlier store, and when a release computes other pixels
