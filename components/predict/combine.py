@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from rasterio.windows import Window
 from components.common.errors import DataError, reason
 from components.common.readers.formats import GDAL_ERRORS
 from components.predict.map_facts import MapFacts
-from components.predict.map_layers import layer_path
-from components.predict.maps import COUNTS
+from components.predict.map_layers import Pixels, layer_path
+from components.predict.maps import COUNTS, opened
 from components.predict.parts import Region
 from components.predict.working import Counts, Working
 
@@ -49,13 +49,12 @@ def read_parts(paths: Sequence[Path], output: Path, *, restart: bool = False) ->
     """
     parts = sorted((_part(path) for path in paths), key=lambda part: part.facts.part.number if part.facts.part else 0)
     _require_all(parts)
-    blocks = {block.limits: part for part in parts for block in _columns(part.facts.here)}
-    with Working.open(
-        output, parts[0].facts.complete, [Region.of(limits) for limits in blocks], restart=restart
-    ) as work:
-        for limits, part in blocks.items():
-            _copy(part, Region.of(limits), work)
-        yield work
+    blocks = [(part, block) for part in parts for block in _columns(part.facts.here)]
+    facts = parts[0].facts.complete
+    with Working.open(output, facts, [block for _, block in blocks], restart=restart) as working:
+        for part, block in blocks:
+            _copy(part, block, working)
+        yield working
 
 
 def _part(path: Path) -> PartFile:
@@ -66,12 +65,12 @@ def _part(path: Path) -> PartFile:
         other = layer_path(path, name)
         if _tags(other) != tags:
             raise DataError(f"{other}: this file belongs to another map than {path.name}; predict this part again")
-    return PartFile(path, facts, Counts.parse(tags[COUNTS].split()))
+    return PartFile(path, facts, Counts.parse([int(number) for number in tags[COUNTS].split()]))
 
 
 def _tags(path: Path) -> Mapping[str, str]:
     try:
-        with rasterio.open(path) as file:
+        with opened(path) as file:
             return {key: value for key, value in file.tags().items() if key != "AREA_OR_POINT"}
     except GDAL_ERRORS as error:
         raise DataError(f"{path}: cannot be opened ({reason(error)}); predict this part again") from None
@@ -85,8 +84,8 @@ def _require_all(parts: Sequence[PartFile]) -> None:
         other = part.facts.complete.identity()
         if differing := [name for name, value in identity.items() if other[name] != value]:
             raise DataError(
-                f"{part.path}: this part has other {', '.join(differing)} than {first.path}; predict all parts with the "
-                "same model, inputs and options"
+                f"{part.path}: this part has other {', '.join(differing)} than {first.path}; predict all parts with "
+                "the same model, inputs and options"
             )
     assert first.facts.part is not None
     counts = {part.facts.part.count for part in parts if part.facts.part}
@@ -94,15 +93,12 @@ def _require_all(parts: Sequence[PartFile]) -> None:
         raise DataError(f"the parts are of different divisions, into {' and '.join(map(str, sorted(counts)))} parts")
     count = first.facts.part.count
     found = Counter(part.facts.part.number for part in parts if part.facts.part)
-    for what, numbers in (
-        ("missing", [n for n in range(1, count + 1) if n not in found]),
-        ("given more than once", [n for n, times in found.items() if times > 1]),
-    ):
+    missing = [number for number in range(1, count + 1) if number not in found]
+    double = [number for number, times in found.items() if times > 1]
+    for numbers, what in ((missing, "missing"), (double, "given more than once")):
         if numbers:
-            names = ", ".join(f"{n}/{count}" for n in numbers)
-            raise DataError(
-                f"{'part' if len(numbers) == 1 else 'parts'} {names} of the map {what}; give each part once"
-            )
+            names = ", ".join(f"{number}/{count}" for number in numbers)
+            raise DataError(f"part {names} of the map is {what}; give each of the {count} parts once")
 
 
 def _columns(region: Region) -> Iterator[Region]:
@@ -111,21 +107,22 @@ def _columns(region: Region) -> Iterator[Region]:
         yield Region(region.rows, slice(start, min(start + WIDTH_PX, region.columns.stop)))
 
 
-def _copy(part: PartFile, block: Region, work: Working) -> None:
-    """Copy the pixels of a block from the files of a part; counts are those of the part, added with its first block."""
+def _copy(part: PartFile, block: Region, working: Working) -> None:
+    """Copy the pixels of a block; its first block carries the counts of a part."""
     here = part.facts.here
-    files = {name: rasterio.open(layer_path(part.path, name)) for name in part.facts.layers}
-    for start in range(work.first_row(block), block.rows.stop, STEP_PX):
-        rows = slice(start, min(start + STEP_PX, block.rows.stop))
-        window = Window(
-            block.columns.start - here.columns.start, start - here.rows.start, block.width_px, rows.stop - start
-        )
-        first = (rows.start, block.columns.start) == (here.rows.start, here.columns.start)
-        work.write(
-            block,
-            rows,
-            {name: file.read(window=window) for name, file in files.items()},
-            part.counts if first else Counts(),
-        )
-    for file in files.values():
-        file.close()
+    with ExitStack() as stack:
+        paths = {name: layer_path(part.path, name) for name in part.facts.layers}
+        files = {name: stack.enter_context(opened(path)) for name, path in paths.items()}
+        for start in range(working.first_row(block), block.rows.stop, STEP_PX):
+            rows = slice(start, min(start + STEP_PX, block.rows.stop))
+            left, top = block.columns.start - here.columns.start, start - here.rows.start
+            window = Window(left, top, block.width_px, rows.stop - start)
+            pixels = {name: _read(paths[name], file, window) for name, file in files.items()}
+            working.write(block, rows, pixels, part.counts if left == top == 0 else Counts())
+
+
+def _read(path: Path, file: rasterio.DatasetReader, window: Window) -> Pixels:
+    try:
+        return file.read(window=window)
+    except GDAL_ERRORS as error:
+        raise DataError(f"{path}: cannot be read ({reason(error)}); predict this part again") from None

@@ -53,7 +53,7 @@ class MapFacts:
         return replace(self, part=None)
 
     def identity(self) -> dict[str, Any]:
-        """What must be equal to continue interrupted work or to combine parts, as JSON content; keys are for messages."""
+        """What parts of a map have in common, and a command with the work that it continues; JSON content."""
         return {
             "model": [self.model, self.model_version, self.model_sha256],
             "inputs": [self.inputs, list(self.sensors), _grid_content(self.grid)],

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.common.readers.footprints import pixel_size_m
 from components.common.readers.grids import Grid
 from components.common.readers.position import crs_name
+from components.predict.ground_area import pixel_area_m2
 from components.predict.map_facts import MapFacts
-from components.predict.map_layers import SENSORS, Pixels
+from components.predict.map_layers import NODATA, SENSORS, Pixels
 from components.predict.parts import Region
 from components.predict.seams import Seams
 from components.predict.working import Counts
@@ -79,15 +79,14 @@ def _areas(
     facts: MapFacts, bands: Iterable[tuple[slice, Pixels]]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None]:
     """Pixels and square metres of each class; no areas without a position."""
-    classes = len(facts.classes)
-    pixels, areas_m2 = np.zeros(classes, np.int64), np.zeros(classes)
-    known = facts.grid.transform is not None
-    for block, block_hw in _blocks(facts.here, bands):
-        found = np.bincount(block_hw.ravel(), minlength=256)[:classes]
-        pixels += found
-        if size_m := pixel_size_m(block.grid(facts.grid)) if known else None:
-            areas_m2 += found * (size_m[0] * size_m[1])
-    return pixels, areas_m2 if known else None
+    places, counts = [], []
+    for block, classes_hw in _blocks(facts.here, bands):
+        places.append(((block.columns.start + block.columns.stop) / 2, (block.rows.start + block.rows.stop) / 2))
+        counts.append(np.bincount(classes_hw.ravel(), minlength=NODATA + 1)[: len(facts.classes)])
+    x, y = np.array(places).T
+    pixels = np.array(counts)
+    areas_m2 = None if facts.grid.transform is None else pixel_area_m2(facts.grid, x, y) @ pixels
+    return pixels.sum(0), areas_m2
 
 
 def _blocks(here: Region, bands: Iterable[tuple[slice, Pixels]]) -> Iterator[tuple[Region, Pixels]]:

@@ -1,20 +1,24 @@
 """From finished pixels to the files of a map: Cloud-Optimized GeoTIFFs (COGs) with tags, colours, names and styles.
 
-The files are made in the working folder and then renamed, the class map last, so a file with its final name is complete.
-Their bytes depend only on facts and pixels. GDAL reads the raw files through a small VRT.
+The files are made in the working folder and then renamed, the class map last: a file with its final name is complete.
+Its bytes depend only on facts and pixels. GDAL reads the raw files through a small VRT.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import rasterio
 import rasterio.shutil
+from rasterio.errors import NotGeoreferencedWarning
 
 from components.common.errors import MobanetError, reason
 from components.common.readers.formats import GDAL_ERRORS
@@ -94,6 +98,16 @@ def draft_maps(working: Working) -> Draft:
     return Draft(working, paths, seams, tags)
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[rasterio.DatasetReader]:
+    """Open a file of a map; a map without a position is no reason for a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        file = rasterio.open(path, driver="GTiff")
+    with file:
+        yield file
+
+
 def _write(working: Working, layer: str, tags: Mapping[str, str], path: Path) -> None:
     """Write a layer as a COG."""
     for old in (path, *_sidecars(path)):
@@ -103,7 +117,7 @@ def _write(working: Working, layer: str, tags: Mapping[str, str], path: Path) ->
     try:
         with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
             rasterio.shutil.copy(vrt, path, overview_resampling=LAYERS[layer].overviews, **COG)
-        with rasterio.open(path) as file:  # a file that is cut off does not open
+        with opened(path) as file:  # fails if the file is cut off
             file.read(1, window=((file.height - 1, file.height), (file.width - 1, file.width)))
     except GDAL_ERRORS as error:
         _require_space(working.folder)
@@ -129,14 +143,14 @@ def _vrt(working: Working, layer: str, tags: Mapping[str, str]) -> bytes:
         content: dict[str, Any] = {"Description": description, "NoDataValue": kind.nodata}
         content |= {"UnitType": "percent"} if kind.percent else {}
         content |= {"ColorInterp": "Palette" if layer == CLASSES else "Gray" if number == 1 else "Undefined"}
-        for name, value in content.items():
-            ET.SubElement(band, name).text = str(value)
+        for name, text in content.items():
+            ET.SubElement(band, name).text = str(text)
         if layer == CLASSES:
             _add_classes(band, facts)
         ET.SubElement(band, "SourceFilename", relativetoVRT="1").text = working.raw(layer).name
         offset = (number - 1) * grid.width_px * grid.height_px
-        for name, value in (("ImageOffset", offset), ("PixelOffset", 1), ("LineOffset", grid.width_px)):
-            ET.SubElement(band, name).text = str(value)
+        for name, step in (("ImageOffset", offset), ("PixelOffset", 1), ("LineOffset", grid.width_px)):
+            ET.SubElement(band, name).text = str(step)
     return ET.tostring(root, encoding="utf-8")
 
 
@@ -163,4 +177,4 @@ def _rename(draft: Path, target: Path) -> None:
 def _require_space(folder: Path) -> None:
     free = os.statvfs(folder)
     if free.f_bavail * free.f_frsize < LEAST_FREE_BYTES:
-        raise OSError(28, "No space left on device", str(folder)) from None
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from None

@@ -70,7 +70,7 @@ def measure(
 
 
 def _lines(size_px: int, window_px: int, stride_px: int) -> Flags:
-    """Whether a window starts or ends between a pixel and the one before it, `[size]`; the raster's edges are no lines."""
+    """Whether a window starts or ends between a pixel and the one before it, `[size]`."""
     windows = max(0, ceil((size_px - window_px) / stride_px)) + 1
     starts = np.arange(windows) * stride_px
     places = np.concatenate([starts, starts + window_px])

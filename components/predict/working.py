@@ -180,7 +180,7 @@ class Working:
 
     def _begin(self, restart: bool) -> None:
         """Continue the work in the folder, or start a new one."""
-        content = self.facts.identity() | {"blocks": [list(block) for block in self._next]}
+        content = self.facts.identity() | {"block_px": [list(block) for block in self._next]}
         lines = [] if restart else _lines(self._journal)
         self._require_same(lines[0].get("identity") if lines else None, content)
         size = self.here.height_px * self.here.width_px
@@ -212,7 +212,7 @@ class Working:
             )
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        _write_fully(self._journal, np.frombuffer(f"{json.dumps(line)}\n".encode(), np.uint8), None)
+        _write_fully(self._journal, f"{json.dumps(line)}\n".encode(), None)
         os.fsync(self._journal)
 
 
@@ -269,8 +269,8 @@ def _lines(journal: int) -> list[dict[str, Any]]:
     return lines
 
 
-def _write_fully(file: int, data: Pixels, offset: int | None) -> None:
-    """Write bytes `[n]` at an offset, or at the end; the system may write fewer at once, as on a disk that gets full."""
+def _write_fully(file: int, data: Any, offset: int | None) -> None:
+    """Write bytes `[n]` at an offset, or at the end of a journal; a call may write only some of them."""
     view = memoryview(data)
     while view:
         written = os.write(file, view) if offset is None else os.pwrite(file, view, offset)
