@@ -93,19 +93,12 @@ def pick(
 class Layer:
     """A raster on the grid of its tile's image."""
 
-    def __init__(self, file: RasterFile, bands: Bands, place: Fit, *, steady: bool = False) -> None:
-        """Wrap an open file.
-
-        Args:
-            file: the file.
-            bands: what is read of it.
-            place: how it lies on the image's grid.
-            steady: whether a warp has the same filter in every rectangle.
-        """
+    def __init__(self, file: RasterFile, bands: Bands, place: Fit) -> None:
+        """Wrap an open file."""
         self.file = file
         self.bands = bands
         self.fit = place
-        self._warp = Warp(place, file.path, steady=steady) if place.offset is None else None
+        self._warp = Warp(place, file.path) if place.offset is None else None
 
     def pixels(
         self, rows: slice, columns: slice | None = None, out: Pixels | None = None

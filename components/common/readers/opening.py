@@ -35,7 +35,6 @@ class Opening:
     own: bool  # a user's own data: more pixel types are read, and layers on another grid are warped
     doubt: Doubt  # about the position of a layer
     option: str | None = None  # of the command line that picks bands of the image; None: `bands` in dataset.yaml does
-    steady: bool = False  # whether a warp has the same filter in every rectangle
 
     def image(self, file: RasterFile, info: ImageInfo) -> ImageLayer:
         """The image; its grid is that of all layers.
@@ -96,7 +95,7 @@ class Opening:
             self._require_crs(file, grid, notes)
         if place.doubt:
             self.doubt("low-coverage", place.doubt, file.path, notes)
-        return Layer(file, bands, place, steady=self.steady)
+        return Layer(file, bands, place)
 
     def _grid(self, file: RasterFile, notes: list[Note]) -> Grid:
         position = position_of(file, self.crs)

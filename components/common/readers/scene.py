@@ -82,7 +82,7 @@ def open_scene(files: SceneFiles, stack: ExitStack) -> Scene:
         Rejected: a raster cannot be used.
         DataError: there is neither an image nor a DSM.
     """
-    opening = Opening(parse_crs(files.crs) if files.crs else None, 0, True, _note, BANDS_OPTION, steady=True)
+    opening = Opening(parse_crs(files.crs) if files.crs else None, 0, True, _note, BANDS_OPTION)
     image = opening.image(open_source(files.image, stack), files.image_info) if files.image else None
     grid = None if image is None else image.layer.fit.image
     dsm = opening.heights(open_source(files.dsm, stack), files.dsm_info, grid) if files.dsm else None

@@ -1,8 +1,8 @@
 """A layer on a grid of its own, brought to the grid of its image by GDAL's warper.
 
 GDAL interpolates positions along a row of pixels, within an eighth of a pixel; for aerial images between two projected
-reference systems the difference is about 0.0002 px. `steady` fixes what else GDAL derives from the rectangle: the width
-of the filter for layers with smaller pixels than the image.
+reference systems the difference is about 0.0002 px. A layer with smaller pixels than the image is filtered. GDAL would
+derive the width of the filter from the rectangle that is asked for; here it is that of the complete image.
 """
 
 from __future__ import annotations
@@ -46,16 +46,15 @@ Rectangle = tuple[slice, slice]
 class Warp:
     """Brings pixels of one layer to the grid of its image."""
 
-    def __init__(self, place: Fit, path: Place, *, steady: bool) -> None:
+    def __init__(self, place: Fit, path: Place) -> None:
         """Prepare.
 
         Args:
             place: the grids of image and layer.
             path: the layer's file, for errors.
-            steady: whether the filter is the same in every rectangle.
         """
         self.image, self.layer, self.path = place.image, place.layer, path
-        self._options = _filter_scale(place.image, place.layer) if steady else {}
+        self._options = _filter_scale(place.image, place.layer)
 
     def parts(self, rows: slice, columns: slice) -> list[tuple[slice, Rectangle | None]]:
         """Rows of the image in parts, each with the rectangle of the file that lies under it; None: there is none.

@@ -176,6 +176,54 @@ def test_a_fine_layer_is_warped_in_parts_the_same_way(tmp_path, monkeypatch):
     np.testing.assert_allclose(parts_HW, whole_HW, atol=1e-3)
 
 
+@pytest.mark.parametrize("ratio", [2, 2.4, 4.1])
+def test_a_fine_layer_is_filtered_the_same_way_where_it_ends(tmp_path, ratio):
+    place = HERE @ Affine.scale(1 / ratio) @ Affine.translation(-20, -20)
+    side = round(130 * ratio)
+    dsm_BHW = np.random.default_rng(0).normal(40, 5, (1, side, side)).astype(np.float32)
+    half = 20 + round(30 * ratio)  # ends in the middle of the image
+    facts = {"transform": place, "crs": "EPSG:32633"}
+    all_HW, _ = over(tmp_path, dsm_BHW, metres, **facts)
+    half_HW, _ = over(tmp_path, dsm_BHW[:, :half, :half], metres, **facts)
+    inner = slice(0, 30 - 3)
+    np.testing.assert_allclose(half_HW[inner, inner], all_HW[inner, inner], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("place", "warp"),
+    [
+        (HERE, False),
+        (HERE @ Affine.translation(2, 3), False),  # padded
+        (HERE @ Affine.translation(-20, -10), True),  # a larger layer
+        (HERE @ Affine.translation(30, 20), True),  # covers a part
+        (HERE @ Affine.rotation(12) @ Affine.translation(-20, -20), True),
+    ],
+)
+@pytest.mark.parametrize("heights", [True, False])
+def test_columns_of_rows_are_a_part_of_these_rows(tmp_path, place, warp, heights):
+    pixels_BHW = np.random.default_rng(0).normal(40, 5, (1, 60, 80)).astype(np.float32)
+    pixels_BHW[:, 40:44, 50:54] = -9999
+
+    def use(layer):
+        rows = slice(15, 58)
+        for columns in (slice(0, 80), slice(79, 80), slice(33, 71)):
+            if heights:
+                complete_hW, part_hw = layer.heights(rows, as_metres), layer.heights(rows, as_metres, columns)
+                np.testing.assert_allclose(
+                    part_hw, complete_hW[:, columns], rtol=1e-5 if layer.fit.offset is None else 0
+                )
+                continue
+            pixels_BhW, missing_hW = layer.pixels(rows)
+            pixels_Bhw, missing_hw = layer.pixels(rows, columns)
+            missing_hW = np.zeros(pixels_BhW.shape[1:], bool) if missing_hW is None else missing_hW
+            missing_hw = np.zeros(pixels_Bhw.shape[1:], bool) if missing_hw is None else missing_hw
+            np.testing.assert_array_equal(missing_hw, missing_hW[:, columns])
+            np.testing.assert_array_equal(pixels_Bhw[:, ~missing_hw], pixels_BhW[:, :, columns][:, ~missing_hw])
+
+    facts = {"transform": place, "crs": "EPSG:32633", "nodata": -9999}
+    over(tmp_path, pixels_BHW[:, :57, :78] if not warp else pixels_BHW, use, warp=warp, heights=heights, **facts)
+
+
 def test_benchmark_data_are_never_warped(tmp_path):
     with pytest.raises(DataError, match="20 px right of.*check that both files are of this tile"):
         over(tmp_path, np.zeros((1, 60, 80), np.uint8), metres, warp=False, transform=HERE @ Affine.translation(20, 0))
