@@ -9,7 +9,7 @@ Letters: h w rows and columns of a block, n areas, m borders, p pairs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -50,12 +50,15 @@ class Borders:
     before: npt.NDArray[np.int32]  # area above or left of it
     after: npt.NDArray[np.int32]  # area below or right of it
 
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Borders:
+        """Some of the borders; chosen is `[m]`."""
+        return Borders(*(getattr(self, one.name)[chosen] for one in fields(self)))
+
     def of(self, area: Numbers) -> Borders:
         """The borders that remain if every area becomes area `[n]`."""
-        before, after = (area[side].astype(np.int32) for side in (self.before, self.after))
-        stays = before != after
-        x, y, length, vertical = (one[stays] for one in (self.x, self.y, self.length, self.vertical))
-        return Borders(x, y, length, vertical, before[stays], after[stays])
+        number = area.astype(np.int32)
+        moved = replace(self, before=number[self.before], after=number[self.after])
+        return moved.where(moved.before != moved.after)
 
 
 class Sums(NamedTuple):

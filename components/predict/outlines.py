@@ -19,13 +19,50 @@ from components.predict.connected import Borders, Numbers
 TURN_LEFT = 3
 """Directions are numbered clockwise: 0 right, 1 down, 2 left, 3 up."""
 
+LINES_AT_ONCE = 1_000_000
+"""Areas with about so many lines together are traced at once, about 200 MB."""
 
-def outlines(borders: Borders, transform: Affine) -> tuple[Numbers, npt.NDArray[np.object_]]:
-    """The areas that have borders, ascending, and their polygons in map coordinates, [n] each."""
+
+def outlines(
+    borders: Borders, transform: Affine, lines_at_once: int = LINES_AT_ONCE
+) -> tuple[Numbers, npt.NDArray[np.object_]]:
+    """The areas that have borders, ascending, and their polygons in map coordinates, [n] each.
+
+    Args:
+        borders: of all areas.
+        transform: pixel -> map.
+        lines_at_once: changes memory and speed, not the result.
+    """
     if not len(borders.x):
         return np.zeros(0, np.int64), np.zeros(0, np.object_)
     width = int(borders.x.max() + borders.length.max()) + 1
-    area, start, end, direction = _directed(borders, width)
+    ends, lines = np.unique(np.concatenate(_ends(borders, width)), return_counts=True)
+    meeting = ends[lines > 2]
+    group = _groups(borders, lines_at_once)
+    before, after = group[borders.before], group[borders.after]
+    found = []
+    for number in range(int(group.max()) + 1):
+        some = borders.where((before == number) | (after == number))
+        found.append(_polygons(_directed(some, width, group == number), meeting, width, transform))
+    return np.concatenate([areas for areas, _ in found]), np.concatenate([shapes for _, shapes in found])
+
+
+def _groups(borders: Borders, lines_at_once: int) -> Numbers:
+    """Areas in groups of about so many lines: the group [n] of every area; -1 for nodata."""
+    both = np.concatenate([borders.before, borders.after])
+    lines = np.bincount(both)
+    lines[0] = 0
+    group = (np.cumsum(lines) - lines) // lines_at_once
+    group = np.unique(group, return_inverse=True)[1]
+    group[0] = -1
+    return group
+
+
+def _polygons(
+    lines: tuple[Numbers, Numbers, Numbers, Numbers], meeting: Numbers, width: int, transform: Affine
+) -> tuple[Numbers, npt.NDArray[np.object_]]:
+    """Areas and polygons [n] of directed lines, which are complete for these areas."""
+    area, start, end, direction = lines
     vertices, both = np.unique(np.concatenate([start, end]), return_inverse=True)
     start, end = both[: len(start)], both[len(start) :]
     order = np.lexsort((direction, start, area))
@@ -33,31 +70,34 @@ def outlines(borders: Borders, transform: Affine) -> tuple[Numbers, npt.NDArray[
     following = _following(area, start, end, direction, len(vertices))
     ring, position = _rings(following)
     order = np.lexsort((position, ring))
-    corner = _corners(start, direction, following, _lines_at(borders, vertices, width))[order]
-    order = order[corner]
+    order = order[(_turns(direction, following) | np.isin(vertices, meeting)[start])[order]]
     ring, start, area = ring[order], start[order], area[order]
 
     first = np.flatnonzero(np.diff(ring, prepend=-1))
     ends = np.append(first[1:], len(ring))
-    closed = np.insert(start, ends, start[first])
-    ring_offsets = np.append(0, ends + np.arange(1, len(ends) + 1))
-    areas, first_ring = np.unique(area[first], return_index=True)
-    x, y = transform @ ((vertices % width).astype(np.float64)[closed], (vertices // width).astype(np.float64)[closed])
-    offsets = ring_offsets, np.append(first_ring, len(first))
+    closed = vertices[np.insert(start, ends, start[first])]
+    areas, first_ring = np.unique(area[first], return_index=True)  # the first ring of an area is its outline
+    x, y = transform @ ((closed % width).astype(np.float64), (closed // width).astype(np.float64))
+    offsets = np.append(0, ends + np.arange(1, len(ends) + 1)), np.append(first_ring, len(first))
     polygons = shapely.from_ragged_array(shapely.GeometryType.POLYGON, np.stack([x, y], axis=1), offsets)
     return areas, shapely.orient_polygons(polygons)
 
 
-def _directed(borders: Borders, width: int) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """Area, start, end and direction of every line [e]; a place is `y * width + x`."""
+def _ends(borders: Borders, width: int) -> tuple[Numbers, Numbers]:
+    """Both ends of every border, as places: `y * width + x`."""
     low = borders.y.astype(np.int64) * width + borders.x
-    high = low + borders.length * np.where(borders.vertical, width, 1)
+    return low, low + borders.length * np.where(borders.vertical, width, 1)
+
+
+def _directed(borders: Borders, width: int, wanted: npt.NDArray[np.bool_]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Area, start, end and direction of the lines [e] around the wanted areas [n]."""
+    low, high = _ends(borders, width)
     forward = np.where(borders.vertical, borders.before, borders.after).astype(np.int64)  # on the right-hand side
     backward = np.where(borders.vertical, borders.after, borders.before).astype(np.int64)
     direction = borders.vertical.astype(np.int64)
     area, start, end = (np.concatenate(pair) for pair in ((forward, backward), (low, high), (high, low)))
-    real = area > 0
-    return area[real], start[real], end[real], np.concatenate([direction, direction + 2])[real]
+    chosen = wanted[area]
+    return area[chosen], start[chosen], end[chosen], np.concatenate([direction, direction + 2])[chosen]
 
 
 def _following(area: Numbers, start: Numbers, end: Numbers, direction: Numbers, vertices: int) -> Numbers:
@@ -84,15 +124,8 @@ def _rings(following: Numbers) -> tuple[Numbers, Numbers]:
     return ring, -until_last
 
 
-def _corners(start: Numbers, direction: Numbers, following: Numbers, lines_at: Numbers) -> npt.NDArray[np.bool_]:
-    """Whether a line [e] begins at a vertex: it turns there, or more than two lines meet."""
+def _turns(direction: Numbers, following: Numbers) -> npt.NDArray[np.bool_]:
+    """Whether a line [e] has another direction than the one before it."""
     previous = np.empty_like(direction)
     previous[following] = direction
-    return (previous != direction) | (lines_at[start] > 2)
-
-
-def _lines_at(borders: Borders, vertices: Numbers, width: int) -> Numbers:
-    """Number of borders that end at every vertex."""
-    low = borders.y.astype(np.int64) * width + borders.x
-    high = low + borders.length * np.where(borders.vertical, width, 1)
-    return np.bincount(np.searchsorted(vertices, np.concatenate([low, high])), minlength=len(vertices))
+    return previous != direction

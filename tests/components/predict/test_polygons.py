@@ -1,5 +1,7 @@
 """Polygons cover a map's pixels exactly, whatever its shapes, its transform and the blocks in which it is read."""
 
+from functools import partial
+
 import geopandas
 import numpy as np
 import pyogrio
@@ -15,6 +17,7 @@ from components.common.errors import DataError, ParamsError
 from components.common.readers.footprints import pixel_size_m
 from components.common.readers.grids import Grid
 from components.predict.config import Polygons
+from components.predict.outlines import outlines
 from components.predict.polygons import write_polygons
 
 NAMES = ("road", "roof", "tree", "car")
@@ -103,6 +106,14 @@ def test_the_block_size_changes_nothing(raster, name, block_px):
     complete, blocks = (polygons_of(path, **options, block_px=size) for size in (2048, block_px))
     assert complete.equals(blocks)
     assert complete.to_wkb().equals(blocks.to_wkb())
+
+
+@pytest.mark.parametrize("name", ["rings", "touching holes", "noise with nodata"])
+def test_areas_traced_one_by_one_have_the_same_polygons(raster, monkeypatch, name):
+    path = raster(MAPS[name])
+    at_once = polygons_of(path)
+    monkeypatch.setattr("components.predict.polygons.outlines", partial(outlines, lines_at_once=1))
+    assert polygons_of(path).to_wkb().equals(at_once.to_wkb())
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".parquet"])
