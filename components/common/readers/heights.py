@@ -78,6 +78,13 @@ class HeightLayer:
         self.missing_px += int(np.count_nonzero(np.isnan(metres_hW)))
         return metres_hW
 
+    @property
+    def hidden(self) -> str:
+        """What is known of nodata values that the file does not name, as the start of a sentence; empty: none."""
+        values = ", ".join(f"{value:g}" for value in self._found)
+        what = f"the value {values} repeats" if len(self._found) == 1 else f"the values {values} repeat"
+        return f"{what} far from all other heights; read as not measured" if self._found else ""
+
     def learned(self) -> bool:
         """After all rows were read: whether a hidden nodata value was found, so that they must be read again."""
         value = None if self.info.nodata is not None else self._survey.hidden_nodata()
@@ -100,15 +107,11 @@ class HeightLayer:
             Rejected: the tile has no height at all.
         """
         size = self.layer.fit.image.height_px * self.layer.fit.image.width_px
-        if self._found:
+        if what := self.hidden:
             stated = [mark for (mark,) in self.layer.bands.nodata]
-            found, both, kept = (", ".join(f"{v:g}" for v in vs) for vs in (self._found, stated + self._found, stated))
-            what = f"the value {found} repeats" if len(self._found) == 1 else f"the values {found} repeat"
-            self._note(
-                "dsm-nodata-found",
-                f"{what} far from all other heights; read as not measured: set dsm.nodata: [{both}] in dataset.yaml, "
-                f"or dsm.nodata: [{kept}] if these are heights",
-            )
+            both, kept = (", ".join(f"{v:g}" for v in vs) for vs in (stated + self._found, stated))
+            remedy = f"set dsm.nodata: [{both}] in dataset.yaml, or dsm.nodata: [{kept}] if these are heights"
+            self._note("dsm-nodata-found", f"{what}: {remedy}")
         if self.missing_px == size:
             raise Rejected("dsm-blank", self._why_blank(), self.layer.file.path)
         if self.missing_px:

@@ -51,7 +51,10 @@ class Scene:
     def notes(self) -> list[tuple[str, Note]]:
         """What was done and noticed, by layer: image or dsm."""
         layers = {"image": self.image, "dsm": self.dsm}
-        return [(kind, note) for kind, layer in layers.items() if layer is not None for note in layer.notes]
+        notes = [(kind, note) for kind, layer in layers.items() if layer is not None for note in layer.notes]
+        if self.dsm is not None and (what := self.dsm.hidden):
+            notes.append(("dsm", Note("dsm-nodata-found", f"{what}: state it in the file with gdal_edit -a_nodata")))
+        return notes
 
     def image_rows(self, rows: slice, columns: slice) -> tuple[npt.NDArray[np.uint8], Mask]:
         """Pixels of the image `[h, w, C]`, 0..255, and where there are none `[h, w]`: nodata, alpha 0 or masked."""

@@ -209,9 +209,8 @@ def test_columns_of_rows_are_a_part_of_these_rows(tmp_path, place, warp, heights
         for columns in (slice(0, 80), slice(79, 80), slice(33, 71)):
             if heights:
                 complete_hW, part_hw = layer.heights(rows, as_metres), layer.heights(rows, as_metres, columns)
-                np.testing.assert_allclose(
-                    part_hw, complete_hW[:, columns], rtol=1e-5 if layer.fit.offset is None else 0
-                )
+                rtol = 1e-5 if layer.fit.offset is None else 0  # a warp rounds positions
+                np.testing.assert_allclose(part_hw, complete_hW[:, columns], rtol=rtol)
                 continue
             pixels_BhW, missing_hW = layer.pixels(rows)
             pixels_Bhw, missing_hw = layer.pixels(rows, columns)

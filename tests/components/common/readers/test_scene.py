@@ -201,6 +201,18 @@ def test_holes_are_never_mixed_into_heights_that_are_warped(tmp_path):
     np.testing.assert_allclose(metres_HW[~missing_HW], expected_HW[~missing_HW], atol=0.06)
 
 
+def test_a_nodata_value_that_the_file_does_not_name_is_found_and_noted(tmp_path):
+    dsm_HW = surface("EPSG:32631", HERE, HEIGHT, WIDTH).astype(np.float32) + 200
+    dsm_HW[20:30, 30:42] = 0
+    with scene(tmp_path, PIXELS, dsm_HW) as opened:
+        while opened.metres(*ALL).size and opened.dsm.learned():
+            pass
+        np.testing.assert_array_equal(np.isnan(opened.metres(*ALL)), dsm_HW == 0)
+        ((kind, note),) = opened.notes
+    assert (kind, note.code) == ("dsm", "dsm-nodata-found")
+    assert note.sentence.startswith("the value 0 repeats far from all other heights; read as not measured: state it in")
+
+
 LON, LAT = pyproj.Transformer.from_crs("EPSG:32631", "EPSG:4326", always_xy=True).transform(450_000, 5_410_000)
 DEGREE = 0.5 / 111_000
 SYSTEMS = {  # where an image of about 0.5 m per pixel starts, within a few metres of (450000, 5410000) in UTM zone 31
