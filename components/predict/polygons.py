@@ -183,6 +183,7 @@ def _write(columns: dict[str, Any], shapes: npt.NDArray[np.object_], crs: Any, p
 def _write_with_gdal(table: geopandas.GeoDataFrame, file: Path, driver: str) -> None:
     import pyogrio
 
+    logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it logs the number of records
     before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": TIMELESS})
     try:
