@@ -1,8 +1,8 @@
 """Run tasks as containers on this machine, through the Docker API, which podman also provides.
 
 A container runs as the calling user, or as the image's user if the caller is root. It has a read-only root file system,
-no capabilities and, unless you name a network, only loopback. It sees the artifacts, the workspace and the files that
-the parameters name. Its working directory is the artifacts folder, so MLflow creates its store there.
+no capabilities and, unless you name a network, only loopback. It sees the artifacts, the workspace and the files and
+folders that the parameters name. Its working directory is the artifacts folder, so MLflow creates its store there.
 """
 
 from __future__ import annotations
@@ -53,21 +53,25 @@ class Containers:
     image: str  # image of every task; it must exist on this machine, as it is never pulled
     network: str = NO_NETWORK  # none, host, or the name of a network of the engine
 
-    def runner(self, artifacts: Path, workspace: Path, files: Iterable[Path] = ()) -> local.DockerRunner:
+    def runner(
+        self, artifacts: Path, workspace: Path, files: Iterable[Path] = (), outputs: Iterable[Path] = ()
+    ) -> local.DockerRunner:
         """A runner for kfp.
 
         Args:
             artifacts: artifacts folder, absolute; kfp mounts it at the same path.
             workspace: workspace folder; kfp mounts it too.
             files: files and folders that tasks read; mounted read-only.
+            outputs: existing folders that tasks write to.
 
         Raises:
             ContainerError: there is no engine or no image, or containers cannot reach the MLflow store.
         """
         _check_store(self.network)
         user = _user(self.image)
+        outputs = tuple(outputs)
         if os.getuid() == 0:
-            for folder in (artifacts, workspace):
+            for folder in (artifacts, workspace, *outputs):
                 os.chown(folder, *map(int, user.split(":")))
         docker_task_handler.run_docker_container = self._run
         return local.DockerRunner(
@@ -77,7 +81,9 @@ class Containers:
             working_dir=str(artifacts),
             labels={LABEL: str(artifacts)},
             environment={name: os.environ[name] for name in HANDED_ON if name in os.environ},
-            mounts=[Mount(str(path), str(path), type="bind", read_only=True) for path in files],
+            mounts=[
+                Mount(str(path), str(path), type="bind", read_only=path not in outputs) for path in (*files, *outputs)
+            ],
         )
 
     def _run(self, client: Any, image: str, command: list[str], volumes: Mapping[str, Any], **given: Any) -> int:

@@ -17,6 +17,7 @@ from components.check.component import check
 from components.common.tracking.provenance import git_commit
 from components.evaluate.component import evaluate
 from components.export.component import export
+from components.predict.component import predict
 from components.preprocess.component import preprocess, preprocess_shard
 from components.register.component import register
 from components.train.component import train
@@ -71,6 +72,7 @@ def build(
         train_memory: str = RESOURCES["train"].memory,
         evaluate_gpus: int = 0,
         evaluate_memory: str = RESOURCES["evaluate"].memory,
+        predict_gpus: int = 0,
         register_promote: bool = form["register_promote"],
         params: str = defaults.text,
         commit: str = git_commit(),
@@ -96,6 +98,7 @@ def build(
             train_memory: Memory per training pod, a Kubernetes quantity, for example 64G.
             evaluate_gpus: GPUs of the evaluate pod, 0 or 1.
             evaluate_memory: Memory of the evaluate pod, a Kubernetes quantity, for example 32G.
+            predict_gpus: GPUs of the predict pod, 0 or 1.
             register_promote: Whether a version that passes every gate becomes the champion.
             params: All keys of params.yaml that are not in this form.
             commit: Git commit of the code and of these defaults.
@@ -145,6 +148,13 @@ def build(
             packed = export(
                 export=sections["export"], evaluation_sha256=scored.outputs["Output"], **scores, **model, **place
             )
+            mapped = predict(
+                raw=raw.outputs["raw"],
+                package=packed.outputs["package"],
+                data=sections["data"],
+                predict=sections["predict"],
+                **place,
+            )
             candidate = {"package": packed.outputs["package"], "training": trained.outputs["training"], **scores}
             registered = register(register=sections["register"], promote=False, **candidate, **place)
             with dsl.If(registered.outputs["Output"] == True, name="passed"):  # noqa: E712 - kfp reads the comparison
@@ -152,7 +162,11 @@ def build(
             promoted.set_display_name("promote")
         if claim is not None:
             kubernetes.mount_pvc(raw, claim, DATA)
-        asked = {"train": (sections["pod_gpus"], train_memory), "evaluate": (evaluate_gpus, evaluate_memory)}
+        asked = {
+            "train": (sections["pod_gpus"], train_memory),
+            "evaluate": (evaluate_gpus, evaluate_memory),
+            "predict": (predict_gpus,),
+        }
         tasks = {
             "begin": read,
             "acquire": raw,
@@ -162,6 +176,7 @@ def build(
             "train": trained,
             "evaluate": scored,
             "export": packed,
+            "predict": mapped,
             "register": registered,
             "promote": promoted,
             "finish": closing,

@@ -17,9 +17,7 @@ from components.common.errors import MobanetError
 
 if TYPE_CHECKING:
     from pipeline.containers import Containers
-
-FILES = {"data_path": Path.exists, "data_repo": Path.exists, "model_weights": Path.is_file}
-"""Parameter that may name a file or folder of this machine -> function that tells whether it does."""
+    from pipeline.places import Places
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -28,12 +26,15 @@ class PipelineError(MobanetError):
     """A task of the pipeline failed; its own message is in the log above."""
 
 
-def run(pipeline: Any, form: Mapping[str, Any], out: Path, containers: Containers | None = None) -> None:
+def run(
+    pipeline: Any, values: Mapping[str, Any], places: Places, out: Path, containers: Containers | None = None
+) -> None:
     """Run a pipeline. Logs of kfp and of the tasks go to stderr.
 
     Args:
-        pipeline: result of `graph.build`.
-        form: its parameters; paths of this machine are made absolute.
+        pipeline: the graph, built.
+        values: its parameters.
+        places: files and folders of this machine that they name.
         out: folder for the artifacts; each run gets a folder in it.
         containers: run the tasks in these containers; None: run them as processes.
 
@@ -41,8 +42,8 @@ def run(pipeline: Any, form: Mapping[str, Any], out: Path, containers: Container
         PipelineError: a task failed.
         ContainerError: containers cannot be started.
     """
-    files = files_here(form)
-    out.mkdir(parents=True, exist_ok=True)
+    for folder in (out, *places.written):
+        folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="mobanet-workspace-", ignore_cleanup_errors=True) as workspace,
         contextlib.redirect_stdout(sys.stderr),
@@ -53,22 +54,12 @@ def run(pipeline: Any, form: Mapping[str, Any], out: Path, containers: Container
         )  # image without "python"
         runner = local.SubprocessRunner(use_venv=False)
         if containers:
-            runner = containers.runner(out.resolve(), Path(workspace), files.values())
+            runner = containers.runner(out.resolve(), Path(workspace), places.read, places.written)
         local.init(runner, pipeline_root=str(out), workspace_root=workspace)
         try:
-            pipeline(**{name: str(path) for name, path in files.items()})
+            pipeline(**{**values, **places.values})
         except RuntimeError as error:
             raise PipelineError(_sentence(COLOURS.sub("", str(error)), out)) from None
-
-
-def files_here(form: Mapping[str, Any]) -> dict[str, Path]:
-    """Parameters that name a file or folder of this machine -> its absolute path.
-
-    `data_path` is skipped if `data_repo` is set, because it is then a path inside that repository.
-    """
-    inside = {"data_path"} if form["data_repo"] else set()
-    given = {name: Path(form[name]).expanduser() for name in FILES.keys() - inside if form[name]}
-    return {name: path.resolve() for name, path in given.items() if FILES[name](path)}
 
 
 def _sentence(message: str, out: Path) -> str:

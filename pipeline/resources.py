@@ -10,11 +10,14 @@ GPU = "nvidia.com/gpu"
 WORKSPACE_SIZE = "100Gi"
 """Size of the workspace: raw tiles (Potsdam: 14 GB unpacked), store and checkpoints, twice because of drafts."""
 
+PREDICTION_WORKSPACE_SIZE = "50Gi"
+"""Size of the workspace of the prediction graph: parts, maps and drafts; 24,000 x 24,000 px are up to 0.6 GB a layer."""
+
 WORKSPACE_ACCESS = "ReadWriteMany"
 """Access mode of the workspace: tasks run on any node. Kubeflow requires it, unless its API server has a default."""
 
 DATA = "/data"
-"""Path at which acquire sees the volume with the user's files."""
+"""Path at which the tasks that read the user's files see their volume."""
 
 SECRET = "mobanet"
 """Secret of the namespace that holds addresses and keys; the graph contains none of them."""
@@ -61,11 +64,21 @@ RESOURCES = {
     ),
     "evaluate": Resources(cpu="4", memory="32G", gpus="evaluate_gpus", shm="4Gi", timeout_s=DAY_S, cached=True),
     "export": Resources(cpu="4", memory="16G", timeout_s=2 * HOUR_S, cached=True),
+    "predict": Resources(cpu="4", memory="16G", gpus="predict_gpus", shm="1Gi", timeout_s=DAY_S),
     "register": Resources(cpu="1", memory="4G", timeout_s=HOUR_S, retries=3),
     "promote": Resources(cpu="1", memory="4G", timeout_s=HOUR_S, retries=3),
     "finish": Resources(cpu="1", memory="2G", timeout_s=HOUR_S, retries=3),
 }
-"""Task -> its resources."""
+"""Task of the training graph -> its resources."""
+
+PREDICTION_RESOURCES = {
+    "plan": Resources(cpu="1", memory="4G", timeout_s=HOUR_S),
+    "predict-part": Resources(cpu="4", memory="16G", gpus="gpus", shm="1Gi", timeout_s=DAY_S, retries=5),
+    "gather": Resources(cpu="1", memory="2G", timeout_s=HOUR_S),
+    "publish": Resources(cpu="2", memory="8G", timeout_s=12 * HOUR_S, retries=5),
+    "finish": Resources(cpu="1", memory="2G", timeout_s=HOUR_S, retries=3),
+}
+"""Task of the prediction graph -> its resources."""
 
 
 def apply(task: dsl.PipelineTask, given: Resources, image: str, gpus: object = None, memory: object = None) -> None:

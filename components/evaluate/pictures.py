@@ -1,12 +1,10 @@
 """Thumbnails and confusion matrices -> files: a captioned strip per tile, the matrices, and rows for `dvc plots`.
 
-In: `Thumbnails`, pixel counts. Out: uint8 pictures, PNG and CSV files, and data URIs for an HTML page.
+In: `Thumbnails`, pixel counts. Out: uint8 pictures, PNG and CSV files.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -65,20 +63,6 @@ def write_strip(path: Path, pictures: Mapping[str, Picture]) -> None:
         ImageDraw.Draw(canvas).text((1, 2), title, fill=(40, 40, 40), font=font)
         captioned.append(np.asarray(canvas))
     Image.fromarray(strip(captioned)).save(path, optimize=True)
-
-
-def data_uri(picture: Picture, side_px: int) -> str:
-    """A picture `[H, W, 3]` as a data URI, at most `side_px` wide and high: PNG with up to 64 colours, else JPEG."""
-    image = Image.fromarray(picture)
-    few_colours = image.getcolors(64) is not None
-    image.thumbnail((side_px, side_px), Image.Resampling.NEAREST if few_colours else Image.Resampling.BOX)
-    buffer = io.BytesIO()
-    if few_colours:
-        image.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(buffer, "PNG", optimize=True)
-    else:
-        image.save(buffer, "JPEG", quality=82)
-    kind = "png" if few_colours else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def write_confusion_csv(path: Path, confusion_KK: npt.ArrayLike, classes: Sequence[str]) -> None:

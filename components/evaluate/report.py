@@ -15,10 +15,10 @@ import numpy as np
 from components.common.data.store import Manifest
 from components.common.scoring import panels
 from components.common.scoring.balance import Balance
+from components.common.scoring.inline_pictures import data_uri
 from components.common.scoring.metrics import percent
 from components.common.scoring.panels import Picture
 from components.evaluate import interpretation
-from components.evaluate.pictures import data_uri
 from components.evaluate.record import Evaluation
 
 PICTURE_BUDGET = 3_500_000

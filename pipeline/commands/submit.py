@@ -1,4 +1,4 @@
-"""`mobanet pipeline submit`: run the graph on a cluster. kfp is imported only when the command runs."""
+"""`mobanet pipeline submit`: run a graph on a cluster. kfp is imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from components.common.entrypoints.kubeflow import IMAGE
 from components.common.errors import ParamsError
-from pipeline.commands.pipeline import DATA_CLAIM, IMAGE_OPTION, PARAMS, STORAGE_CLASS
+from pipeline.commands.pipeline import CHANGES, DATA_CLAIM, GRAPH, IMAGE_OPTION, PARAMS, STORAGE_CLASS
 
 FAILED = 3
 """Exit code with --wait if the run does not succeed."""
@@ -22,17 +22,18 @@ def submit(
             metavar="URL", envvar="KF_PIPELINES_ENDPOINT", help="URL of the API: the URL of the UI up to the #."
         ),
     ],
+    graph: GRAPH = "train",
     image: IMAGE_OPTION = IMAGE,
     data_claim: DATA_CLAIM = None,
     storage_class: STORAGE_CLASS = None,
     params: PARAMS = Path("params.yaml"),
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of this run; repeatable.")
-    ] = None,
+    changes: CHANGES = None,
     experiment: Annotated[
         str, typer.Option(metavar="NAME", help="Experiment; created if it does not exist.")
     ] = "mobanet",
-    run_name: Annotated[str | None, typer.Option(metavar="NAME", help="Default: mobanet with date and time.")] = None,
+    run_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Default: the pipeline with date and time.")
+    ] = None,
     namespace: Annotated[
         str | None, typer.Option(metavar="NAME", help="Your namespace, on a multi-user cluster.")
     ] = None,
@@ -45,17 +46,17 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Show the tasks until the run ends.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
 ) -> None:
-    """Send the graph to Kubeflow Pipelines and run it there.
+    """Send a graph to Kubeflow Pipelines and run it there.
 
-    Set KFP_TOKEN if the server needs a bearer token. The graph becomes a version of the pipeline `mobanet`; a graph
-    that was uploaded before is not uploaded again. Prints one line to stdout: the run's id and URL.
+    Set KFP_TOKEN if the server needs a bearer token. The graph becomes a version of the pipeline `mobanet` or
+    `mobanet-predict`; a graph that was uploaded before is not uploaded again. Prints one line to stdout: the run's id
+    and URL.
 
     Exit 0: started; with --wait: succeeded. Exit 2: bad input, or the server rejects the request. Exit 3: with --wait,
     the run failed. Exit 130: interrupted; a started run continues.
     """
-    from pipeline.form import defaults
-    from pipeline.graph import build, compiled
-    from pipeline.resources import RESOURCES
+    from pipeline import graphs
+    from pipeline.graph import compiled
     from pipeline.submission.api import Server, ServerError
     from pipeline.submission.follow import watch
     from pipeline.submission.send import send
@@ -63,9 +64,10 @@ def submit(
 
     if wait and (cron or every):
         raise ParamsError("--wait cannot be combined with --cron or --every; remove one of them")
-    server = Server(host)
+    server, chosen = Server(host), graphs.graph(graph)
     planned = plan(
-        compiled(build(defaults(params), image, RESOURCES, data_claim, storage_class)),
+        chosen,
+        compiled(chosen.build(params, image, chosen.resources, data_claim, storage_class)),
         changes or [],
         experiment=experiment,
         name=run_name,
@@ -81,7 +83,7 @@ def submit(
     if not wait:
         return
     try:
-        wrong = watch(server, sent.id, list(RESOURCES))
+        wrong = watch(server, sent.id, list(chosen.resources))
     except ServerError as error:
         raise ServerError(f"{error}; the run continues: {sent.address}") from None
     except KeyboardInterrupt:

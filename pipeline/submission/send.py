@@ -18,8 +18,6 @@ from pipeline.submission.submission import Plan, Schedule
 
 log = logging.getLogger(__name__)
 
-PIPELINE = "mobanet"
-
 UI = "KF_PIPELINES_UI_ENDPOINT"
 """kfp's environment variable for the URL of the UI, if it differs from that of the API."""
 
@@ -57,7 +55,7 @@ def send(server: Server, plan: Plan) -> Sent:
 
 def _pipeline(server: Server, plan: Plan) -> str:
     api = kfp.PipelineServiceApi(server.api)
-    wanted = kfp.V2beta1Pipeline(name=PIPELINE, namespace=plan.namespace)
+    wanted = kfp.V2beta1Pipeline(name=plan.pipeline, namespace=plan.namespace)
     pipelines = _Kind("pipelines", api.pipeline_service_list_pipelines, api.pipeline_service_create_pipeline, ("name",))
     return _ensured(server, pipelines, wanted, namespace=plan.namespace).pipeline_id
 
@@ -66,9 +64,9 @@ def _version(server: Server, plan: Plan, pipeline: str) -> str:
     api, uploads = kfp.PipelineServiceApi(server.api), kfp.PipelineUploadServiceApi(server.api)
 
     def upload(version: Any, **options: Any) -> Any:
-        log.info("uploading version %s of the pipeline %s", version.name, PIPELINE)
+        log.info("uploading version %s of the pipeline %s", version.name, plan.pipeline)
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"{PIPELINE}.yaml"  # the server checks the file extension
+            file = Path(folder) / f"{plan.pipeline}.yaml"  # the server checks the file extension
             file.write_text(plan.graph)
             return uploads.upload_pipeline_version(str(file), name=version.name, pipelineid=pipeline, **options)
 

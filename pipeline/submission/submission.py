@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from components.common.errors import ParamsError
-from components.common.yaml_files import parse_yaml
-from pipeline.form import LIMIT, checked
+from pipeline.graphs import Graph, values
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
@@ -32,6 +31,7 @@ class Schedule:
 class Plan:
     """A submission."""
 
+    pipeline: str  # name of the pipeline in Kubeflow
     graph: str  # compiled graph, YAML
     version: str  # derived from the content of the graph, so that the same graph is uploaded only once
     values: Mapping[str, Any]  # parameter -> value, for every parameter of the graph
@@ -45,7 +45,7 @@ class Plan:
         """Description of the submission for the terminal."""
         when = str(self.schedule) if self.schedule else "now"
         return [
-            f"pipeline mobanet, version {self.version}, {len(self.graph) / 1000:.0f} kB",
+            f"pipeline {self.pipeline}, version {self.version}, {len(self.graph) / 1000:.0f} kB",
             f"experiment {self.experiment}" + (f" in namespace {self.namespace}" if self.namespace else ""),
             f"{'recurring run' if self.schedule else 'run'} {self.name}, {when}",
             *(f"{name} = {value}" for name, value in self.values.items()),
@@ -53,7 +53,8 @@ class Plan:
 
 
 def plan(
-    graph: str,
+    graph: Graph,
+    text: str,
     changes: Sequence[str],
     *,
     experiment: str,
@@ -65,10 +66,11 @@ def plan(
     """Check the user's input against the graph.
 
     Args:
-        graph: result of `graph.compiled`.
+        graph: the graph.
+        text: the graph, compiled.
         changes: NAME=VALUE for each parameter that differs from its default.
         experiment: name of the experiment.
-        name: name of the run; None: `mobanet` with date and time.
+        name: name of the run; None: that of the pipeline with date and time.
         namespace: the user's namespace on a multi-user cluster; None: single-user cluster.
         cron: six fields, seconds first; None: no cron schedule.
         every: a number followed by s, m, h or d; None: no interval.
@@ -76,53 +78,18 @@ def plan(
     Raises:
         ParamsError: a parameter is unknown, ill-typed or out of range, or the schedule is invalid.
     """
+    given = values(text, changes)
+    graph.check(given)
     return Plan(
-        graph=graph,
-        version=f"mobanet-{hashlib.sha256(graph.encode()).hexdigest()[:12]}",
-        values=_values(graph, changes),
+        pipeline=graph.pipeline,
+        graph=text,
+        version=f"{graph.pipeline}-{hashlib.sha256(text.encode()).hexdigest()[:12]}",
+        values=given,
         experiment=experiment,
-        name=name or f"mobanet {datetime.now():%Y-%m-%d %H-%M-%S}",
+        name=name or f"{graph.pipeline} {datetime.now():%Y-%m-%d %H-%M-%S}",
         namespace=namespace,
         schedule=_schedule(cron, every),
     )
-
-
-def _values(graph: str, changes: Sequence[str]) -> dict[str, Any]:
-    """Parameter -> value for all parameters of the graph, with the checks of a run's first task."""
-    inputs = parse_yaml(graph.partition("\n---\n")[0], "the compiled graph")["root"]["inputDefinitions"]["parameters"]
-    values = {name: _TYPES[given["parameterType"]][1](given["defaultValue"]) for name, given in inputs.items()}
-    changed: set[str] = set()
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals or name not in inputs:
-            raise ParamsError(f"--set is {change!r}; expected NAME=VALUE, where NAME is one of {', '.join(inputs)}")
-        if name in changed:
-            raise ParamsError(f"--set gives {name} twice; remove one of them")
-        if len(text) > LIMIT:
-            raise ParamsError(f"--set {name} has {len(text)} characters; shorten it to {LIMIT}, Kubeflow's limit")
-        spelled, read = _TYPES[inputs[name]["parameterType"]]
-        try:
-            values[name] = read(text)
-        except ValueError:
-            raise ParamsError(f"--set {name} is {text!r}; expected {spelled}") from None
-        changed.add(name)
-    checked(values)
-    return values
-
-
-def _boolean(value: str | bool) -> bool:
-    if str(value).lower() not in ("true", "false"):
-        raise ValueError
-    return str(value).lower() == "true"
-
-
-_TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "STRING": ("a string", str),
-    "NUMBER_INTEGER": ("a whole number", int),
-    "NUMBER_DOUBLE": ("a number", float),
-    "BOOLEAN": ("true or false", _boolean),
-}
-"""Type in a compiled graph -> its name in messages, and a parser of strings and of the graph's default values."""
 
 
 def _schedule(cron: str | None, every: str | None) -> Schedule | None:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 IMAGE = "registry.example.org/mobanet@sha256:" + "a" * 64
 LIMITS = {f"resource{what}{which}" for what in ("Cpu", "Memory") for which in ("Limit", "Request")}
 NO_STAGE = {"begin", "preprocess-shard", "promote", "finish"}
-STEPS = {"acquire", "check", "preprocess", "train", "evaluate", "export", "register"}
+STEPS = {"acquire", "check", "preprocess", "train", "evaluate", "export", "register", "predict"}
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_every_task_runs_in_the_one_image_unprivileged_with_limits_timeout_and_r
 
 def test_every_task_that_can_use_a_gpu_has_shared_memory(executors, on_kubernetes):
     using = {name for name, executor in executors.items() if "accelerator" in executor["container"]["resources"]}
-    assert using == {"exec-train", "exec-evaluate"}
+    assert using == {"exec-train", "exec-evaluate", "exec-predict"}
     for name in using:
         (shm,) = on_kubernetes[name]["emptyDirMounts"]
         assert (shm["mountPath"], shm["medium"]) == ("/dev/shm", "Memory") and shm["sizeLimit"]

@@ -1,14 +1,12 @@
-"""components/evaluate/pictures.py: rows for DVC, panels and their titles, pictures as data URIs."""
+"""components/evaluate/pictures.py: rows for DVC, and panels with their titles."""
 
-import base64
-import io
 from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from components.evaluate.pictures import CSV_ROWS, data_uri, gate_reach, panels, write_confusion_csv, write_strip
+from components.evaluate.pictures import CSV_ROWS, gate_reach, panels, write_confusion_csv, write_strip
 from components.evaluate.tile_results import Thumbnails
 
 PALETTE = ((255, 255, 255), (0, 0, 255))
@@ -56,21 +54,3 @@ def test_a_strip_holds_every_panel_below_its_title(tmp_path) -> None:
     assert pixels.shape[1] == 20 + 6 + 40
     assert (pixels[-30:, :20] == 10).all() and (pixels[-30:, 26:] == 20).all()
     assert pixels[:-30, :20].min() < 128  # the title is drawn
-
-
-def decoded(uri: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
-
-
-def test_class_maps_stay_exact_inside_a_page() -> None:
-    picture = np.zeros((64, 64, 3), np.uint8)
-    picture[::2] = 255, 255, 0
-    uri = data_uri(picture, 64)
-    assert uri.startswith("data:image/png;base64,")
-    np.testing.assert_array_equal(np.asarray(decoded(uri).convert("RGB")), picture)
-
-
-def test_photographs_inside_a_page_are_small_and_of_the_size_asked_for() -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (100, 50, 3), np.uint8)
-    uri = data_uri(picture, 40)
-    assert uri.startswith("data:image/jpeg;base64,") and decoded(uri).size == (20, 40)

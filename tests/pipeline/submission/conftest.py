@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.form import defaults
 from pipeline.graph import build, compiled
+from pipeline.graphs import GRAPHS
 from pipeline.resources import RESOURCES
 from pipeline.submission import api
 from pipeline.submission.submission import plan
@@ -24,7 +25,7 @@ def a_plan(graph):
     """Function that creates plans for that graph."""
 
     def make(*changes, **options):
-        return plan(graph, changes, **{"experiment": "sample"} | options)
+        return plan(GRAPHS["train"], graph, changes, **{"experiment": "sample"} | options)
 
     return make
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from components.common.errors import ParamsError
 from pipeline.form import LIMIT
+from pipeline.graph import compiled
+from pipeline.graphs import GRAPHS
+from pipeline.resources import PREDICTION_RESOURCES
+from pipeline.submission.submission import plan
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_every_parameter_is_sent_with_the_type_that_the_graph_gives_it(a_plan):
@@ -41,6 +49,42 @@ def test_a_wrong_parameter_is_one_sentence(changes, sentence, a_plan):
         a_plan(*changes)
 
 
+@pytest.fixture(scope="module")
+def prediction():
+    """The prediction graph, compiled."""
+    return compiled(GRAPHS["predict"].build(ROOT / "params.yaml", "mobanet:test", PREDICTION_RESOURCES))
+
+
+MAP = ("image=s3://city/images", "output=s3://city/maps")
+
+
+def test_a_submission_of_the_prediction_graph_has_its_pipeline_and_its_values(prediction):
+    planned = plan(GRAPHS["predict"], prediction, [*MAP, "parts=4"], experiment="maps")
+    assert (planned.pipeline, planned.version[:16]) == ("mobanet-predict", "mobanet-predict-")
+    assert (planned.values["parts"], planned.values["image"]) == (4, "s3://city/images")
+    assert planned.name.startswith("mobanet-predict 2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ([], "output is empty; set it, for example to s3://BUCKET/PREFIX"),
+        (["output=maps"], "image and dsm are empty; set at least one of them"),
+        ([*MAP, "model="], "model is empty; set it, for example to models:/NAME@ALIAS"),
+        ([*MAP, "parts=0"], "parts is 0; expected a number from 1 to 1000"),
+        ([*MAP, "extras=confidence, seams"], "extras names 'seams'; expected some of confidence, entropy"),
+        ([*MAP, "acquired=June"], "acquired is 'June'; expected a date or time"),
+        ([*MAP, "memory=16 GB"], "memory is '16 GB'; expected a Kubernetes quantity"),
+        ([*MAP, "gpus=2"], "gpus is 2; expected 0 or 1"),
+        ([*MAP, "params={overlap: 2}"], "predict"),
+        ([*MAP, "scenes=2"], "NAME is one of .*image"),
+    ],
+)
+def test_a_wrong_parameter_of_the_prediction_graph_is_one_sentence(changes, sentence, prediction):
+    with pytest.raises(ParamsError, match=sentence):
+        plan(GRAPHS["predict"], prediction, changes, experiment="maps")
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -62,10 +106,8 @@ def test_a_schedule_is_a_cron_line_or_a_number_of_seconds(a_plan):
 
 
 def test_the_version_is_named_by_the_content_of_the_graph_alone(a_plan, graph):
-    from pipeline.submission.submission import plan
-
     assert a_plan().version == a_plan("train_steps=120", experiment="other", name="x").version
-    assert plan(graph + "\n", (), experiment="sample").version != a_plan().version
+    assert plan(GRAPHS["train"], graph + "\n", (), experiment="sample").version != a_plan().version
 
 
 def test_two_submissions_have_different_keys(a_plan):
