@@ -63,7 +63,14 @@ RUN_BY_PAGE = (
 )
 """Beginnings of the commands that tests/e2e/test_docs_commands.py runs in seconds, page by page."""
 
-RUN_AFTER_TRAINING = ("make repro", "make baselines", "dvc repro", "python -m components.evaluate", "mlflow ui")
+RUN_AFTER_TRAINING = (
+    "make repro",
+    "make baselines",
+    "dvc repro",
+    "python -m components.evaluate",
+    "mlflow ui",
+    "mobanet predict",
+)
 """Beginnings of the commands that it runs in a project with a registered model."""
 
 WORD_FOR_WORD = {
