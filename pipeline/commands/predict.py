@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, get_args
@@ -138,7 +139,7 @@ def combine(
     run_combine(config, parts, output, _polygons(polygons, min_area, simplify), summary, restart=restart)
 
 
-def _changed(config: PredictConfig, changes: dict[str, object]) -> PredictConfig:
+def _changed(config: PredictConfig, changes: Mapping[str, object]) -> PredictConfig:
     """The section with the options of the command line, checked like the section itself."""
     given = {key: value for key, value in changes.items() if value is not None}
     return from_mapping(PredictConfig, asdict(config) | given, "predict")
