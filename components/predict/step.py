@@ -260,8 +260,8 @@ def _report(output: Path, summary: dict[str, Any]) -> None:
     log.info("%s: %d x %d px (width x height); %s", output, raster["width_px"], raster["height_px"], shares)
     agreement, on_lines, elsewhere = (_percent(seams[name]) for name in ("agreement", *SEAM_RATES))
     log.info(
-        "overlapping windows agree on %s of their pixels; classes change at %s of the pixels on edges of windows and at "
-        "%s elsewhere",
+        "overlapping windows agree on %s of their pixels; classes change at %s of the pixels on window edges and at %s "
+        "elsewhere",
         *(agreement, on_lines, elsewhere),
     )
 
