@@ -30,7 +30,7 @@ LOW_QUANTILE = 0.2
 """Height of a cell: above a few pits of the matching, below what sticks out of the ground in it."""
 
 SQUARES = 8
-"""The trend of the terrain is computed in squares of cells; so many of them are as long as the search radius."""
+"""The trend of the terrain is computed in squares of cells; about so many of them are as long as the radius."""
 
 LOWEST_RADII, GROUND_RADII = 3, 2
 """How far the first and the second trend of the terrain look, in search radii."""
@@ -75,7 +75,7 @@ def reach_cells(radius: int) -> int:
 
 def square(radius: int) -> int:
     """Side of the squares in which the trend of the terrain is computed, cells."""
-    return max(1, radius // SQUARES)
+    return -(-radius // SQUARES)
 
 
 def cells_of(dsm_hW: Array, cell_px: int) -> Array:

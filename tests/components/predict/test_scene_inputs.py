@@ -19,23 +19,23 @@ from model import MoBaNetConfig
 from tests.components.common.readers.conftest import write
 from tests.components.conftest import toy_facts
 
-FACTS = replace(toy_facts(MoBaNetConfig(backbone="test_vit")), gsd_m=0.5)
+FACTS = replace(toy_facts(MoBaNetConfig(backbone="test_vit")), gsd_m=0.17)
 ABOVE = FACTS.heights
 METHODS = {
-    "above-ground": replace(ABOVE, ground_radius_m=3.0),  # cells of one pixel, a margin of 84
+    "above-ground": replace(ABOVE, ground_radius_m=2.0),  # cells of 3 px, a margin of 58 cells
     "above ground already": replace(ABOVE, ground_radius_m=None, relative_to="ground"),
     "training-range": Heights("training-range", 40.0, 25.0, None, None, (-0.5, 2.0), "datum"),
     "per-tile": Heights("per-tile", None, None, None, (2.0, 98.0), (-0.5, 2.0), "datum"),
 }
-HEIGHT, WIDTH = 700, 1100  # four blocks, and parts of two more
-PLACED = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 366_000, 0, -0.5, 5_807_000)}
+HEIGHT, WIDTH = 560, 1060  # two blocks, and parts of four more
+PLACED = {"crs": "EPSG:32633", "transform": Affine(0.17, 0, 366_000, 0, -0.17, 5_807_000)}
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(1, 256, (3, HEIGHT, WIDTH), dtype=np.uint8)
 RECTANGLES = [
     (slice(0, HEIGHT), slice(0, WIDTH)),
     (slice(511, 513), slice(1023, 1026)),
-    (slice(300, 620), slice(90, 1100)),
-    (slice(699, 700), slice(0, 1)),
+    (slice(300, 520), slice(600, 1060)),
+    (slice(559, 560), slice(0, 1)),
 ]
 
 
@@ -84,8 +84,8 @@ def test_the_order_of_reading_and_what_stays_in_memory_change_nothing(tmp_path, 
     expected_HW = scaled(metres_HW, facts.heights, facts.gsd_m)
     with scene(tmp_path, PIXELS, metres_HW) as opened:
         inputs = Inputs(opened, facts)
-        strips = [(slice(row, row + 128), slice(left, left + 560)) for left in (0, 540) for row in range(0, 572, 64)]
-        for rows, columns in [*strips, *reversed(strips), *RECTANGLES]:
+        strips = [(slice(row, row + 240), slice(left, left + 530)) for left in (0, 530) for row in range(0, 330, 160)]
+        for rows, columns in [*strips, *RECTANGLES[1:]]:
             np.testing.assert_array_equal(inputs.read(rows, columns).dsm_HW, expected_HW[rows, columns])
 
 
@@ -94,12 +94,12 @@ def test_only_the_blocks_of_the_last_rectangle_stay_in_memory(tmp_path):
         inputs = Inputs(opened, replace(FACTS, heights=METHODS["training-range"]))
         inputs.read(slice(0, HEIGHT), slice(0, WIDTH))
         assert len(inputs._blocks) == 6
-        inputs.read(slice(600, 700), slice(0, 600))
+        inputs.read(slice(530, 560), slice(0, 600))
         assert list(inputs._blocks) == [(1, 0), (1, 1)]
 
 
 def test_a_warped_dsm_gives_the_same_heights_in_every_rectangle(tmp_path):
-    turned = Affine.translation(365_990, 5_807_010) @ Affine.rotation(3) @ Affine.scale(0.7, -0.7)
+    turned = Affine.translation(365_998, 5_807_003) @ Affine.rotation(3) @ Affine.scale(0.23, -0.23)
     facts = replace(FACTS, heights=METHODS["above-ground"])
     with scene(tmp_path, PIXELS, terrain(), dsm={"transform": turned}) as opened:
         whole_HW = Inputs(opened, facts).read(slice(0, HEIGHT), slice(0, WIDTH)).dsm_HW
@@ -169,7 +169,7 @@ def test_ground_is_searched_by_the_real_size_of_the_pixels(tmp_path):
     with scene(tmp_path, PIXELS[:, :200, :200], metres_HW, image=coarse, dsm=coarse) as opened:
         got_HW = Inputs(opened, facts).read(*everything).dsm_HW
     np.testing.assert_array_equal(got_HW, scaled(metres_HW, facts.heights, 1.0))
-    assert np.nanmax(np.abs(got_HW - scaled(metres_HW, facts.heights, 0.5))) > 0.1
+    assert np.nanmax(np.abs(got_HW - scaled(metres_HW, facts.heights, facts.gsd_m))) > 0.1
 
 
 def test_a_probe_states_the_values_of_the_image_the_heights_and_how_much_they_overlap(tmp_path):
@@ -187,7 +187,7 @@ def test_a_probe_states_the_values_of_the_image_the_heights_and_how_much_they_ov
 
 def test_the_fingerprint_depends_on_pixels_and_position_but_not_on_names(tmp_path):
     image_BHW, metres_HW = PIXELS[:, :60, :80], terrain(60, 80)
-    moved = {"transform": Affine(0.5, 0, 366_000.5, 0, -0.5, 5_807_000)}
+    moved = {"transform": Affine(0.17, 0, 366_000.5, 0, -0.17, 5_807_000)}
 
     def fingerprint(image_BHW, metres_HW, name, **facts):
         with scene(tmp_path, image_BHW, metres_HW, name=name, **facts) as opened:
