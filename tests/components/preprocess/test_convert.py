@@ -1,4 +1,6 @@
 import hashlib
+from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +12,12 @@ from components.common.data.legend import decode, legend_of
 from components.common.data.rawtree import read_raw_tree
 from components.common.data.store import map_tile
 from components.common.errors import DataError
+from components.common.readers.scene import SceneFiles, open_scene
+from components.predict.scene_inputs import Inputs
 from components.preprocess.convert import TileJob, build_tile
 from components.preprocess.height_settings import as_recorded
+from model import MoBaNetConfig
+from tests.components.conftest import toy_facts
 
 DATASET = dataset("sample")
 SIDE = 64
@@ -163,3 +169,17 @@ def test_without_any_place_a_tile_starts_at_zero_in_steps_of_the_ground_size(pot
         rewrite(raw / DATASET.path(kind, "2_10"), crs=None, transform=None)
     _, entry, _ = build(raw)
     assert (entry.crs, entry.transform) == ("EPSG:32633", (0.05, 0.0, 0.0, 0.0, -0.05, 0.0))
+
+
+def test_a_prediction_sees_exactly_the_pixels_of_the_store(potsdam, build, config):
+    raw = potsdam(hole_px=10)
+    tile, _, _ = build(raw)
+    heights = as_recorded(config().heights, DATASET.dsm, None)
+    facts = replace(toy_facts(MoBaNetConfig(backbone="test_vit")), heights=heights)
+    names = {kind: (str(raw / DATASET.path(kind, "2_10")),) for kind in ("image", "dsm")}
+    with ExitStack() as stack:
+        scene = open_scene(SceneFiles(**names, image_info=DATASET.image, dsm_info=DATASET.dsm, crs="EPSG:32633"), stack)
+        patch = Inputs(scene, facts).read(slice(0, SIDE), slice(0, SIDE))
+    np.testing.assert_array_equal(patch.image_HWC, tile.image_HWC)
+    np.testing.assert_array_equal(patch.dsm_HW, tile.dsm_HW)
+    np.testing.assert_array_equal(patch.sensors_HW, np.where(np.isnan(tile.dsm_HW), 1, 3))
