@@ -11,7 +11,7 @@ WORKSPACE_SIZE = "100Gi"
 """Size of the workspace: raw tiles (Potsdam: 14 GB unpacked), store and checkpoints, twice because of drafts."""
 
 PREDICTION_WORKSPACE_SIZE = "50Gi"
-"""Size of the workspace of the prediction graph: parts, maps and drafts; 24,000 x 24,000 px are up to 0.6 GB a layer."""
+"""Size of the workspace of the prediction graph: parts and maps; 24,000 x 24,000 px are up to 0.6 GB per layer."""
 
 WORKSPACE_ACCESS = "ReadWriteMany"
 """Access mode of the workspace: tasks run on any node. Kubeflow requires it, unless its API server has a default."""
