@@ -74,7 +74,9 @@ def _terms(classes: int) -> Tensor:
 
 
 LAYERS: Mapping[str, MapLayer] = {
-    CLASSES: MapLayer(lambda band: band.probabilities_KhW.max(0, True).indices.to(torch.uint8), lambda _: ["class"], "MODE"),
+    CLASSES: MapLayer(
+        lambda band: band.probabilities_KhW.max(0, True).indices.to(torch.uint8), lambda _: ["class"], "MODE"
+    ),
     "confidence": MapLayer(
         lambda band: _percent(band.probabilities_KhW.amax(0, True)), lambda _: ["confidence"], "AVERAGE", percent=True
     ),
