@@ -51,6 +51,10 @@ def _percent(shares: Tensor) -> Tensor:
     return (shares * 100).round().to(torch.uint8)
 
 
+def _classes(band: Band) -> Tensor:
+    return band.probabilities_KhW.max(0, True).indices.to(torch.uint8)  # much faster than argmax on a CPU
+
+
 def _gates(band: Band) -> Tensor:
     assert band.gates_hW is not None
     return _percent(band.gates_hW)[None]
@@ -74,9 +78,7 @@ def _terms(classes: int) -> Tensor:
 
 
 LAYERS: Mapping[str, MapLayer] = {
-    CLASSES: MapLayer(
-        lambda band: band.probabilities_KhW.max(0, True).indices.to(torch.uint8), lambda _: ["class"], "MODE"
-    ),
+    CLASSES: MapLayer(_classes, lambda _: ["class"], "MODE"),
     "confidence": MapLayer(
         lambda band: _percent(band.probabilities_KhW.amax(0, True)), lambda _: ["confidence"], "AVERAGE", percent=True
     ),

@@ -32,7 +32,7 @@ from components.predict.working import Working
 COUNTS = f"{PREFIX}COUNTS"
 """Tag of a part: what `combine` adds up."""
 
-CACHE_BYTES = 128 * 1024**2
+CACHE_BYTES = 16 * 1024**2
 """GDAL's cache of blocks, which bounds the memory of making a COG."""
 
 COG = {
@@ -94,7 +94,7 @@ def draft_maps(working: Working) -> Draft:
     paths = {name: working.folder / layer_path(working.output, name).name for name in facts.layers}
     for name, path in paths.items():
         _write(working, name, tags, path)
-        path.with_suffix(".qml").write_text(style(name, facts.classes, facts.palette))
+        path.with_suffix(".qml").write_text(style(name, facts.classes, facts.palette), encoding="utf-8")
     return Draft(working, paths, seams, tags)
 
 
@@ -121,9 +121,8 @@ def _write(working: Working, layer: str, tags: Mapping[str, str], path: Path) ->
             file.read(1, window=((file.height - 1, file.height), (file.width - 1, file.width)))
     except GDAL_ERRORS as error:
         _require_space(working.folder)
-        raise MobanetError(
-            f"{path}: GDAL cannot write this file ({reason(error)}); run the same command again"
-        ) from error
+        sentence = f"GDAL cannot write this file ({reason(error)}); free some disk space and run the same command again"
+        raise MobanetError(f"{path}: {sentence}") from error
 
 
 def _vrt(working: Working, layer: str, tags: Mapping[str, str]) -> bytes:

@@ -208,7 +208,7 @@ class Working:
         if differing:
             raise ParamsError(
                 f"{self.output}: {self.folder} holds unfinished work with other {', '.join(differing)}; use the same "
-                "command as before to continue it, or add --restart to discard it"
+                "command as before to continue it, or discard it: add --restart, or delete this folder"
             )
 
     def _append(self, line: Mapping[str, Any]) -> None:

@@ -46,7 +46,8 @@ def combined(paths, output, **options):
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_parts_in_any_order_combine_to_the_bytes_of_one_map(tmp_path, name):
-    facts, folders = known.facts(GRIDS[name]), [tmp_path / str(i) for i in range(3)]
+    layers = {} if name == "odd" else {"layers": ("classes", "probabilities")}
+    facts, folders = known.facts(GRIDS[name], **layers), [tmp_path / str(i) for i in range(3)]
     for folder in folders:
         folder.mkdir()
     _, summary = known.write_map(folders[0] / "map.tif", facts)

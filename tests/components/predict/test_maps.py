@@ -6,9 +6,13 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio import Affine
+from rasterio.errors import RasterioIOError
 from rio_cogeo.cogeo import cog_validate
 
+from components.common.entrypoints.failures import DISK, find
+from components.common.errors import MobanetError
 from components.predict import maps
 from components.predict.map_layers import LAYERS, layer_path, layers_of
 from tests.components.predict import drawn_maps as known
@@ -127,6 +131,21 @@ def test_the_class_map_gets_its_name_last(tmp_path, monkeypatch):
     monkeypatch.setattr(maps, "_rename", lambda draft, target: (renamed.append(target.name), rename(draft, target)))
     known.write_map(tmp_path / "map.tif", known.facts())
     assert renamed[-1] == "map.tif" and len(renamed) == 2 * len(LAYERS) + 1
+
+
+def test_a_full_disk_is_recognised_and_any_other_failure_is_one_sentence(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RasterioIOError("Write error at scanline 0")
+
+    monkeypatch.setattr(rasterio.shutil, "copy", fail)
+    with pytest.raises(MobanetError, match=r"map.tif: GDAL cannot write this file \(Write error at scanline 0\)"):
+        known.write_map(tmp_path / "map.tif", known.facts())
+    monkeypatch.setattr(maps, "LEAST_FREE_BYTES", 2**80)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        known.write_map(tmp_path / "map.tif", known.facts())
+    assert find(caught.value) is DISK
+    monkeypatch.undo()
+    known.write_map(tmp_path / "map.tif", known.facts())  # the same command continues
 
 
 def test_a_part_of_the_raster_lies_at_its_place(tmp_path):
