@@ -21,15 +21,12 @@ from components.predict.lattice import Lattice, overlap
 from components.predict.meter import Meter
 from components.predict.models import Predictor
 from components.predict.prefetch import prefetched
-from components.predict.scene_inputs import Inputs
+from components.predict.scene_inputs import IMAGE, Inputs
 from components.predict.streams import Streams
 from components.predict.window_batches import Batch, RowEnd, window_batches
 
 AHEAD = 2
 """Batches that may wait for the network."""
-
-IMAGE = 1
-"""Bit of a pixel's sensors: the image was measured."""
 
 
 @dataclass(frozen=True, slots=True)

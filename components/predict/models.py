@@ -23,12 +23,13 @@ from torch import Tensor
 from components.common.errors import ParamsError, WeightsError, reason
 from components.common.files import digest
 from components.common.inference.modelfile import ModelFacts, load_model, read_facts
-from components.common.inference.precision import training_precision
+from components.common.inference.precision import Wanted, chosen, in_precision
 from components.common.scoring.gates import GateMap, has_gates
 from components.common.tracking.registered_models import MODEL_FILE, SCHEME, URI, fetch
 from model import MoBaNet
 from model.inputs import normalise, padded_side
 from model.mobanet import on_meta
+from model.speed import Precision
 
 RECORD = "export.json"
 """Description of a package."""
@@ -66,6 +67,7 @@ class Predictor(Protocol):
     patch_size: int  # side of a patch, pixels
     fixed_window: bool  # whether no other window is possible
     has_gates: bool
+    precision: Precision
 
     def __call__(self, image_BCHW: Tensor, dsm_B1HW: Tensor) -> Maps:
         """Logits of a batch of windows; the network's modalities decide which inputs are used.
@@ -77,13 +79,16 @@ class Predictor(Protocol):
 
 
 @contextmanager
-def open_model(model: str, device: torch.device, window_px: int | None = None) -> Iterator[Predictor]:
+def open_model(
+    model: str, device: torch.device, window_px: int | None = None, precision: Wanted = "trained"
+) -> Iterator[Predictor]:
     """Open a model; it can be used until the block ends.
 
     Args:
         model: a package folder, `.safetensors`, `.onnx`, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
         device: device to compute on. An ONNX graph runs on the CPU.
         window_px: side of a window, rounded up to whole patches; None: as in training.
+        precision: of the network. An ONNX graph is float32.
 
     Raises:
         WeightsError: the file is missing or damaged, or has another format.
@@ -98,7 +103,9 @@ def open_model(model: str, device: torch.device, window_px: int | None = None) -
         if not path.is_file():
             raise WeightsError(f"{path}: no such model; use {FORMATS}")
         name, number = (path.name, None) if version is None else (version, version.rpartition("/")[2])
-        yield stack.enter_context(opened(path, ModelIdentity(name, number, _sha256(path)), device, window_px))
+        yield stack.enter_context(
+            opened(path, ModelIdentity(name, number, _sha256(path)), device, window_px, precision)
+        )
 
 
 def _located(model: str, stack: ExitStack) -> tuple[Path, str | None]:
@@ -144,10 +151,17 @@ class _Network:
     fixed_window = False
 
     def __init__(
-        self, network: MoBaNet, facts: ModelFacts, identity: ModelIdentity, device: torch.device, window_px: int
+        self,
+        network: MoBaNet,
+        facts: ModelFacts,
+        identity: ModelIdentity,
+        device: torch.device,
+        window_px: int,
+        precision: Precision,
     ) -> None:
         self._network, self._gates = network, GateMap()
         self.facts, self.identity, self.device, self.window_px = facts, identity, device, window_px
+        self.precision = precision
         self.patch_size, self.has_gates = network.patch_size, has_gates(network)
 
     def __call__(self, image_BCHW: Tensor, dsm_B1HW: Tensor) -> Maps:
@@ -167,17 +181,21 @@ class _Network:
 
 
 @contextmanager
-def _network(path: Path, identity: ModelIdentity, device: torch.device, window_px: int | None) -> Iterator[Predictor]:
+def _network(
+    path: Path, identity: ModelIdentity, device: torch.device, window_px: int | None, precision: Wanted
+) -> Iterator[Predictor]:
     network, facts = load_model(path)
     side = padded_side(window_px or facts.window_px, network.patch_size)
-    with training_precision(network.to(device), facts, device):
-        yield _Network(network, facts, identity, device, side)
+    used = chosen(precision, facts, device)
+    with in_precision(network.to(device), facts, device, used):
+        yield _Network(network, facts, identity, device, side, used)
 
 
 class _Graph:
     """An exported graph in ONNX Runtime, float32 on the CPU."""
 
     fixed_window, has_gates, device = True, False, torch.device("cpu")
+    precision: Precision = "float32"
 
     def __init__(self, session: Any, facts: ModelFacts, identity: ModelIdentity) -> None:
         self._session = session
@@ -194,7 +212,9 @@ class _Graph:
 
 
 @contextmanager
-def _graph(path: Path, identity: ModelIdentity, device: torch.device, window_px: int | None) -> Iterator[Predictor]:
+def _graph(
+    path: Path, identity: ModelIdentity, device: torch.device, window_px: int | None, precision: Wanted
+) -> Iterator[Predictor]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

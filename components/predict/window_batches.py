@@ -7,16 +7,13 @@ Letters: B batch, C image bands, H W pixels of a window, h W rows and columns of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from components.predict.lattice import Lattice, Window, intersection, within
-
-if TYPE_CHECKING:
-    from components.predict.scene_inputs import Inputs, Patch
+from components.predict.scene_inputs import Inputs, Patch
 
 
 class RowEnd:

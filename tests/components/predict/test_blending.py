@@ -94,17 +94,12 @@ def test_any_rectangle_is_the_same_bits_as_the_whole(toy):
         assert np.array_equal(computed(inputs, toy, lattice, rows, columns)[0], whole[:, rows, columns])
 
 
-def test_nodata_elsewhere_changes_no_score(toy):
-    inputs = noise(75, 101)
-    lattice = lattice_of(inputs)
-    whole = computed(inputs, toy, lattice)[0]
-    collar = inputs._sensors_HW.copy()
-    collar[:40] = collar[:, :30] = 0
-    holed = ArrayInputs(inputs._image_HWC, inputs._dsm_HW, collar)
-    # the sensors say where to predict; here the pixels stay, so a score may change only where there is none
-    scores, sensors, *_ = computed(holed, KnownPredictor(32), lattice)
-    assert np.array_equal(scores.argmax(0)[sensors > 0], class_of(inputs._image_HWC)[sensors > 0])
-    assert not sensors[:40].any() and whole.shape == (7, 75, 101)
+def test_windows_that_are_skipped_change_no_other_score(toy):
+    inputs, holed = noise(75, 101), noise(75, 101)
+    holed._sensors_HW[:, :60] = 0  # two of four columns of windows have no class, so batches hold other windows
+    whole, rest = (computed(given, toy, lattice_of(given))[0] for given in (inputs, holed))
+    assert np.array_equal(rest[:, :, 80:], whole[:, :, 80:])  # only the last column of windows covers these pixels
+    assert not np.array_equal(rest[:, :, 60:80], whole[:, :, 60:80])
 
 
 @pytest.mark.parametrize(("window", "stride"), [(32, 24), (32, 32), (32, 7), (16, 1)])
