@@ -30,6 +30,9 @@ from components.predict.map_pictures import classes_of
 SHA256 = "1220"
 """Beginning of a sha256 as a multihash, which the extension `file` requires: algorithm and length."""
 
+STRAIGHT = 1e-4
+"""How far the outline may be from the true one, as a share of its longer side; straight edges need no further points."""
+
 OTHERS = {
     ".qml": ("style", "QGIS style", "application/xml", ["metadata", "style"]),
     ".gpkg": ("polygons", "Polygons", "application/geopackage+sqlite3", ["data"]),
@@ -160,4 +163,8 @@ def _outline(grid: Grid) -> shapely.Polygon | None:
     if grid.transform is None or grid.crs is None:
         return None
     to_degrees = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
-    return shapely.transform(footprint(grid), to_degrees.transform, interleaved=False)
+    outline = shapely.transform(footprint(grid), to_degrees.transform, interleaved=False)
+    if not outline.is_valid:  # beyond the area of the reference system
+        return None
+    west, south, east, north = outline.bounds
+    return outline.simplify(STRAIGHT * max(east - west, north - south))

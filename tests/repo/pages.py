@@ -98,6 +98,8 @@ ELSEWHERE = {
     "mobanet bench train": "tests/pipeline/bench/test_train.py",
     "mobanet pipeline run --runner subprocess": "tests/pipeline/test_subprocess_run.py",
     "mobanet pipeline run --runner docker": "tests/e2e/test_containers.py",
+    "mobanet pipeline run predict --runner subprocess": "tests/e2e/test_prediction_graph.py",
+    "mobanet pipeline run predict --runner docker": "tests/e2e/test_prediction_graph.py",
 }
 """Beginning of a command -> the test or CI script that runs it, which contains every word of it."""
 

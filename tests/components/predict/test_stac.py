@@ -65,7 +65,7 @@ def test_position_and_size_are_those_of_the_map(item):
     assert (west, north) == pytest.approx((13.39, 52.52), abs=0.02)
     assert (east - west) * 111_320 * np.cos(np.radians(52.5)) == pytest.approx(60 * 3.2, rel=0.05)
     assert (north - south) * 111_320 == pytest.approx(40 * 3.2, rel=0.05)
-    assert item.geometry["type"] == "Polygon"
+    assert item.geometry["type"] == "Polygon" and len(item.geometry["coordinates"][0]) == 5
 
 
 def test_classes_have_values_names_and_colours(item):
