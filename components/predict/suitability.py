@@ -196,8 +196,8 @@ def _overlap(scene: Scene, probe: Probe, facts: ModelFacts) -> str | None:
     if known and 0 < covered_share(layer, image) < LEAST_COVERED:
         return None
     return (
-        f"{scene.dsm.layer.file.path}: no pixel of the image has a height: use the DSM of this place, correct --crs, or "
-        "leave --dsm out"
+        f"{scene.dsm.layer.file.path}: no pixel of the image has a height: use the DSM of this place, correct --crs, "
+        "or leave --dsm out"
     )
 
 

@@ -26,7 +26,7 @@ from components.common.errors import DataError, reason
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # GDAL's messages also arrive as exceptions
 
 SETTINGS: dict[str, Any] = {
-    "GDAL_CACHEMAX": 64,  # MB, not a share of the machine's memory in every process
+    "GDAL_CACHEMAX": 64 * 1024**2,  # bytes; not a share of the machine's memory in every process
     "GTIFF_DIRECT_IO": True,  # uncompressed pixels bypass that cache
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,  # a truncated JPEG is an error, not half grey
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": False,  # GDAL's fast path for PNG skips the checksums
@@ -54,6 +54,11 @@ class Format:
     world: tuple[str, ...]  # suffixes of its world files, the usual one first
 
 
+def world_suffixes(suffix: str) -> tuple[str, ...]:
+    """Suffixes that the world file of a raster with a suffix may have, the usual one first: .tfw, .tifw, .wld."""
+    return (f".{suffix[1]}{suffix[-1]}w", f"{suffix}w", ".wld") if suffix else (".wld",)
+
+
 def _formats() -> dict[str, Format]:
     """Formats by suffix."""
     table = (
@@ -76,7 +81,7 @@ def _formats() -> dict[str, Format]:
         ("RST", "IDRISI raster", (".rst",), (".rdc", ".ref", ".smp")),
     )
     return {
-        suffix: Format(driver, name, own, (f".{suffix[1]}{suffix[-1]}w", f"{suffix}w", ".wld"))  # .tfw, .tifw, .wld
+        suffix: Format(driver, name, own, world_suffixes(suffix))
         for driver, name, suffixes, own in table
         for suffix in suffixes
     }
@@ -107,12 +112,6 @@ def format_name(path: Path | str) -> str:
     """Name of a file's format for messages, by its suffix."""
     found = FORMATS.get(PurePosixPath(path).suffix.lower())
     return found.name if found else "raster"
-
-
-def world_suffixes(path: Path) -> tuple[str, ...]:
-    """Suffixes that the world file of a raster may have, the usual one first."""
-    found, suffix = FORMATS.get(path.suffix.lower()), path.suffix.lower()
-    return found.world if found else (*((f".{suffix[1]}{suffix[-1]}w", f"{suffix}w") if suffix else ()), ".wld")
 
 
 def unsupported(name: str) -> str:

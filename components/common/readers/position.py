@@ -242,7 +242,7 @@ def _from_world_file(path: Place) -> Affine | None:
     """Transform of the world file next to a raster; its position is that of the centre of the upper left pixel."""
     if not isinstance(path, Path):
         return None
-    for suffix in world_suffixes(path):
+    for suffix in world_suffixes(path.suffix.lower()):
         for candidate in (path.with_suffix(suffix), path.with_suffix(suffix.upper())):
             if candidate.is_file():
                 return world_transform(candidate)
@@ -255,10 +255,13 @@ def world_transform(path: Path) -> Affine:
     Raises:
         Rejected: the file does not hold six numbers that give pixels a size.
     """
+    return parse_world(path.read_text("utf-8-sig", "replace"), path)
+
+
+def parse_world(text: str, path: Place) -> Affine:
+    """Transform from the text of a world file; errors as with `world_transform`."""
     try:
-        a, d, b, e, x, y = (
-            float(number.replace(",", ".")) for number in path.read_text("utf-8-sig", "replace").split()
-        )
+        a, d, b, e, x, y = (float(number.replace(",", ".")) for number in text.split())
         transform = Affine(a, b, x, d, e, y) @ Affine.translation(-0.5, -0.5)
         if not np.isfinite(transform[:6]).all() or transform.is_degenerate:
             raise ValueError
@@ -273,9 +276,18 @@ def _from_prj(path: Place) -> CRS | None:
         return None
     for candidate in (path.with_suffix(".prj"), path.with_suffix(".PRJ")):
         if candidate.is_file():
-            try:
-                return CRS.from_user_input(candidate.read_text("utf-8-sig", "replace").strip())
-            except CRSError:
-                sentence = "holds no reference system that can be read; correct or delete it"
-                raise Rejected("crs-unknown", sentence, candidate) from None
+            return parse_prj(candidate.read_text("utf-8-sig", "replace"), candidate)
     return None
+
+
+def parse_prj(text: str, path: Place) -> CRS:
+    """Reference system from the text of a `.prj`.
+
+    Raises:
+        Rejected: it cannot be read.
+    """
+    try:
+        return CRS.from_user_input(text.strip())
+    except CRSError:
+        sentence = "holds no reference system that can be read; correct or delete it"
+        raise Rejected("crs-unknown", sentence, path) from None
