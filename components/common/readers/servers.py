@@ -181,4 +181,4 @@ def _client(_: tuple[tuple[str, str], ...]) -> Any:
         signature_version=UNSIGNED if unsigned else None,
         max_pool_connections=32,
     )
-    return boto3.client("s3", config=config)
+    return boto3.Session().client("s3", config=config)
