@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from components.common.data.layerinfo import DsmInfo, ImageInfo
+from components.common.inference.precision import Wanted
 from components.common.params import STRICT, Count, Points, Side, Text
 
 Extra = Literal["confidence", "entropy", "probabilities", "gates", "sensors"]
@@ -26,6 +27,7 @@ class PredictConfig:
     window_px: Side | None  # side of a window; None: the training's window
     overlap: Annotated[float, Field(ge=0, le=0.95)]  # share of a window's side that the next window covers too
     batch_size: Count  # windows per forward pass
+    precision: Wanted  # of the network
     block_px: Annotated[int, Field(ge=256, le=65_536)]  # width of the strip that is computed at once, pixels
     min_agreement: Points | None  # of overlapping windows, percent; a map below it is an error; None: no limit
 

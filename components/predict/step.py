@@ -79,7 +79,7 @@ def run(config: PredictConfig, request: PredictRequest) -> PredictResult:
         AgreementError: the map is written, but its windows agree less than `predict.min_agreement`.
     """
     _check_outputs(request)
-    with open_model(request.model, device_of(request.device), config.window_px) as predictor:
+    with open_model(request.model, device_of(request.device), config.window_px, config.precision) as predictor:
         return make_map(config, request, predictor)
 
 
@@ -185,6 +185,7 @@ def _facts(request: PredictRequest, predictor: Predictor, scene: Scene, inputs: 
             "stride_px": lattice.stride_px,
             "batch_size": lattice.batch_size,
             "device": predictor.device.type,
+            "precision": predictor.precision,
             "bands": list(request.bands) if request.bands else None,
             "allow": sorted(request.allow),
         },

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Literal
 
 import torch
 
@@ -14,10 +16,35 @@ from components.common.inference.modelfile import ModelFacts
 from model import MoBaNet
 from model.speed import Precision, autocast, store_frozen_in_bf16, use_precision
 
+Wanted = Literal["auto", "trained", "float32", "tf32", "bf16"]
+"""Precision of a prediction. trained: that of the training; auto: bf16 where the processor has it, else as trained."""
+
 
 def effective(precision: Precision, device: torch.device) -> Precision:
     """The precision in which `device` computes: TF32 exists on GPUs only, and a CPU uses float32 instead."""
     return "float32" if precision == "tf32" and device.type != "cuda" else precision
+
+
+def chosen(wanted: Wanted, facts: ModelFacts, device: torch.device) -> Precision:
+    """The precision in which a model predicts on `device`."""
+    precision = wanted
+    if wanted == "auto":
+        precision = "bf16" if has_bf16(device) else "trained"
+    return effective(facts.precision if precision == "trained" else precision, device)  # type: ignore[arg-type]
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a processor multiplies matrices of bf16 natively: NVIDIA's since Ampere, CPUs with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@contextmanager
+def in_precision(network: MoBaNet, facts: ModelFacts, device: torch.device, precision: Precision) -> Iterator[None]:
+    """Let a network that `load_model` returned compute in a precision of its own, until the block ends."""
+    with training_precision(network, replace(facts, precision=precision), device):
+        yield
 
 
 @contextmanager
