@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from components.common.readers.footprints import pixel_size_m
 from components.common.readers.grids import covered_share
 from components.common.readers.images import ImageLayer
 from components.common.readers.scene import Scene
+from components.predict.scene_probe import Probe
 
 log = logging.getLogger(__name__)
 
@@ -51,22 +51,6 @@ class Objection:
 
     code: str  # what --allow takes
     sentence: str  # what is wrong, where, and what to do
-
-
-class Probe(Protocol):
-    """Figures of a sample of the scene."""
-
-    @property
-    def image_values(self) -> tuple[tuple[float, float], ...]:
-        """Lowest and highest value of each band, as in the file with its scale and offset; empty: no image."""
-
-    @property
-    def metres(self) -> tuple[float, float] | None:
-        """Lowest and highest height; None: none is measured."""
-
-    @property
-    def overlap(self) -> float:
-        """Share of the image's pixels where the DSM is measured, 0..1."""
 
 
 def objections(scene: Scene, probe: Probe, facts: ModelFacts) -> list[Objection]:
@@ -184,7 +168,7 @@ def _heights(scene: Scene, probe: Probe, facts: ModelFacts) -> str | None:
         return None
     return (
         f"{given}, the model was trained with {trained[0]:.4g} to {trained[1]:.4g} m: use a DSM of the same kind, or a "
-        "model with preprocess.heights above-ground"
+        "model whose heights are above ground (preprocess.heights.method)"
     )
 
 

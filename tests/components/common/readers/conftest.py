@@ -42,16 +42,23 @@ TOWN = Dataset(
 )
 
 
+ATTRIBUTES = {
+    "colours": "colorinterp",
+    **{name: name for name in ("scales", "offsets", "units", "descriptions")},
+}
+"""What `write` states about each band, and the attribute of rasterio's file."""
+
+
 def write(path: Path, pixels_BHW: np.ndarray, **facts: Any) -> Path:
     """Write a raster; None as a value leaves that fact out.
 
     Args:
         path: a TIFF, unless `driver` is given.
         pixels_BHW: its pixels.
-        facts: `colours`, `palette`, `scales`, `offsets`, `units`, `hidden_HW` (a mask; in a file of its own with
-            `own_mask`), `window` and `size` (a part that is written), and rasterio's profile.
+        facts: the keys of `ATTRIBUTES`, `palette`, `hidden_HW` (a mask; in a file of its own with `own_mask`),
+            `window` and `size` (a part that is written), and rasterio's profile.
     """
-    extra = {k: facts.pop(k, None) for k in ("colours", "palette", "scales", "offsets", "units", "hidden_HW")}
+    extra = {k: facts.pop(k, None) for k in (*ATTRIBUTES, "palette", "hidden_HW")}
     window, own_mask = facts.pop("window", None), facts.pop("own_mask", False)
     bands, height, width = facts.pop("size", pixels_BHW.shape)
     profile = {"driver": "GTiff", "count": bands, "height": height, "width": width, "dtype": pixels_BHW.dtype}
@@ -60,7 +67,7 @@ def write(path: Path, pixels_BHW: np.ndarray, **facts: Any) -> Path:
     with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=not own_mask):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path, "w", **profile) as file:
-            for name, key in (("colours", "colorinterp"), ("scales",) * 2, ("offsets",) * 2, ("units",) * 2):
+            for name, key in ATTRIBUTES.items():
                 if extra[name] is not None:
                     setattr(file, key, extra[name])
             if extra["palette"] is not None:
