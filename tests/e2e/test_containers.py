@@ -15,12 +15,15 @@ from pathlib import Path
 
 import docker
 import mlflow
+import numpy as np
 import pytest
+import rasterio
 import yaml
 from docker.errors import APIError
 from safetensors.torch import load_file
 
 import pipeline
+from components.predict.tile_request import request_for
 from pipeline.containers import LABEL, Containers
 from tests.e2e.conftest import ROOT, TINY, Project, copy_project, merged
 
@@ -121,6 +124,25 @@ def test_so_are_the_weights_to_the_last_bit(project, ran):
     )
     assert trained.keys() == expected.keys()
     assert all(trained[name].equal(expected[name]) for name in expected)
+
+
+def test_so_is_the_map_of_the_test_tiles(project, ran):
+    maps = [artifact(project, "predict", "map"), project.root / "maps/sample.tif"]
+    found, expected = (rasterio.open(path).read() for path in maps)
+    np.testing.assert_array_equal(found, expected)  # the tags differ in the checksum of the model, see OF_THE_RUN
+
+
+def test_the_prediction_graph_gives_the_map_of_dvc_repro_to_the_last_byte(project, ran):
+    root = project.root
+    request = request_for(root / "data/raw", "sample", None, root / "package", root / "maps")
+    rasters = {"image": request.image, "dsm": request.dsm}
+    scenes = [f"{name}={json.dumps({'sample': files})}" for name, files in rasters.items()]
+    values = ["model=package", "output=mapped", "parts=2", *scenes]
+    done = project.call(*RUN[:5], "predict", *RUN[5:], *[word for value in values for word in ("--set", value)])
+    assert done.returncode == 0, done.stderr[-6000:]
+    for name in ("sample.tif", "sample_confidence.tif", "sample_sensors.tif"):
+        assert (root / "mapped/sample" / name).read_bytes() == (root / "maps" / name).read_bytes(), name
+    assert not containers(docker.from_env(), root / "reports/kubeflow")
 
 
 def test_every_container_ran_without_root_on_a_read_only_root_without_network(ran):

@@ -38,6 +38,8 @@ def test_every_task_leaves_its_artifacts_and_large_data_stays_on_the_workspace(r
     assert json.loads(artifact(project, "evaluate", "evaluation").read_text())["protocol"]["subset"] == "test"
     assert artifact(project, "evaluate", "report").read_text().startswith("<!doctype html>")
     assert artifact(project, "export", "package/model.onnx").stat().st_size > 0
+    assert artifact(project, "predict", "map").read_bytes()[:2] == b"II"
+    assert artifact(project, "predict", "page").read_text().startswith("<!doctype html>")
     assert not list(project.root.rglob("*.arrow"))
 
 
