@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,8 +68,10 @@ class Inputs:
         patch = self._assembled(*inside)
         if inside == [rows, columns]:
             return patch
-        place = np.ix_(row_of - inside[0].start, column_of - inside[1].start)
-        return Patch(patch.image_HWC[place], patch.dsm_HW[place], patch.sensors_HW[place])
+        row_of -= inside[0].start
+        column_of -= inside[1].start
+        layers = (patch.image_HWC, patch.dsm_HW, patch.sensors_HW)
+        return Patch(*(_taken(_taken(layer, row_of, 0), column_of, 1) for layer in layers))
 
     def _assembled(self, rows: slice, columns: slice) -> Patch:
         """A rectangle within the raster."""
@@ -133,3 +136,12 @@ def reflected(pixels: slice, size: int) -> npt.NDArray[np.intp]:
         return np.zeros(pixels.stop - pixels.start, np.intp)
     place = np.arange(pixels.start, pixels.stop) % (2 * size - 2)
     return np.minimum(place, 2 * size - 2 - place)
+
+
+def _taken(layer: npt.NDArray[Any], places: npt.NDArray[np.intp], axis: int) -> npt.NDArray[Any]:
+    """Rows or columns of a layer; those that follow one another are copied at once."""
+    first = int(places[0])
+    follows = places == np.arange(first, first + len(places))
+    run = len(places) if follows.all() else int(follows.argmin())
+    here = layer[first : first + run] if axis == 0 else layer[:, first : first + run]
+    return np.concatenate([here, layer.take(places[run:], axis)], axis) if run < len(places) else here

@@ -102,9 +102,9 @@ def test_cells_without_a_measurement_within_reach_have_a_finite_ground():
     assert np.isfinite(ground_of(np.full((5, 7), np.nan, np.float32), RADIUS)).all()
 
 
-def test_cells_are_about_half_a_metre_wide_and_the_radius_is_counted_in_them():
-    sizes = [(gsd_m, cell_size(gsd_m), radius_cells(gsd_m, 12.0)) for gsd_m in (0.05, 0.2, 0.5, 2.0, 30.0)]
-    assert sizes == [(0.05, 10, 24), (0.2, 2, 30), (0.5, 1, 24), (2.0, 1, 6), (30.0, 1, 1)]
+def test_cells_are_at_least_half_a_metre_wide_and_the_radius_is_counted_in_them():
+    sizes = [(gsd_m, cell_size(gsd_m), radius_cells(gsd_m, 12.0)) for gsd_m in (0.0499, 0.05, 0.2, 0.5, 2.0, 30.0)]
+    assert sizes == [(0.0499, 10, 24), (0.05, 10, 24), (0.2, 3, 20), (0.5, 1, 24), (2.0, 1, 6), (30.0, 1, 1)]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
