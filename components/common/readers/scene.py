@@ -21,7 +21,7 @@ from components.common.readers.layers import Heights
 from components.common.readers.opening import Opening
 from components.common.readers.position import parse_crs
 from components.common.readers.rasters import Mask, Note, Place
-from components.common.readers.sources import open_source
+from components.common.readers.source_files import open_source
 
 BANDS_OPTION = "--bands"
 """Option of the command line that picks bands of the image."""

@@ -12,7 +12,7 @@ from rasterio import Affine
 
 from components.common.errors import DataError
 from components.common.readers.position import position_of
-from components.common.readers.sources import open_source
+from components.common.readers.source_files import open_source
 from tests.components.common.readers.conftest import HERE, write
 
 SIDE = 20

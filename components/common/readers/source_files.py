@@ -25,7 +25,7 @@ from components.common.readers.headers import Header, header_of
 from components.common.readers.mosaic import open_mosaic
 from components.common.readers.position import parse_prj, parse_world
 from components.common.readers.rasters import Pixels, RasterFile, Rejected, one_sentence, scale_notes
-from components.common.readers.remote import RemoteFiles
+from components.common.readers.remote_files import RemoteFiles
 from components.common.readers.servers import S3, is_remote, matching
 
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # for threads too: `position_of` looks further
