@@ -29,7 +29,7 @@ G = TypeVar("G", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class MapBlock:
     """Pixels of a part of a class map."""
 
     rows: slice
@@ -101,7 +101,7 @@ class Connecting:
         self._borders: list[Borders] = []
         self._pairs = [np.zeros((0, 2), np.int64)]
 
-    def add(self, block: Block) -> None:
+    def add(self, block: MapBlock) -> None:
         """Number the areas of a block, and remember where they continue in blocks above and to the left."""
         classes = block.classes_hw
         ids, own = _labelled(classes)
@@ -217,7 +217,7 @@ def _continued(ids: npt.NDArray[np.int32], classes: npt.NDArray[np.uint8]) -> It
         yield np.unique(np.stack([ids[side][same], ids[own][same]], axis=1), axis=0).astype(np.int64)
 
 
-def _sums(block: Block, ids_hw: npt.NDArray[np.int32], count: int) -> Sums:
+def _sums(block: MapBlock, ids_hw: npt.NDArray[np.int32], count: int) -> Sums:
     ids = np.maximum(ids_hw, 0)
 
     def total(weights: npt.NDArray[np.generic] | None = None) -> Numbers:
@@ -230,7 +230,7 @@ def _sums(block: Block, ids_hw: npt.NDArray[np.int32], count: int) -> Sums:
     return Sums(total(), total(x), total(y), total(np.where(rated, percent, 0)), total(rated))
 
 
-def _heights(block: Block, ids_hw: npt.NDArray[np.int32]) -> Numbers:
+def _heights(block: MapBlock, ids_hw: npt.NDArray[np.int32]) -> Numbers:
     """Counts of heights [k, 3] of a block."""
     if block.metres_hw is None:
         return np.zeros((0, 3), np.int64)

@@ -28,7 +28,7 @@ from components.common.progress import track
 from components.common.readers.footprints import pixel_size_m
 from components.common.readers.grids import Grid
 from components.predict.config import Polygons
-from components.predict.connected import Areas, Block, Connecting, Numbers, counted, medians_m
+from components.predict.connected import Areas, MapBlock, Connecting, Numbers, counted, medians_m
 from components.predict.ground_area import pixel_area_m2
 from components.predict.outlines import outlines
 from components.predict.small_areas import Merged, merged
@@ -120,7 +120,7 @@ def _areas(file: Any, rated: Any, heights: Heights | None, block_px: int) -> Are
         rows, columns = slice(top, min(top + block_px, file.height)), slice(left, min(left + block_px, file.width))
         percent = None if rated is None else _band(rated, rows, columns)
         metres = None if heights is None else heights(rows, columns)
-        connecting.add(Block(rows, columns, _band(file, rows, columns), percent, metres))
+        connecting.add(MapBlock(rows, columns, _band(file, rows, columns), percent, metres))
     return connecting.areas()
 
 
