@@ -133,7 +133,7 @@ class Mosaic:
         self._fill = np.array([[[value or 0]] for value in header.nodata]).astype(header.dtypes[0])
 
     def read(self, indexes: Any, window: Window, out: Pixels | None = None) -> Pixels:
-        """Pixels, as `Windows` states."""
+        """Pixels of one band `[h, w]`, or of a list of bands `[bands, h, w]`."""
         numbers = [indexes] if isinstance(indexes, int) else list(indexes)
         pixels_BHW = self._composed(window)[0][[number - 1 for number in numbers]]
         if out is not None:
@@ -142,7 +142,7 @@ class Mosaic:
         return pixels_BHW[0] if isinstance(indexes, int) else pixels_BHW
 
     def read_masks(self, indexes: int, window: Window) -> Pixels:
-        """Mask of the whole mosaic; 0 where no file has a pixel."""
+        """Mask of the mosaic, `[h, w]`; 0 where no file has a pixel."""
         return self._composed(window)[1]
 
     def close(self) -> None:

@@ -132,12 +132,12 @@ class RemoteDataset:
         self._dataset, self._files = dataset, files
 
     def read(self, indexes: Any, window: Window, out: Pixels | None = None) -> Pixels:
-        """Pixels, as `Windows` states."""
+        """Pixels of one band `[h, w]`, or of a list of bands `[bands, h, w]`."""
         with _failures(self._files):
             return self._dataset.read(indexes, window=window, out=out)
 
     def read_masks(self, indexes: int, window: Window) -> Pixels:
-        """Mask, as `Windows` states."""
+        """Mask of a band, `[h, w]`; 0 hides a pixel."""
         with _failures(self._files):
             return self._dataset.read_masks(indexes, window=window)
 
