@@ -28,7 +28,7 @@ from components.common.progress import track
 from components.common.readers.footprints import pixel_size_m
 from components.common.readers.grids import Grid
 from components.predict.config import Polygons
-from components.predict.connected import Areas, MapBlock, Connecting, Numbers, counted, medians_m
+from components.predict.connected import Areas, Connecting, MapBlock, Numbers, counted, medians_m
 from components.predict.ground_area import pixel_area_m2
 from components.predict.outlines import outlines
 from components.predict.small_areas import Merged, merged
