@@ -17,7 +17,7 @@ from components.common.errors import MobanetError
 
 if TYPE_CHECKING:
     from pipeline.containers import Containers
-    from pipeline.places import Places
+    from pipeline.local_files import Places
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 

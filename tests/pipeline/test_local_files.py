@@ -1,10 +1,10 @@
-"""pipeline/places.py: which parameters name a file or folder of this machine."""
+"""pipeline/local_files.py: which parameters name a file or folder of this machine."""
 
 from __future__ import annotations
 
 import pytest
 
-from pipeline.places import Places, prediction_places, training_places
+from pipeline.local_files import Places, prediction_places, training_places
 
 NOTHING = {"data_path": "", "data_repo": "", "model_weights": "none"}
 
