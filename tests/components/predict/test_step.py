@@ -5,39 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
 import torch
 from rasterio import Affine
-from rasterio.crs import CRS
 from rasterio.warp import transform as to_crs
 
 from components.common.errors import DataError, ParamsError
 from components.common.files import digest
-from components.predict.config import PredictConfig, PredictRequest
+from components.predict.config import Polygons, PredictConfig, PredictRequest
 from components.predict.step import AgreementError, make_map, run, run_combine
 from tests.components.predict.known import FACTS, KnownPredictor, class_of
+from tests.components.predict.rasters import NORTH_UP, image_of, write
 
 CONFIG = PredictConfig(
     tiles=None, window_px=None, overlap=0.25, batch_size=4, block_px=256, min_agreement=None, precision="auto"
 )
-UTM = CRS.from_epsg(32633)
-NORTH_UP = Affine(0.05, 0, 369_000, 0, -0.05, 5_806_500)
-
-
-def image_of(height_px, width_px, seed=0):
-    """Random colours, never black."""
-    return np.random.default_rng(seed).integers(1, 256, (height_px, width_px, 3)).astype(np.uint8)
-
-
-def write(path: Path, pixels, transform=NORTH_UP, crs=UTM, **options) -> str:
-    pixels_BHW = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-    bands, height, width = pixels_BHW.shape
-    shape = {"count": bands, "height": height, "width": width, "dtype": pixels_BHW.dtype}
-    with rasterio.open(path, "w", driver="GTiff", transform=transform, crs=crs, **shape, **options) as file:
-        file.write(pixels_BHW)
-    return str(path)
 
 
 def read(path, band=1):
@@ -244,3 +229,26 @@ def test_a_wrong_request_stops_before_anything_is_computed(tmp_path):
             make_map(CONFIG, request, predictor)
         assert "\n" not in str(raised.value) and not predictor.batches
     assert not (tmp_path / "map.tif").exists()
+
+
+SCENE = Path(__file__).parents[4] / "shared/real/ign"
+
+
+@pytest.mark.skipif(not SCENE.is_dir(), reason=f"{SCENE} is not there: the scene is not published")
+def test_a_real_scene_with_lidar_heights_is_mapped_in_its_place(tmp_path):
+    asked = {"image": (str(SCENE / "rgb.tif"),), "dsm": (str(SCENE / "dsm.tif"),), "crs": "EPSG:2154"}
+    extras, allow = frozenset({"sensors"}), frozenset({"ground-size"})
+    output = tall_map(
+        tmp_path, "ign", extras=extras, allow=allow, polygons=Polygons(path=tmp_path / "ign.gpkg"), **asked
+    )
+    with rasterio.open(SCENE / "rgb.tif") as image, rasterio.open(output) as made:
+        pixels = np.moveaxis(image.read(), 0, -1)
+        white = (pixels == 255).all(-1)  # four pixels, which the file's nodata value marks as missing
+        assert white.sum() == 4
+        assert np.array_equal(made.read(1), np.where(white, 255, class_of(pixels)))
+        assert made.transform == image.transform and made.crs.to_epsg() == 2154
+    measured = read(SCENE / "dsm.tif") != -9999
+    assert np.array_equal(read(tmp_path / "ign_sensors.tif"), np.where(white, 0, np.where(measured, 3, 1)))
+    polygons = geopandas.read_file(tmp_path / "ign.gpkg")
+    assert np.isclose(polygons.area.sum(), (252**2 - 4) * 0.2**2) and polygons.crs.to_epsg() == 2154
+    assert 20 < polygons["height_m"].min() and polygons["height_m"].max() < 40
