@@ -49,15 +49,20 @@ def threads(request):
 
 
 @pytest.fixture
-def toy(toy_network, tmp_path):
-    """A toy network with random weights that matter, opened as a user's file."""
+def toy_file(toy_network, tmp_path):
+    """A toy network with random weights that matter, in a file."""
     network = toy_network()
     with torch.no_grad():
         for name, value in network.named_parameters():
             if "pos_embed" in name or "gate" in name:
                 value.normal_(std=0.5)
     save_model(tmp_path / "model.safetensors", network, toy_facts(network.config))
-    with open_model(str(tmp_path / "model.safetensors"), CPU) as predictor:
+    return str(tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def toy(toy_file):
+    with open_model(toy_file, CPU) as predictor:
         yield predictor
 
 
@@ -92,6 +97,15 @@ def test_any_rectangle_is_the_same_bits_as_the_whole(toy):
         (slice(24, 48), slice(5, 99)),
     ]:
         assert np.array_equal(computed(inputs, toy, lattice, rows, columns)[0], whole[:, rows, columns])
+
+
+def test_parts_are_the_same_bits_in_bf16(toy_file):
+    inputs = noise(50, 90)
+    lattice = lattice_of(inputs)
+    with open_model(toy_file, CPU, precision="bf16") as predictor:
+        whole = computed(inputs, predictor, lattice)[0]
+        found = [computed(inputs, predictor, lattice, None, part)[0] for part in parts(90, 2)]
+    assert np.array_equal(np.concatenate(found, 2), whole)
 
 
 def test_windows_that_are_skipped_change_no_other_score(toy):
