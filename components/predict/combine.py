@@ -17,7 +17,7 @@ from components.predict.map_facts import MapFacts
 from components.predict.map_layers import Pixels, layer_path
 from components.predict.maps import COUNTS, opened
 from components.predict.parts import Region
-from components.predict.working import Counts, Working
+from components.predict.working import Tally, Working
 
 STEP_PX = 512
 """Side of the blocks of a COG."""
@@ -32,7 +32,7 @@ class PartFile:
 
     path: Path
     facts: MapFacts
-    counts: Counts
+    counts: Tally
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def _part(path: Path) -> PartFile:
         other = layer_path(path, name)
         if _tags(other) != tags:
             raise DataError(f"{other}: this file belongs to another map than {path.name}; predict this part again")
-    return PartFile(path, facts, Counts.parse([int(number) for number in tags[COUNTS].split()]))
+    return PartFile(path, facts, Tally.parse([int(number) for number in tags[COUNTS].split()]))
 
 
 def _tags(path: Path) -> Mapping[str, str]:
@@ -118,7 +118,7 @@ def _copy(part: PartFile, block: Region, working: Working) -> None:
             left, top = block.columns.start - here.columns.start, start - here.rows.start
             window = Window(left, top, block.width_px, rows.stop - start)
             pixels = {name: _read(paths[name], file, window) for name, file in files.items()}
-            working.write(block, rows, pixels, part.counts if left == top == 0 else Counts())
+            working.write(block, rows, pixels, part.counts if left == top == 0 else Tally())
 
 
 def _read(path: Path, file: rasterio.DatasetReader, window: Window) -> Pixels:

@@ -19,7 +19,7 @@ from components.predict.map_facts import MapFacts
 from components.predict.map_layers import NODATA, SENSORS, Pixels
 from components.predict.parts import Region
 from components.predict.seams import Seams
-from components.predict.working import Counts
+from components.predict.working import Tally
 
 FORMAT = 1
 
@@ -28,7 +28,7 @@ BLOCK_PX = 1024
 
 
 def summary(
-    facts: MapFacts, bands: Iterable[tuple[slice, Pixels]], counts: Counts, seams: Seams, tags: dict[str, str]
+    facts: MapFacts, bands: Iterable[tuple[slice, Pixels]], counts: Tally, seams: Seams, tags: dict[str, str]
 ) -> dict[str, Any]:
     """The summary of a map.
 

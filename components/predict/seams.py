@@ -16,7 +16,7 @@ import numpy.typing as npt
 from components.predict.map_facts import PREFIX
 from components.predict.map_layers import NODATA, Pixels
 from components.predict.parts import Region
-from components.predict.working import Counts
+from components.predict.working import Tally
 
 Flags = npt.NDArray[np.bool_]
 
@@ -44,7 +44,7 @@ def measure(
     region: Region,
     raster_hw: tuple[int, int],
     window: tuple[int, int],
-    counts: Counts,
+    counts: Tally,
 ) -> Seams:
     """Measure the seams of a class map.
 

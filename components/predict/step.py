@@ -37,7 +37,7 @@ from components.predict.parts import Region, part_of, region_of
 from components.predict.polygons import check_suffix, write_polygons
 from components.predict.scene_inputs import Inputs
 from components.predict.suitability import objections, require
-from components.predict.working import Counts, Working
+from components.predict.working import Tally, Working
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ def _compute(
                 pixels = layers_of(band, names)
                 if written is not None:
                     written.result()
-                written = writer.submit(working.write, block, band.rows, pixels, Counts.of(band))
+                written = writer.submit(working.write, block, band.rows, pixels, Tally.of(band))
         if written is not None:
             written.result()
     return meter

@@ -41,7 +41,7 @@ READ_PX = 4_194_304
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class Tally:
     """What is counted while a map is computed; adding up the counts of blocks or parts gives those of the map."""
 
     agreeing: int = 0  # pairs of windows that give a pixel the same class
@@ -49,14 +49,14 @@ class Counts:
     sensors: tuple[int, int, int, int] = (0, 0, 0, 0)  # pixels by the value of the layer `sensors`
 
     @classmethod
-    def of(cls, band: Band) -> Counts:
+    def of(cls, band: Band) -> Tally:
         """The counts of a band of finished rows."""
         none, image, dsm, both = np.bincount(band.sensors_hW.ravel(), minlength=4).tolist()
         return cls(band.agreeing, band.pairs, (none, image, dsm, both))
 
     @classmethod
-    def parse(cls, content: Sequence[int]) -> Counts:
-        """Counts from the numbers that `numbers` gave."""
+    def parse(cls, content: Sequence[int]) -> Tally:
+        """A tally from the numbers that `numbers` gave."""
         agreeing, pairs, none, image, dsm, both = (int(number) for number in content)
         return cls(agreeing, pairs, (none, image, dsm, both))
 
@@ -65,8 +65,8 @@ class Counts:
         """The counts as JSON content."""
         return self.agreeing, self.pairs, *self.sensors
 
-    def __add__(self, other: Counts) -> Counts:
-        return Counts.parse([one + more for one, more in zip(self.numbers, other.numbers, strict=True)])
+    def __add__(self, other: Tally) -> Tally:
+        return Tally.parse([one + more for one, more in zip(self.numbers, other.numbers, strict=True)])
 
 
 class Working:
@@ -75,11 +75,11 @@ class Working:
     def __init__(self, output: Path, facts: MapFacts, blocks: Sequence[Region], journal: int) -> None:
         """Set what is computed; use `open`."""
         self.output, self.folder, self.facts, self.here = output, folder_of(output), facts, facts.here
-        self.counts = Counts()  # of the pixels that the journal records
+        self.counts = Tally()  # of the pixels that the journal records
         self.placed = False  # whether the map has its final name, so that the folder is not needed any more
         self._journal = journal
         self._next: dict[Limits, int] = {block.limits: block.rows.start for block in blocks}
-        self._pending: tuple[Limits, int, Counts] | None = None
+        self._pending: tuple[Limits, int, Tally] | None = None
         self._committed_s = time.monotonic()
         self._files: dict[str, int] = {}
 
@@ -129,7 +129,7 @@ class Working:
         """Raw file of a layer: its bands one after another, each `[h, w]`, uint8."""
         return self.folder / f"{layer}.raw"
 
-    def write(self, block: Region, rows: slice, layers: Mapping[str, Pixels], counts: Counts) -> None:
+    def write(self, block: Region, rows: slice, layers: Mapping[str, Pixels], counts: Tally) -> None:
         """Write the next rows of a block.
 
         Args:
@@ -147,7 +147,7 @@ class Working:
             raise ValueError(f"expected rows from {start} with {list(self._files)}, not {rows} with {list(layers)}")
         for name, pixels in layers.items():
             self._put(name, rows.start - self.here.rows.start, block.columns.start - self.here.columns.start, pixels)
-        self._pending = block.limits, rows.stop, (before[2] if before else Counts()) + counts
+        self._pending = block.limits, rows.stop, (before[2] if before else Tally()) + counts
         if rows.stop == block.rows.stop or time.monotonic() - self._committed_s > COMMIT_S:
             self.commit()
 
@@ -199,7 +199,7 @@ class Working:
             return
         for line in lines[1:]:
             limits = (line["block"][0], line["block"][1], line["block"][2], line["block"][3])
-            self._next[limits], self.counts = line["until"], self.counts + Counts.parse(line["counts"])
+            self._next[limits], self.counts = line["until"], self.counts + Tally.parse(line["counts"])
 
     def _require_same(self, earlier: Mapping[str, Any] | None, content: Mapping[str, Any]) -> None:
         if earlier is None:

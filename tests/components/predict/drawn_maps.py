@@ -14,7 +14,7 @@ from components.predict.map_facts import MapFacts
 from components.predict.map_layers import LAYERS, layers_of
 from components.predict.maps import draft_maps
 from components.predict.parts import Region
-from components.predict.working import Counts, Working
+from components.predict.working import Tally, Working
 
 CLASSES, PALETTE = ("Building", "Low vegetation & <grass>", "Straße"), ((0, 0, 255), (0, 255, 255), (255, 255, 255))
 
@@ -81,7 +81,7 @@ def fill(working, blocks, known, step=9):
     for block in blocks:
         for start in range(working.first_row(block), block.rows.stop, step):
             band = drawn(slice(start, min(start + step, block.rows.stop)), block.columns)
-            working.write(block, band.rows, layers_of(band, known.layers), Counts.of(band))
+            working.write(block, band.rows, layers_of(band, known.layers), Tally.of(band))
 
 
 def write_map(output, known, width_px=20, step=9):

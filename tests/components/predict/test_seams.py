@@ -5,7 +5,7 @@ import pytest
 
 from components.predict.parts import Region
 from components.predict.seams import Seams, measure
-from components.predict.working import Counts
+from components.predict.working import Tally
 
 NONE = 255
 
@@ -18,7 +18,7 @@ def seams(classes, window, region=None, size=None, step=None, counts=None):
         for i in range(0, len(classes), step)
         for rows in [classes[i : i + step]]
     ]
-    return measure(bands, region, size or classes.shape, window, counts or Counts())
+    return measure(bands, region, size or classes.shape, window, counts or Tally())
 
 
 def test_a_change_at_every_lattice_line_and_nowhere_else_is_all_and_nothing():
@@ -65,6 +65,6 @@ def test_one_window_or_one_pixel_has_no_lines():
 
 
 def test_agreement_is_the_share_of_agreeing_pairs():
-    found = seams(np.zeros((4, 4), np.uint8), (8, 4), counts=Counts(agreeing=3, pairs=4))
+    found = seams(np.zeros((4, 4), np.uint8), (8, 4), counts=Tally(agreeing=3, pairs=4))
     assert found.agreement == 0.75
     assert found.tags() == {"MOBANET_AGREEMENT": "0.750000", "MOBANET_CHANGES_ELSEWHERE": "0.000000"}

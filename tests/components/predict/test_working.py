@@ -14,7 +14,7 @@ from components.common.errors import ParamsError
 from components.predict import maps, working
 from components.predict.map_layers import layers_of
 from components.predict.maps import draft_maps
-from components.predict.working import Counts, Working, folder_of
+from components.predict.working import Tally, Working, folder_of
 from tests.components.predict import drawn_maps as known
 
 FACTS = known.facts()
@@ -34,7 +34,7 @@ def expected(tmp_path_factory):
 
 def write_rows(work, block, start, stop):
     band = known.drawn(slice(start, stop), block.columns)
-    work.write(block, band.rows, layers_of(band, FACTS.layers), Counts.of(band))
+    work.write(block, band.rows, layers_of(band, FACTS.layers), Tally.of(band))
 
 
 def test_an_interrupted_command_continues_after_the_last_row_that_was_recorded(tmp_path, expected):
@@ -60,7 +60,7 @@ def test_rows_without_a_journal_line_are_computed_again(tmp_path, expected):
         work._pending = None  # as if the process had been killed
     with Working.open(output, FACTS, BLOCKS) as work:
         assert work.first_row(BLOCKS[0]) == 20
-        assert work.counts == Counts.of(known.drawn(slice(0, 20), BLOCKS[0].columns))
+        assert work.counts == Tally.of(known.drawn(slice(0, 20), BLOCKS[0].columns))
         known.fill(work, BLOCKS, FACTS)
         draft_maps(work).place()
     assert known.contents(tmp_path) == expected
@@ -70,7 +70,7 @@ def test_kills_at_random_moments_leave_the_same_bytes(tmp_path, expected, monkey
     output, rows = tmp_path / "map.tif", 2
     monkeypatch.setattr(working, "COMMIT_S", 0.0)
     ready = {
-        (block.limits, start): (band, layers_of(band, FACTS.layers), Counts.of(band))
+        (block.limits, start): (band, layers_of(band, FACTS.layers), Tally.of(band))
         for block in BLOCKS
         for start in range(0, 70, rows)
         for band in [known.drawn(slice(start, start + rows), block.columns)]
@@ -169,7 +169,7 @@ def test_lost_raw_files_mean_starting_over(tmp_path):
         raw = work.raw("entropy")
     raw.unlink()
     with Working.open(output, FACTS, BLOCKS) as work:
-        assert work.first_row(BLOCKS[0]) == 0 and work.counts == Counts()
+        assert work.first_row(BLOCKS[0]) == 0 and work.counts == Tally()
 
 
 def test_two_commands_cannot_write_one_map_at_once(tmp_path, monkeypatch):
