@@ -8,6 +8,7 @@ Letters: B batch, K classes, M maps (classes, then gates), H W pixels of a windo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -71,13 +72,14 @@ def blended(
         NonFiniteError: the network gives logits that are NaN or infinite.
     """
     streams = Streams(predictor.device, meter)
-    blender = _Blender(predictor, lattice, columns)
+    with streams.computing(()):
+        blender = _Blender(predictor, lattice, columns, streams)
     batches = window_batches(inputs, lattice, rows, columns, pinned=predictor.device.type == "cuda")
     launched: list[_Finished] = []
     with prefetched(batches, AHEAD, streams.waiting) as taken:
         for batch in taken:
             with streams.computing(batch.inputs()) as on_device, torch.inference_mode():
-                finished = blender.add(batch, on_device, streams)
+                finished = blender.add(batch, on_device)
             yield from _received(launched, columns, predictor, streams, meter)  # a GPU computes the batch meanwhile
             launched = finished
         yield from _received(launched, columns, predictor, streams, meter)
@@ -106,62 +108,62 @@ def _received(
 class _Blender:
     """Sums of the windows over one row of the lattice, `[M, window, columns]`, and the votes of the windows."""
 
-    def __init__(self, predictor: Predictor, lattice: Lattice, columns: slice) -> None:
-        self._predictor, self._lattice, self._columns = predictor, lattice, columns
+    def __init__(self, predictor: Predictor, lattice: Lattice, columns: slice, streams: Streams) -> None:
+        self._predictor, self._lattice, self._columns, self._streams = predictor, lattice, columns, streams
         device, side, width = predictor.device, lattice.window_px, columns.stop - columns.start
         classes = len(predictor.facts.classes)
         profile = lattice.profile()
-        self._weight_HW = torch.from_numpy(np.outer(profile, profile).astype(np.float32)).to(device)
-        self._column_weights_W = _float32(lattice.column_weights(columns), device)
+        self._weight_HW = streams.copied(np.outer(profile, profile).astype(np.float32))
+        self._column_weights_W = streams.copied(lattice.column_weights(columns).astype(np.float32))
         self._total_MHW = torch.zeros(classes + predictor.has_gates, side, width, device=device)
-        most = -((-side // lattice.stride_px) ** 2)  # windows over a pixel
+        most = math.ceil(side / lattice.stride_px) ** 2  # windows over a pixel
         dtype = torch.uint8 if most <= 255 else torch.int32
         self._votes_KHW = torch.zeros(classes, side, width, dtype=dtype, device=device)
         self._labels_K11 = torch.arange(classes, device=device)[:, None, None]
         self._finite = torch.ones((), dtype=torch.bool, device=device)
 
-    def add(self, batch: Batch, on_device: tuple[Tensor, ...], streams: Streams) -> list[_Finished]:
+    def add(self, batch: Batch, on_device: tuple[Tensor, ...]) -> list[_Finished]:
         """Launch a batch and return the bands that are finished with it."""
         finished = []
         if batch.slots:
-            scores_BMHW, classes_BHW = self._scores(batch, *on_device)
+            scores_BMHW, classes_BHW, finite_B = self._scores(*on_device)
         for event in batch.events:
             if isinstance(event, RowEnd):
-                finished += self._finish(event, streams)
+                finished += self._finish(event)
                 continue
             here, of_window = overlap(self._columns, self._lattice.pixels(event.j))
             slot = self._lattice.slot(event)
+            self._finite &= finite_B[slot]
             self._total_MHW[:, :, here] += scores_BMHW[slot, :, :, of_window]
             if self._lattice.overlaps:
                 self._votes_KHW[:, :, here] += classes_BHW[slot, :, of_window] == self._labels_K11
         return finished
 
-    def _scores(
-        self, batch: Batch, image_BHWC: Tensor, dsm_B1HW: Tensor, sensors_B1HW: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Weighted scores `[B, M, H, W]` and classes `[B, H, W]` of a batch, always of the same shape."""
+    def _scores(self, image_BHWC: Tensor, dsm_B1HW: Tensor, sensors_B1HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weighted scores `[B, M, H, W]`, classes `[B, H, W]`, and whether all logits of a window are finite, `[B]`."""
         image_BCHW = image_BHWC.movedim(-1, 1).float().masked_fill(sensors_B1HW & IMAGE == 0, torch.nan)
         maps = self._predictor(image_BCHW, dsm_B1HW)
         logits_BKHW = maps.logits_BKHW.float()
-        self._finite &= torch.stack(logits_BKHW[sorted(batch.slots)].aminmax()).isfinite().all()
+        finite_B = torch.stack(logits_BKHW.flatten(1).aminmax(dim=1)).isfinite().all(0)  # both are NaN if a logit is
         temperature = self._predictor.facts.temperature
         scaled_BKHW = logits_BKHW if temperature is None else logits_BKHW / temperature
         scores_BMHW = scaled_BKHW.softmax(1)
         if maps.gates_B1HW is not None:
             scores_BMHW = torch.cat([scores_BMHW, maps.gates_B1HW.float()], dim=1)
-        return scores_BMHW * self._weight_HW, logits_BKHW.max(1).indices  # five times as fast as argmax on a CPU
+        classes_BHW = logits_BKHW.max(1).indices  # five times as fast as argmax on a CPU
+        return scores_BMHW * self._weight_HW, classes_BHW, finite_B
 
-    def _finish(self, end: RowEnd, streams: Streams) -> list[_Finished]:
+    def _finish(self, end: RowEnd) -> list[_Finished]:
         """The band that ends with a row of the lattice, if it has rows; the unfinished rows move up."""
         stride = self._lattice.stride_px
         top = self._lattice.pixels(end.i).start
         here = slice(end.rows.start - top, end.rows.stop - top)
         finished = []
         if here.start < here.stop:
-            row_weights_h = _float32(self._lattice.row_weights(end.rows), self._predictor.device)
+            row_weights_h = self._streams.copied(self._lattice.row_weights(end.rows).astype(np.float32))
             scores_MhW = self._total_MHW[:, here] / (row_weights_h[:, None] * self._column_weights_W)
             figures_3 = torch.cat([self._agreement(here, end.sensors_hW), self._finite[None].long()])
-            finished.append(_Finished(end, scores_MhW, figures_3, streams.mark()))
+            finished.append(_Finished(end, scores_MhW, figures_3, self._streams.mark()))
         for sums in (self._total_MHW, self._votes_KHW):
             sums[:, :-stride] = sums[:, stride:].clone()
             sums[:, -stride:] = 0
@@ -169,7 +171,7 @@ class _Blender:
 
     def _agreement(self, here: slice, sensors_hW: npt.NDArray[np.uint8]) -> Tensor:
         """Agreeing pairs of windows and all pairs, over the pixels with a class, `[2]`; none without overlap."""
-        valid_hW = torch.from_numpy(sensors_hW).to(self._predictor.device) > 0
+        valid_hW = self._streams.copied(sensors_hW) > 0
         windows_hW = torch.zeros(valid_hW.shape, dtype=torch.int32, device=valid_hW.device)
         squares_hW = torch.zeros_like(windows_hW)
         for votes_HW in self._votes_KHW:
@@ -178,7 +180,3 @@ class _Blender:
             squares_hW += votes_hW**2
         doubled = torch.stack([squares_hW - windows_hW, windows_hW**2 - windows_hW]) * valid_hW
         return doubled.sum((1, 2)) // 2
-
-
-def _float32(values: npt.NDArray[np.float64], device: torch.device) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32)).to(device)

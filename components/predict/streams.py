@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,6 +32,7 @@ class Streams:
             self._copy, self._compute = torch.cuda.Stream(device), torch.cuda.Stream(device)
             self._running: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
             self._last_end: torch.cuda.Event | None = None
+            self._compute.wait_stream(torch.cuda.current_stream(device))  # the network's weights are copied there
 
     def waiting(self) -> AbstractContextManager[object]:
         """For the time in which the host waits for inputs. A GPU's own clock counts instead, because it still works."""
@@ -54,6 +57,11 @@ class Streams:
             yield inputs
             end.record(self._compute)
         self._running.append((begin, end))
+
+    def copied(self, array: npt.NDArray[Any]) -> Tensor:
+        """Copy of an array of any shape on the device, made on the current stream, without waiting for the device."""
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(self._device, non_blocking=True) if self._gpu else tensor
 
     def mark(self) -> torch.cuda.Event | None:
         """A mark after everything launched so far; None on a CPU."""

@@ -116,6 +116,13 @@ def test_windows_that_are_skipped_change_no_other_score(toy):
     assert not np.array_equal(rest[:, :, 60:80], whole[:, :, 60:80])
 
 
+def test_pairs_of_more_than_255_windows_are_counted():
+    inputs = noise(31, 31)
+    pairs = 256 * 255 // 2  # all 256 windows are over the pixel in the middle
+    predictor, lattice = KnownPredictor(16), lattice_of(inputs, 16, 1)
+    assert computed(inputs, predictor, lattice, slice(15, 16), slice(15, 16))[2:] == (pairs, pairs)
+
+
 @pytest.mark.parametrize(("window", "stride"), [(32, 24), (32, 32), (32, 7), (16, 1)])
 def test_every_pixel_has_its_own_class(window, stride):
     inputs = noise(45, 67)
