@@ -20,9 +20,6 @@ from components.acquire.sample.noise import Textures
 MARGIN_M = 8.0
 """Margin around a tile: wider than a crown and about as long as the shadow of a house."""
 
-SPACING_M = 300.0
-"""Distance between the corners of neighbouring tiles: the side of the largest tile, as in Potsdam."""
-
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -47,7 +44,8 @@ def make_scene(seed: int, tile: str, side_px: int) -> Scene:
     site = paint(np.random.default_rng((seed, row, column)), side_px)
     canvas = site.canvas
     inner = slice(canvas.margin_px, canvas.full_px - canvas.margin_px)
-    east_m, north_m = 366_000.0 + SPACING_M * column, 5_808_000.0 - SPACING_M * row
+    side_m = side_px * GSD_M  # neighbouring tiles touch
+    east_m, north_m = 366_000.0 + side_m * column, 5_808_000.0 - side_m * row
     dsm_HW = terrain(side_px, east_m, north_m, site.rng) + matched(site)
     image_HW3 = photograph(canvas, sun_of(seed), site.rng)
     return Scene(image_HW3, dsm_HW.astype(np.float32), canvas.label_HW[inner, inner].copy(), east_m, north_m)
