@@ -116,7 +116,7 @@ def scale_part(
     """Scale a part of a raster, in place.
 
     Args:
-        dsm_hw: heights of the part, metres; NaN = not measured.
+        dsm_hw: heights of the part, `[h, w]`, metres; NaN = not measured.
         rows: of the part in the raster.
         columns: the same.
         heights: how.

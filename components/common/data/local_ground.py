@@ -63,7 +63,7 @@ class Ground:
 
 def cell_size(gsd_m: float) -> int:
     """Side of the cells in which ground is looked for, pixels."""
-    return max(1, ceil(CELL_M / gsd_m - 0.1))  # a little less than half a metre will do
+    return max(1, ceil(CELL_M / gsd_m - 0.1))  # not one pixel more for a rounding error
 
 
 def radius_cells(gsd_m: float, radius_m: float) -> int:
@@ -72,7 +72,11 @@ def radius_cells(gsd_m: float, radius_m: float) -> int:
 
 
 def reach_cells(radius: int) -> int:
-    """Cells around a cell on which its ground depends; and a part of a raster must start at a multiple of `square`."""
+    """How many cells around a cell its ground depends on.
+
+    A part of a raster with this margin must start at a multiple of `square(radius)`, so that its squares are those of
+    the complete raster.
+    """
     trends, openings, median_and_spread = (1 + LOWEST_RADII + GROUND_RADII) * radius, 6 * radius, 1 + 4 * square(radius)
     return trends + openings + median_and_spread + radius + 1
 
@@ -112,7 +116,7 @@ def ground_of(cells: Array, radius: int) -> Array:
     raster's edge cuts is assumed to have ground on its other side.
 
     Args:
-        cells: heights of the cells, from `cells_of`, metres; NaN = not measured.
+        cells: heights of the cells, `[rows, columns]`, from `cells_of`, metres; NaN = not measured.
         radius: how far to look for ground, cells.
     """
     holes = np.isnan(cells)
