@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from glob import glob, has_magic
@@ -100,14 +101,23 @@ def _opened(name: str, *, complete: bool) -> Iterator[RasterFile]:
 
 @contextmanager
 def _opened_remote(url: str) -> Iterator[RasterFile]:
-    files = RemoteFiles(url)
-    with ExitStack() as stack:
-        with _failures(files), one_sentence(url):
-            if not files.isfile(url):
-                raise Rejected("unreadable", "no such file; correct the name", url)
-            dataset = stack.enter_context(rasterio.open(url, opener=files))
-            header = _placed(header_of(dataset, None), files)
-        yield RasterFile(url, header, RemoteDataset(dataset, files), scale_notes(dataset))
+    files, stack = RemoteFiles(url), ExitStack()
+
+    def opened() -> tuple[rasterio.DatasetReader, Header]:
+        stack.enter_context(rasterio.Env(**SETTINGS, **GDAL_REQUESTS))
+        if not files.isfile(url):
+            raise Rejected("unreadable", "no such file; correct the name", url)
+        dataset = stack.enter_context(rasterio.open(url, opener=files))
+        return dataset, _placed(header_of(dataset, None), files)
+
+    # rasterio finds an opener only in the thread that opened the file, so all calls go through one thread
+    with ThreadPoolExecutor(1, "remote-raster") as thread:
+        try:
+            with _failures(files), one_sentence(url):
+                dataset, header = thread.submit(opened).result()
+            yield RasterFile(url, header, RemoteDataset(dataset, files, thread), scale_notes(dataset))
+        finally:
+            thread.submit(stack.close).result()
 
 
 def _placed(header: Header, files: RemoteFiles) -> Header:
@@ -127,19 +137,19 @@ def _placed(header: Header, files: RemoteFiles) -> Header:
 class RemoteDataset:
     """Windows of a remote file; the error of the server is raised, instead of GDAL's."""
 
-    def __init__(self, dataset: rasterio.DatasetReader, files: RemoteFiles) -> None:
-        """Wrap an open file."""
-        self._dataset, self._files = dataset, files
+    def __init__(self, dataset: rasterio.DatasetReader, files: RemoteFiles, thread: ThreadPoolExecutor) -> None:
+        """Wrap an open file and the thread that opened it."""
+        self._dataset, self._files, self._thread = dataset, files, thread
 
     def read(self, indexes: Any, window: Window, out: Pixels | None = None) -> Pixels:
         """Pixels of one band `[h, w]`, or of a list of bands `[bands, h, w]`."""
         with _failures(self._files):
-            return self._dataset.read(indexes, window=window, out=out)
+            return self._thread.submit(self._dataset.read, indexes, window=window, out=out).result()
 
     def read_masks(self, indexes: int, window: Window) -> Pixels:
         """Mask of a band, `[h, w]`; 0 hides a pixel."""
         with _failures(self._files):
-            return self._dataset.read_masks(indexes, window=window)
+            return self._thread.submit(self._dataset.read_masks, indexes, window=window).result()
 
 
 @contextmanager

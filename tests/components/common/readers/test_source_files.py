@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,6 +20,10 @@ from components.common.readers.source_files import expanded, open_source
 from tests.components.common.readers.conftest import HERE, PLACED, write
 
 RGB = np.random.default_rng(0).integers(1, 255, (3, 60, 80), dtype=np.uint8)
+VRT = (
+    '<VRTDataset rasterXSize="80" rasterYSize="60"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+    '<SourceFilename relativeToVRT="1">{}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
+)
 LARGE = np.random.default_rng(1).integers(1, 255, (1, 700, 900), dtype=np.uint8)
 
 
@@ -95,11 +100,8 @@ def test_a_vrt_may_name_files_anywhere(tmp_path):
     source = write(tmp_path / "elsewhere" / "a.tif", RGB, **PLACED)
     (tmp_path / "vrt").mkdir()
     vrt = tmp_path / "vrt" / "a.vrt"
-    vrt.write_text(
-        '<VRTDataset rasterXSize="80" rasterYSize="60"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
-        f"<SourceFilename>{source}</SourceFilename><SourceBand>2</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
-    )
-    assert np.array_equal(pixels(vrt), RGB[1:2])
+    vrt.write_text(VRT.format(source).replace('relativeToVRT="1"', ""))
+    assert np.array_equal(pixels(vrt), RGB[:1])
 
 
 def test_a_world_file_gives_a_file_of_any_suffix_its_position(tmp_path):
@@ -198,6 +200,16 @@ def test_a_remote_file_that_is_no_raster_is_one_sentence(tmp_path, server):
         pixels(f"{server.url}/a.tif")
 
 
+@pytest.mark.parametrize("names", [("a.tif",), ("a.tif", "b.tif"), ("a.vrt",)], ids=["file", "mosaic", "vrt"])
+def test_remote_files_are_read_in_another_thread_than_they_were_opened_in(tmp_path, server, names):
+    for name in ("a.tif", "b.tif"):
+        write(tmp_path / name, RGB, **PLACED)
+    (tmp_path / "a.vrt").write_text(VRT.format("a.tif"))
+    with ThreadPoolExecutor(1) as reader, ExitStack() as stack:
+        file = open_source([f"{server.url}/{name}" for name in names], stack)
+        assert np.array_equal(reader.submit(file.read, (1,)).result(), RGB[:1])
+
+
 def test_a_mosaic_of_remote_files_is_read(tmp_path, server):
     for n in (0, 1):
         write(tmp_path / f"{n}.tif", RGB, crs="EPSG:32633", transform=HERE @ Affine.translation(80 * n, 0))
@@ -206,12 +218,8 @@ def test_a_mosaic_of_remote_files_is_read(tmp_path, server):
 
 def test_a_remote_vrt_reads_its_sources_from_the_same_server(tmp_path, server):
     write(tmp_path / "a.tif", RGB, **PLACED)
-    (tmp_path / "a.vrt").write_text(
-        '<VRTDataset rasterXSize="80" rasterYSize="60"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
-        '<SourceFilename relativeToVRT="1">a.tif</SourceFilename><SourceBand>3</SourceBand></SimpleSource>'
-        "</VRTRasterBand></VRTDataset>"
-    )
-    assert np.array_equal(pixels(f"{server.url}/a.vrt"), RGB[2:])
+    (tmp_path / "a.vrt").write_text(VRT.format("a.tif"))
+    assert np.array_equal(pixels(f"{server.url}/a.vrt"), RGB[:1])
 
 
 def test_s3_settings_of_boto3_reach_gdal_for_the_remote_sources_of_a_vrt(tmp_path, monkeypatch):
