@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rasterio import Affine
 from rasterio.enums import ColorInterp
+from rasterio.shutil import copy
 
 from components.common.data.height_scaling import histogram, scaled
 from components.common.data.layerinfo import DsmInfo, ImageInfo
@@ -31,6 +32,7 @@ HEIGHT, WIDTH = 560, 1060  # two blocks, and parts of four more
 PLACED = {"crs": "EPSG:32633", "transform": Affine(0.17, 0, 366_000, 0, -0.17, 5_807_000)}
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(1, 256, (3, HEIGHT, WIDTH), dtype=np.uint8)
+INFO = ImageInfo(files="", bands=FACTS.bands, range=(0, 255), mean=(0.5,) * 3, std=(0.2,) * 3)
 RECTANGLES = [
     (slice(0, HEIGHT), slice(0, WIDTH)),
     (slice(511, 513), slice(1023, 1026)),
@@ -56,10 +58,9 @@ def scene(folder, image_BHW=None, dsm_HW=None, *, name="", image=None, dsm=None,
         if pixels is not None:
             pixels_BHW = pixels.reshape(-1, *pixels.shape[-2:])
             names[kind] = (str(write(folder / f"{kind}{name}.tif", pixels_BHW, **(PLACED | (facts or {})))),)
-    info = ImageInfo(files="", bands=FACTS.bands, range=(0, 255), mean=(0.5,) * 3, std=(0.2,) * 3)
     heights = DsmInfo(files="", relative_to=relative_to)
     with ExitStack() as stack:
-        yield open_scene(SceneFiles(**names, image_info=info, dsm_info=heights, crs=None), stack)
+        yield open_scene(SceneFiles(**names, image_info=INFO, dsm_info=heights, crs=None), stack)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -205,6 +206,16 @@ def test_the_fingerprint_depends_on_pixels_and_position_but_not_on_names(tmp_pat
         fingerprint(image_BHW, None, "f"),
     ]
     assert len({first, *others}) == 5
+
+
+def test_a_vrt_has_the_fingerprint_of_its_file(tmp_path):
+    where = {"transform": Affine(1 / 3, 0, 366_000 + 1 / 7, 0, -1 / 3, 5_807_000)}
+    with scene(tmp_path, None, terrain(60, 80), dsm=where) as opened:
+        first = Inputs(opened, FACTS).probe.fingerprint
+        files = SceneFiles((), (str(tmp_path / "dsm.vrt"),), INFO, DsmInfo(files="", relative_to="datum"), None)
+    copy(tmp_path / "dsm.tif", tmp_path / "dsm.vrt", driver="VRT")
+    with ExitStack() as stack:
+        assert Inputs(open_scene(files, stack), FACTS).probe.fingerprint == first
 
 
 def test_a_nodata_value_that_the_dsm_does_not_name_is_a_hole_in_every_rectangle(tmp_path):
