@@ -45,6 +45,18 @@ def test_a_dry_run_prints_tasks_and_parameters_and_does_nothing(command, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_the_prediction_graph_has_tasks_and_parameters_of_its_own(tmp_path):
+    lines = call("run", "predict", "--runner", "subprocess", "--set", "parts=3", "--dry-run").stdout.splitlines()
+    assert lines[0].startswith("plan") and {"parts = 3", "model = models:/mobanet@champion"} <= set(lines)
+    call("compile", "predict", "-o", tmp_path / "predict.yaml")
+    assert "name: mobanet-predict" in (tmp_path / "predict.yaml").read_text()
+
+
+def test_an_unknown_graph_is_one_sentence(tmp_path):
+    with pytest.raises(ParamsError, match="there is no graph 'map'; expected train or predict"):
+        call("compile", "map", "-o", tmp_path / "map.yaml")
+
+
 def test_a_file_that_kubeflow_would_not_take_is_refused(tmp_path):
     with pytest.raises(ParamsError, match=r"expected a name that ends with \.yaml"):
         call("compile", "-o", tmp_path / "mobanet.txt")
