@@ -31,7 +31,7 @@ SHA256 = "1220"
 """Beginning of a sha256 as a multihash, which the extension `file` requires: algorithm and length."""
 
 STRAIGHT = 1e-4
-"""How far the outline may be from the true one, as a share of its longer side; straight edges need no further points."""
+"""How far the outline may be from the true one, as a share of its longer side; straight edges need few points."""
 
 OTHERS = {
     ".qml": ("style", "QGIS style", "application/xml", ["metadata", "style"]),
