@@ -38,7 +38,6 @@ GDAL_REQUESTS = {
     "GDAL_HTTP_MAX_RETRY": 6,
     "GDAL_HTTP_RETRY_DELAY": 1,
     "GDAL_HTTP_RETRY_CODES": "429,500,502,503,504",
-    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
 }
 """For files that GDAL fetches itself: the remote sources of a VRT on disk, and stores other than S3."""
 
@@ -104,7 +103,7 @@ def _opened_remote(url: str) -> Iterator[RasterFile]:
     files, stack = RemoteFiles(url), ExitStack()
 
     def opened() -> tuple[rasterio.DatasetReader, Header]:
-        stack.enter_context(rasterio.Env(**SETTINGS, **GDAL_REQUESTS))
+        stack.enter_context(rasterio.Env(**SETTINGS, GDAL_DISABLE_READDIR_ON_OPEN="TRUE"))  # folders are not listed
         if not files.isfile(url):
             raise Rejected("unreadable", "no such file; correct the name", url)
         dataset = stack.enter_context(rasterio.open(url, opener=files))
