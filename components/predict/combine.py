@@ -13,6 +13,7 @@ from rasterio.windows import Window
 
 from components.common.errors import DataError, reason
 from components.common.readers.formats import GDAL_ERRORS
+from components.predict.config import Restart
 from components.predict.map_facts import MapFacts
 from components.predict.map_layers import Pixels, layer_path
 from components.predict.maps import COUNTS, opened
@@ -36,13 +37,13 @@ class PartFile:
 
 
 @contextmanager
-def read_parts(paths: Sequence[Path], output: Path, *, restart: bool = False) -> Iterator[Working]:
+def read_parts(paths: Sequence[Path], output: Path, *, restart: Restart = "no") -> Iterator[Working]:
     """Copy the pixels of all parts of a map into a working folder; `maps.draft_maps` then makes the files.
 
     Args:
         paths: class maps of the parts, in any order, each with the files of its further layers next to it.
         output: path of the complete class map.
-        restart: discard earlier work on this output.
+        restart: whether to discard earlier work on this output.
 
     Raises:
         DataError: a file is not a part of a map, a part is missing or given twice, or parts are of different maps.

@@ -16,6 +16,9 @@ from components.common.params import STRICT, Count, Points, Side, Text
 Extra = Literal["confidence", "entropy", "probabilities", "gates", "sensors"]
 """Layers of a map that are written on request."""
 
+Restart = Literal["no", "yes", "if changed"]
+"""Whether to discard the work of an interrupted command. if changed: only with another model, raster or setting."""
+
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -58,5 +61,5 @@ class PredictRequest:
     polygons: Polygons | None = None
     summary: Path | None = None
     allow: frozenset[str] = field(default_factory=frozenset)  # reasons of rejection that the user overrules
-    restart: bool = False  # discard the work of an interrupted command
+    restart: Restart = "no"
     device: Device = "auto"

@@ -26,7 +26,7 @@ from components.common.inference.modelfile import ModelFacts
 from components.common.readers.scene import Scene, SceneFiles, open_scene
 from components.predict.blending import blended
 from components.predict.combine import read_parts
-from components.predict.config import Device, Polygons, PredictConfig, PredictRequest
+from components.predict.config import Device, Polygons, PredictConfig, PredictRequest, Restart
 from components.predict.lattice import Lattice, strips
 from components.predict.map_facts import MapFacts
 from components.predict.map_layers import layer_names, layers_of
@@ -115,7 +115,7 @@ def run_combine(
     polygons: Polygons | None = None,
     summary: Path | None = None,
     *,
-    restart: bool = False,
+    restart: Restart = "no",
 ) -> PredictResult:
     """Combine the maps of all parts; the result is byte-equal to the map of one command.
 
@@ -125,7 +125,7 @@ def run_combine(
         output: path of the complete class map.
         polygons: polygons to write; None: none. They have no heights.
         summary: path of the summary; None: none.
-        restart: discard the work of an interrupted command.
+        restart: whether to discard the work of an interrupted command.
 
     Raises:
         DataError: a part is missing, is there twice, cannot be read, or belongs to another map.

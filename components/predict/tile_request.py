@@ -40,6 +40,7 @@ def request_for(raw: Path, split: str, tiles: Sequence[str] | None, model: Path,
         crs=tree.dataset.crs,
         output=maps / name,
         extras=frozenset({"confidence", "sensors"}),
+        restart="if changed",  # DVC runs the stage again with another model
         summary=(maps / name).with_suffix(".json"),
     )
 

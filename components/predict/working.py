@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.common.errors import ParamsError
+from components.predict.config import Restart
 from components.predict.map_facts import MapFacts
 from components.predict.map_layers import LAYERS, Pixels
 from components.predict.parts import Limits, Region
@@ -86,7 +87,7 @@ class Working:
     @classmethod
     @contextmanager
     def open(
-        cls, output: Path, facts: MapFacts, blocks: Sequence[Region], *, restart: bool = False
+        cls, output: Path, facts: MapFacts, blocks: Sequence[Region], *, restart: Restart = "no"
     ) -> Iterator[Working]:
         """Open and lock the folder of an output; an error inside the `with` block keeps what is finished.
 
@@ -94,7 +95,7 @@ class Working:
             output: path of the class map.
             facts: of the map or of the part that is computed.
             blocks: rectangles that cover it, each filled from top to bottom.
-            restart: discard earlier work.
+            restart: whether to discard earlier work.
 
         Raises:
             ParamsError: the folder holds other work, or another command works on this output.
@@ -178,11 +179,13 @@ class Working:
             for i, line in enumerate(lines):
                 _write_fully(self._files[layer], line, band * size + (row + i) * width_px + column)
 
-    def _begin(self, restart: bool) -> None:
+    def _begin(self, restart: Restart) -> None:
         """Continue the work in the folder, or start a new one."""
         content = self.facts.identity() | {"block_px": [list(block) for block in self._next]}
-        lines = [] if restart else _lines(self._journal)
-        self._require_same(lines[0].get("identity") if lines else None, content)
+        lines = [] if restart == "yes" else _lines(self._journal)
+        if lines and (differing := _differing(lines[0].get("identity", {}), content)):
+            self._require_discard(restart, differing)
+            lines = []
         size = self.here.height_px * self.here.width_px
         sizes = {name: size * len(LAYERS[name].bands(self.facts.classes)) for name in self.facts.layers}
         known = all(self.raw(name).is_file() and self.raw(name).stat().st_size == n for name, n in sizes.items())
@@ -201,11 +204,8 @@ class Working:
             limits = (line["block"][0], line["block"][1], line["block"][2], line["block"][3])
             self._next[limits], self.counts = line["until"], self.counts + Tally.parse(line["counts"])
 
-    def _require_same(self, earlier: Mapping[str, Any] | None, content: Mapping[str, Any]) -> None:
-        if earlier is None:
-            return
-        differing = [name for name, value in json.loads(json.dumps(content)).items() if earlier.get(name) != value]
-        if differing:
+    def _require_discard(self, restart: Restart, differing: Sequence[str]) -> None:
+        if restart == "no":
             raise ParamsError(
                 f"{self.output}: {self.folder} holds unfinished work with other {', '.join(differing)}; use the same "
                 "command as before to continue it, or discard it: add --restart, or delete this folder"
@@ -214,6 +214,11 @@ class Working:
     def _append(self, line: Mapping[str, Any]) -> None:
         _write_fully(self._journal, f"{json.dumps(line)}\n".encode(), None)
         os.fsync(self._journal)
+
+
+def _differing(earlier: Mapping[str, Any], content: Mapping[str, Any]) -> list[str]:
+    """Keys of an identity, which has been through JSON, that differ."""
+    return [name for name, value in json.loads(json.dumps(content)).items() if earlier.get(name) != value]
 
 
 def folder_of(output: Path) -> Path:

@@ -11,7 +11,7 @@ import typer
 
 from components.common.errors import ParamsError
 from components.common.params import from_mapping, section
-from components.predict.config import Device, Extra, Polygons, PredictConfig, PredictRequest
+from components.predict.config import Device, Extra, Polygons, PredictConfig, PredictRequest, Restart
 from pipeline.presets.preset import SHIPPED
 
 RASTERS = "file, VRT, glob in quotes, s3:// or https://; repeat it for a mosaic"
@@ -30,6 +30,7 @@ SIMPLIFY = Annotated[
 ]
 SUMMARY = Annotated[Path | None, typer.Option(metavar="FILE.json", help="Also write areas, sensor coverage and seams.")]
 RESTART = Annotated[bool, typer.Option("--restart", help="Discard the work of an interrupted command.")]
+DISCARD: dict[bool, Restart] = {False: "no", True: "yes"}
 PARAMS = Annotated[
     Path, typer.Option(metavar="FILE", help="Section predict of this file; without the file, the shipped defaults.")
 ]
@@ -111,7 +112,7 @@ def predict(
         polygons=_polygons(polygons, min_area, simplify),
         summary=summary,
         allow=frozenset(allow or ()),
-        restart=restart,
+        restart=DISCARD[restart],
         device=device,
     )
     run(_changed(config, changes), request)
@@ -136,7 +137,7 @@ def combine(
     from components.predict.step import run_combine
 
     config = section(params if params.is_file() else SHIPPED, "predict", PredictConfig)
-    run_combine(config, parts, output, _polygons(polygons, min_area, simplify), summary, restart=restart)
+    run_combine(config, parts, output, _polygons(polygons, min_area, simplify), summary, restart=DISCARD[restart])
 
 
 def _changed(config: PredictConfig, changes: Mapping[str, object]) -> PredictConfig:

@@ -150,8 +150,18 @@ def test_other_work_on_the_same_output_is_an_error_that_names_the_difference(tmp
         Working.open(output, other, known.blocks_of(other)).__enter__()
     with Working.open(output, FACTS, BLOCKS) as work:
         assert work.first_row(BLOCKS[0]) == 20  # the error costs no work
-    with Working.open(output, other, known.blocks_of(other), restart=True) as work:
+    with Working.open(output, FACTS, BLOCKS, restart="if changed") as work:
+        assert work.first_row(BLOCKS[0]) == 20
+    with Working.open(output, other, known.blocks_of(other), restart="if changed") as work:
         assert work.first_row(known.blocks_of(other)[0]) == 0
+
+
+def test_a_restart_discards_the_same_work_too(tmp_path):
+    output = tmp_path / "map.tif"
+    with Working.open(output, FACTS, BLOCKS) as work:
+        write_rows(work, BLOCKS[0], 0, 20)
+    with Working.open(output, FACTS, BLOCKS, restart="yes") as work:
+        assert work.first_row(BLOCKS[0]) == 0
 
 
 def test_other_widths_of_blocks_are_named_by_their_parameter(tmp_path):
