@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 import rasterio
 import torch
+from rasterio import Affine
 
 from components.common.data.config import DataConfig
 from components.common.data.store import Store, TileEntry
@@ -35,8 +36,10 @@ from pipeline.bench.predict_rivals import RELEASED_STRIDE_PX, Classes, Raster, S
 
 T = TypeVar("T")
 
-Places = list[tuple[TileEntry, tuple[slice, slice]]]
-"""Tiles, with their rows and columns in the map."""
+Place = tuple[slice, slice]
+"""Rows and columns of a tile in the map."""
+
+NO_CLASS = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class Compared:
     height_px: int
     width_px: int
     seconds: float  # of predict, from files to the finished map; mean of a run before and one after the other protocol
-    megapixels_per_s: float
+    megapixels_per_s: float  # of the tiles; the gaps between them do not count
     released_seconds: float
     ratio: float  # released_seconds / seconds
     miou: float  # of predict, eroded ground truth, percent
@@ -76,26 +79,25 @@ def compare(model: Path, params: Path, raw: Path, store: Path, device: torch.dev
     with tempfile.TemporaryDirectory(prefix="mobanet-bench-") as name:
         ids = [entry.id for entry in entries]
         request = replace(request_for(raw, data.split, ids, model, Path(name)), extras=frozenset(), summary=None)
-        raster = _pixels(request, facts)
+        raster, places = _pixels(request, facts, entries)
         sliding = Sliding(network.to(device), facts, device, facts.window_px, RELEASED_STRIDE_PX, 1)
         with open_model(str(model), device, config.window_px, config.precision) as predictor:
             before_s, _ = _timed(lambda: make_map(config, request, predictor))
-        released_s, theirs_HW = _timed(lambda: released(sliding, raster))
+        released_s, theirs_HW = _timed(lambda: _released(sliding, raster, places))
         again = replace(request, output=request.output.with_name("again.tif"))
         with open_model(str(model), device, config.window_px, config.precision) as predictor:
             after_s, _ = _timed(lambda: make_map(config, again, predictor))
         with rasterio.open(request.output) as file:
             ours_HW: Classes = file.read(1)
-            transform = file.transform
-    places = [(entry, _place(entry, transform)) for entry in entries]
-    ours, theirs = (_miou(classes_HW, tiles, places, facts) for classes_HW in (ours_HW, theirs_HW))
+    truths = [tiles[entry].eroded_HW for entry in entries]
+    ours, theirs = (_miou(classes_HW, truths, places, facts) for classes_HW in (ours_HW, theirs_HW))
     seconds, (height, width) = mean((before_s, after_s)), raster.size
     return Compared(
         tiles=tuple(ids),
         height_px=height,
         width_px=width,
         seconds=seconds,
-        megapixels_per_s=height * width / 1e6 / seconds,
+        megapixels_per_s=sum(truth_HW.size for truth_HW in truths) / 1e6 / seconds,
         released_seconds=released_s,
         ratio=released_s / seconds,
         miou=ours,
@@ -104,25 +106,34 @@ def compare(model: Path, params: Path, raw: Path, store: Path, device: torch.dev
     )
 
 
-def _pixels(request: PredictRequest, facts: ModelFacts) -> Raster:
-    """The complete raster as the network sees it."""
+def _pixels(request: PredictRequest, facts: ModelFacts, entries: Sequence[TileEntry]) -> tuple[Raster, list[Place]]:
+    """The complete raster as the network sees it, and the tiles in it."""
     with ExitStack() as stack:
-        inputs = Inputs(open_scene(scene_files(request, facts), stack), facts)
+        scene = open_scene(scene_files(request, facts), stack)
+        inputs = Inputs(scene, facts)
         patch = inputs.read(slice(0, inputs.height_px), slice(0, inputs.width_px))
-    return Raster(patch.image_HWC, patch.dsm_HW)
+        return Raster(patch.image_HWC, patch.dsm_HW), [_place(entry, scene.grid.transform) for entry in entries]
 
 
-def _place(entry: TileEntry, transform: rasterio.Affine) -> tuple[slice, slice]:
+def _released(sliding: Sliding, raster: Raster, places: Sequence[Place]) -> Classes:
+    """The released protocol, which predicts one tile after the other."""
+    classes_HW = np.full(raster.size, NO_CLASS, np.uint8)
+    for place in places:
+        classes_HW[place] = released(sliding, Raster(raster.image_HWC[place], raster.dsm_HW[place]))
+    return classes_HW
+
+
+def _place(entry: TileEntry, transform: Affine) -> Place:
     """Rows and columns of a tile in the map."""
     column, row = ~transform * (entry.transform[2], entry.transform[5])
     top, left = round(row), round(column)
     return slice(top, top + entry.height_px), slice(left, left + entry.width_px)
 
 
-def _miou(classes_HW: Classes, store: Store, places: Places, facts: ModelFacts) -> float:
+def _miou(classes_HW: Classes, truths: Sequence[Classes], places: Sequence[Place], facts: ModelFacts) -> float:
     counter = Counter(len(facts.classes))
-    for entry, place in places:
-        truth_HW, found_HW = store[entry].eroded_HW, classes_HW[place]
+    for truth_HW, place in zip(truths, places, strict=True):
+        found_HW = classes_HW[place]
         known_HW = found_HW < len(facts.classes)
         counter.add(*(torch.from_numpy(np.ascontiguousarray(x[known_HW])) for x in (truth_HW, found_HW)))
     return scores(counter.matrix(), facts.classes, facts.in_means).miou

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+import yaml
 
 from components.common.inference.modelfile import save_model
 from components.common.params import section
@@ -94,9 +95,9 @@ def test_the_spread_is_the_difference_of_the_peaks_divided_by_the_largest():
 def test_the_report_is_json_and_a_table(model, config, tmp_path, monkeypatch):
     monkeypatch.setattr(predict_speed, "ROUNDS", 1)
     params = tmp_path / "params.yaml"
-    params.write_text(
-        PARAMS.read_text().replace("batch_size: 16              # windows per batch, >= 1; every", "batch_size: 2 # ")
-    )
+    content = yaml.safe_load(PARAMS.read_text())
+    content["predict"]["batch_size"] = 2
+    params.write_text(yaml.safe_dump(content))
     report = predict.measure(tmp_path, params, model, None, [predict.Part.loops], False, 256, tmp_path, tmp_path)
     content = json.loads(json.dumps(asdict(report)))
     assert content["window_px"] == 32
