@@ -9,7 +9,7 @@ import rasterio
 import rasterio.shutil
 from rasterio import Affine
 
-from components.common.readers.formats import FORMATS
+from components.common.rasterfiles.formats import FORMATS
 
 EXACT = {
     "JP2OpenJPEG": {"REVERSIBLE": "YES", "QUALITY": "100"},

@@ -21,7 +21,7 @@ from components.common.data.datasets import KINDS, Dataset, FileKind
 from components.common.data.names import Names, Place, stem_key
 from components.common.data.rawtree import RawTree
 from components.common.errors import DataError
-from components.common.readers.formats import FORMATS
+from components.common.rasterfiles.formats import FORMATS
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from components.acquire.archives import Damaged
-from components.common.readers.formats import FORMATS, GDAL_ERRORS, SETTINGS, format_of, unsupported
+from components.common.rasterfiles.formats import FORMATS, GDAL_ERRORS, SETTINGS, format_of, unsupported
 
 READ_SETTINGS = {key: value for key, value in SETTINGS.items() if key != "GTIFF_DIRECT_IO"}
 """Without direct access, which reads past the end of a truncated TIFF and reports nothing."""

@@ -21,7 +21,7 @@ from components.common.data.datasets import KINDS, Dataset, FileKind
 from components.common.data.names import Place, nfc
 from components.common.data.rawtree import RawTree
 from components.common.errors import DataError
-from components.common.readers.formats import FORMATS, unsupported, vrt_sources
+from components.common.rasterfiles.formats import FORMATS, unsupported, vrt_sources
 
 ALL = ""
 """Stands for the id of a raster that covers all tiles."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from components.acquire.archives import Found
-from components.common.readers.formats import folded, sidecar_keys, sidecar_name
+from components.common.rasterfiles.formats import folded, sidecar_keys, sidecar_name
 
 
 class Sidecars:

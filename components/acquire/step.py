@@ -23,7 +23,7 @@ from components.common.data.rawtree import RawTree
 from components.common.errors import DataError, ParamsError
 from components.common.files import replacing_folder
 from components.common.params import STRICT, Seed
-from components.common.readers.position import parse_crs, same_crs
+from components.common.rasterfiles.position import parse_crs, same_crs
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path, PurePosixPath
 
 from components.common.data.names import nfc
-from components.common.readers.formats import vrt_references, vrt_source, vrt_tree
+from components.common.rasterfiles.formats import vrt_references, vrt_source, vrt_tree
 
 
 def relocated(path: Path, root: Path, place: str) -> bytes | None:

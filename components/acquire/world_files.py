@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from components.acquire.archives import Damaged, Found, content
-from components.common.readers.formats import WORLD_SUFFIXES
+from components.common.rasterfiles.formats import WORLD_SUFFIXES
 
 MAX_BYTES = 10_000
 """Size of a world file."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from components.common.data.datasets import FileKind
-from components.common.readers.grids import Grid
+from components.common.rasterfiles.grids import Grid
 
 
 @dataclass(frozen=True, slots=True)

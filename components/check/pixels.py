@@ -16,11 +16,11 @@ from components.check.facts import DsmFacts, ImageFacts, LabelFacts, Pixels
 from components.common.data.datasets import IGNORE
 from components.common.data.height_scaling import BIN_M, Histogram, histogram, merged
 from components.common.data.legend import Labels
+from components.common.rasterfiles.rasters import Mask
 from components.common.readers.heights import HeightLayer
 from components.common.readers.images import ImageLayer
 from components.common.readers.labels import LabelLayer, LabelRows
 from components.common.readers.layers import Heights
-from components.common.readers.rasters import Mask
 
 Block = npt.NDArray[Any]
 Limits = Sequence[tuple[float, float] | None]

@@ -12,9 +12,9 @@ from rasterio import Affine
 
 from components.check.config import Subject
 from components.check.findings import Finding, finding
+from components.common.rasterfiles.grids import Grid
+from components.common.rasterfiles.position import crs_name, parse_crs, same_crs
 from components.common.readers.footprints import pixel_size_m
-from components.common.readers.grids import Grid
-from components.common.readers.position import crs_name, parse_crs, same_crs
 
 GSD_TOLERANCE = 0.05
 """A resolution may differ by this share, as rounded numbers do."""

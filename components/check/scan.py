@@ -18,10 +18,10 @@ from components.check.facts import FileFacts, Reported, TileFacts
 from components.check.pixels import HeightSums, ImageSums, LabelSums, PixelSums
 from components.common.data.datasets import KINDS, FileKind
 from components.common.data.legend import Labels
+from components.common.rasterfiles.rasters import Rejected
 from components.common.readers.heights import HeightLayer
 from components.common.readers.images import ImageLayer, ImageRows
 from components.common.readers.labels import LabelLayer, LabelRows
-from components.common.readers.rasters import Rejected
 from components.common.readers.tiles import AnyLayer, ReaderSettings, TileFiles, TileReader
 
 SAMPLE_SIDE = 512

@@ -13,7 +13,7 @@ from components.common.data.names import Names
 from components.common.data.rawtree import RECORD, RawTree, read_raw_tree
 from components.common.errors import DataError
 from components.common.params import read_yaml
-from components.common.readers.formats import FORMATS
+from components.common.rasterfiles.formats import FORMATS
 
 GENERATED = "sample"
 """Its files have the names of Potsdam's, but never come without a `dataset.json`."""

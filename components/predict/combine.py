@@ -12,7 +12,7 @@ import rasterio
 from rasterio.windows import Window
 
 from components.common.errors import DataError, reason
-from components.common.readers.formats import GDAL_ERRORS
+from components.common.rasterfiles.formats import GDAL_ERRORS
 from components.predict.config import Restart
 from components.predict.map_facts import MapFacts
 from components.predict.map_layers import Pixels, layer_path

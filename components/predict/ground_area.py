@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pyproj
 from scipy.interpolate import RegularGridInterpolator
 
+from components.common.rasterfiles.grids import Grid
 from components.common.readers.footprints import pixel_size_m
-from components.common.readers.grids import Grid
 
 NODES = 17
 """The size is measured at so many places in both directions of a raster, and interpolated between them."""

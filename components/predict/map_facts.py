@@ -15,7 +15,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from components.common.errors import DataError
-from components.common.readers.grids import Grid
+from components.common.rasterfiles.grids import Grid
 from components.common.tracking.provenance import DISTRIBUTION, tool_version
 from components.predict.parts import Part, Region, part_of
 

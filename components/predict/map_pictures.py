@@ -16,8 +16,8 @@ import numpy.typing as npt
 import rasterio
 from rasterio.enums import Resampling
 
-from components.common.readers.rasters import RasterFile
-from components.common.readers.source_files import open_source
+from components.common.rasterfiles.rasters import RasterFile
+from components.common.rasterfiles.source_files import open_source
 from components.common.scoring.panels import Picture, class_picture, height_picture, image_picture
 from components.predict.map_facts import PREFIX, Colour
 

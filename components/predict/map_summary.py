@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.common.readers.grids import Grid
-from components.common.readers.position import crs_name
+from components.common.rasterfiles.grids import Grid
+from components.common.rasterfiles.position import crs_name
 from components.predict.ground_area import pixel_area_m2
 from components.predict.map_facts import MapFacts
 from components.predict.map_layers import NODATA, SENSORS, Pixels

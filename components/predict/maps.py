@@ -21,7 +21,7 @@ import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning
 
 from components.common.errors import MobanetError, reason
-from components.common.readers.formats import GDAL_ERRORS
+from components.common.rasterfiles.formats import GDAL_ERRORS
 from components.predict import map_summary
 from components.predict.map_facts import PREFIX, MapFacts
 from components.predict.map_layers import CLASSES, LAYERS, layer_path

@@ -14,7 +14,7 @@ import numpy as np
 from rasterio import Affine
 
 from components.common.errors import DataError, ParamsError
-from components.common.readers.grids import Grid
+from components.common.rasterfiles.grids import Grid
 
 Limits = tuple[int, int, int, int]
 """First row, end of the rows, first column, end of the columns."""

@@ -25,8 +25,8 @@ from rasterio.windows import Window
 from components.common.errors import DataError, ParamsError, reason
 from components.common.files import replacing
 from components.common.progress import track
+from components.common.rasterfiles.grids import Grid
 from components.common.readers.footprints import pixel_size_m
-from components.common.readers.grids import Grid
 from components.predict.config import Polygons
 from components.predict.connected import Areas, Connecting, MapBlock, Numbers, counted, medians_m
 from components.predict.ground_area import pixel_area_m2

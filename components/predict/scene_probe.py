@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.common.data.height_scaling import Histogram, histogram, merged
-from components.common.readers.grids import Grid
+from components.common.rasterfiles.grids import Grid
 from components.common.readers.images import ImageLayer, ImageRows
 from components.common.readers.scene import Scene
 

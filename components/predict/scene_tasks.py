@@ -22,7 +22,7 @@ from components.common.data.config import S3
 from components.common.errors import DataError, ParamsError, WeightsError
 from components.common.files import write_json
 from components.common.params import from_mapping
-from components.common.readers.source_files import open_source
+from components.common.rasterfiles.source_files import open_source
 from components.common.tracking.registered_models import SCHEME, fetch
 from components.common.yaml_files import parse_yaml
 from components.predict import buckets

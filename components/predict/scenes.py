@@ -10,7 +10,7 @@ from typing import Any
 
 from components.common.data.config import S3
 from components.common.errors import DataError, ParamsError
-from components.common.readers.formats import FORMATS
+from components.common.rasterfiles.formats import FORMATS
 from components.predict import buckets
 
 GLOB = frozenset("*?[")

@@ -21,8 +21,8 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, RasterBand, RasterExtension
 
 from components.common.files import digest, write_json
+from components.common.rasterfiles.grids import Grid
 from components.common.readers.footprints import footprint, pixel_size_m
-from components.common.readers.grids import Grid
 from components.predict.map_facts import PREFIX
 from components.predict.map_layers import LAYERS, NODATA, layer_path
 from components.predict.map_pictures import classes_of

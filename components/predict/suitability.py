@@ -14,8 +14,8 @@ import numpy as np
 
 from components.common.errors import DataError, ParamsError
 from components.common.inference.modelfile import ModelFacts
+from components.common.rasterfiles.grids import covered_share
 from components.common.readers.footprints import pixel_size_m
-from components.common.readers.grids import covered_share
 from components.common.readers.images import ImageLayer
 from components.common.readers.scene import Scene
 from components.predict.scene_probe import Probe

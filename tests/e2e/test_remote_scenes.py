@@ -10,8 +10,8 @@ import pytest
 from rasterio import Affine
 
 from components.common.errors import DataError
-from components.common.readers import servers
-from components.common.readers.source_files import open_source
+from components.common.rasterfiles import servers
+from components.common.rasterfiles.source_files import open_source
 from tests.components.common.readers.conftest import HERE, write
 from tests.e2e.conftest import s3_server
 from tests.e2e.faulty_proxy import FaultyProxy

@@ -10,7 +10,7 @@ import yaml
 from components.check.findings import CODES
 from components.common.data.config import accepted_from
 from components.common.data.datasets import dataset_from
-from components.common.readers.formats import FORMATS
+from components.common.rasterfiles.formats import FORMATS
 from tests.repo.pages import (
     ELSEWHERE,
     FENCE,

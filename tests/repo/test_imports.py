@@ -23,13 +23,14 @@ FENCED = {  # library -> the only places that may import it
     "docker": ("pipeline/containers.py",),
     "typer": ("pipeline/",),
     "rasterio": (
-        *("components/common/readers/", "components/acquire/", "components/check/"),
+        *("components/common/readers/", "components/common/rasterfiles/", "components/acquire/", "components/check/"),
         *("components/preprocess/", "components/predict/", "pipeline/bench/"),
     ),
 }
 PACKAGES = {  # package of components/common -> the packages that it may import; all may import the top level
     "data": set(),
-    "readers": {"data"},
+    "rasterfiles": {"data"},
+    "readers": {"rasterfiles", "data"},
     "inference": {"data"},
     "scoring": {"inference", "data"},
     "tracking": set(),

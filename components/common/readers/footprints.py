@@ -16,8 +16,8 @@ import pyproj
 import shapely
 from pyproj.exceptions import CRSError, ProjError
 
-from components.common.readers.grids import Grid
-from components.common.readers.position import same_crs
+from components.common.rasterfiles.grids import Grid
+from components.common.rasterfiles.position import same_crs
 
 SPAN_PX = 256
 """The size of a pixel is measured over so many pixels around the centre of a tile."""

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from components.common.data.height_scaling import PLAUSIBLE_M
 from components.common.data.layerinfo import DsmInfo
 from components.common.data.units import METRE, unit_metres, vertical_unit
-from components.common.readers.layers import Heights, Layer, equal_to
-from components.common.readers.position import stated_crs
-from components.common.readers.rasters import Header, Mask, Note, Pixels, Rejected
+from components.common.rasterfiles.position import stated_crs
+from components.common.rasterfiles.rasters import Header, Mask, Note, Pixels, Rejected, equal_to
+from components.common.readers.layers import Heights, Layer
 
 SENTINELS = (-9999.0, -99999.0, -999999.0, -32767.0, -32768.0)
 """Usual nodata values, compared with the pixel before its unit is applied: -9999 cm would be a possible height."""

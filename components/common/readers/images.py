@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from components.common.data.layerinfo import ImageInfo
+from components.common.rasterfiles.rasters import Mask, Note, Pixels, Rejected
 from components.common.readers.layers import Layer, Palette
-from components.common.readers.rasters import Mask, Note, Pixels, Rejected
 
 
 @dataclass(frozen=True, slots=True)

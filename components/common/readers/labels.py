@@ -9,10 +9,10 @@ import numpy as np
 
 from components.common.data.datasets import IGNORE
 from components.common.data.legend import Labels, Legend, Unknown, decode, unknown_sentence
-from components.common.readers.grids import Fit, to_layer
+from components.common.rasterfiles.grids import Fit, to_layer
+from components.common.rasterfiles.rasters import Mask, Note, Pixels, Rejected
 from components.common.readers.images import expanded
 from components.common.readers.layers import Layer, Palette
-from components.common.readers.rasters import Mask, Note, Pixels, Rejected
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.enums import Resampling
 
-from components.common.readers.grids import Fit, Grid
-from components.common.readers.rasters import Mask, Pixels, RasterFile, Rejected
+from components.common.rasterfiles.grids import Fit, Grid
+from components.common.rasterfiles.rasters import Mask, Pixels, RasterFile, Rejected, equal_to
 from components.common.readers.warping import Warp
 
 BAND_PX = 400_000
@@ -214,18 +214,6 @@ def _span(asked: slice, shift: int, size: int) -> _Span:
     inside = slice(int(nearest[0]), int(nearest[-1]) + 1)
     known = index == nearest
     return _Span(inside, bool(known.all()), nearest - inside.start, known)
-
-
-def equal_to(pixels: Pixels, value: float) -> Mask | None:
-    """True where pixels, of any shape, have a value; None: their type cannot hold it."""
-    if np.isnan(value):
-        return np.isnan(pixels) if np.issubdtype(pixels.dtype, np.floating) else None
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.issubdtype(pixels.dtype, np.integer):
-            limits = np.iinfo(pixels.dtype)
-            if not np.isfinite(value) or value != int(value) or not limits.min <= value <= limits.max:
-                return None
-        return np.asarray(pixels == pixels.dtype.type(value))
 
 
 def bands_of(grid: Grid, multiple: int = 1) -> list[slice]:

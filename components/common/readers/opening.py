@@ -9,12 +9,12 @@ from pathlib import Path
 from rasterio.crs import CRS
 
 from components.common.data.layerinfo import DsmInfo, ImageInfo
-from components.common.readers.grids import Grid, Rules, fit
+from components.common.rasterfiles.grids import Grid, Rules, fit
+from components.common.rasterfiles.position import position_of
+from components.common.rasterfiles.rasters import Note, Place, RasterFile, Rejected
 from components.common.readers.heights import HeightLayer
 from components.common.readers.images import ImageLayer, is_grey
 from components.common.readers.layers import Bands, Layer, pick
-from components.common.readers.position import position_of
-from components.common.readers.rasters import Note, Place, RasterFile, Rejected
 
 IMAGE_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
 """Pixel types of images in a user's own data; images of a benchmark have 8 bits."""

@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from components.common.data.layerinfo import DsmInfo, ImageInfo
 from components.common.errors import DataError
-from components.common.readers.grids import Grid
+from components.common.rasterfiles.grids import Grid
+from components.common.rasterfiles.position import parse_crs
+from components.common.rasterfiles.rasters import Mask, Note, Place
+from components.common.rasterfiles.source_files import open_source
 from components.common.readers.heights import HeightLayer
 from components.common.readers.images import ImageLayer
 from components.common.readers.layers import Heights
 from components.common.readers.opening import Opening
-from components.common.readers.position import parse_crs
-from components.common.readers.rasters import Mask, Note, Place
-from components.common.readers.source_files import open_source
 
 BANDS_OPTION = "--bands"
 """Option of the command line that picks bands of the image."""

@@ -21,15 +21,15 @@ from components.common.data.layerinfo import LabelInfo
 from components.common.data.legend import legend_of
 from components.common.errors import ParamsError
 from components.common.params import subset
-from components.common.readers.formats import sidecars_of, vrt_sources
-from components.common.readers.grids import Grid
+from components.common.rasterfiles.formats import sidecars_of, vrt_sources
+from components.common.rasterfiles.grids import Grid
+from components.common.rasterfiles.position import parse_crs
+from components.common.rasterfiles.rasters import Note, Place, RasterFile, Rejected, open_raster
 from components.common.readers.heights import HeightLayer
 from components.common.readers.images import ImageLayer
 from components.common.readers.labels import LabelLayer, contradiction
 from components.common.readers.layers import Bands, bands_of, pick
 from components.common.readers.opening import Opening, require_read_mask
-from components.common.readers.position import parse_crs
-from components.common.readers.rasters import Note, Place, RasterFile, Rejected, open_raster
 
 AnyLayer = ImageLayer | HeightLayer | LabelLayer
 

@@ -12,17 +12,14 @@ from math import ceil, floor
 import numpy as np
 import numpy.typing as npt
 from rasterio import Affine
-from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
 from components.common.errors import reason
-from components.common.readers.formats import GDAL_ERRORS
-from components.common.readers.grids import Fit, Grid, rim, to_layer
-from components.common.readers.rasters import Pixels, Place, Rejected
-
-NO_CRS = CRS.from_epsg(3857)
-"""Stands for a CRS that no file names: any will do when both sides have the same."""
+from components.common.rasterfiles.formats import GDAL_ERRORS
+from components.common.rasterfiles.grids import Fit, Grid, rim, to_layer
+from components.common.rasterfiles.position import NO_CRS
+from components.common.rasterfiles.rasters import Pixels, Place, Rejected
 
 MARGIN_PX = 3
 """Pixels of a layer read around those under a rectangle of the image, in addition to the reach of the filter."""

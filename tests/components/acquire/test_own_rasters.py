@@ -17,7 +17,7 @@ from components.common.data import datasets
 from components.common.data.layerinfo import LabelInfo
 from components.common.data.rawtree import RawTree, read_raw_tree
 from components.common.errors import DataError
-from components.common.readers.formats import FORMATS, format_of, vrt_sources
+from components.common.rasterfiles.formats import FORMATS, format_of, vrt_sources
 from tests.every_format import write
 from tests.isprs_package import raster, world_file
 

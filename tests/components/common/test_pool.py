@@ -11,7 +11,7 @@ import pytest
 
 from components.common.errors import DataError
 from components.common.pool import cores, pooled
-from components.common.readers.rasters import open_raster
+from components.common.rasterfiles.rasters import open_raster
 
 
 def width_of(path):

@@ -9,7 +9,7 @@ import torch
 from rasterio import Affine
 from rasterio.crs import CRS
 
-from components.common.readers.grids import Grid
+from components.common.rasterfiles.grids import Grid
 from components.predict.map_facts import MapFacts
 from components.predict.map_layers import LAYERS, layers_of
 from components.predict.maps import draft_maps

@@ -14,8 +14,8 @@ from rasterio.features import rasterize
 from scipy import ndimage
 
 from components.common.errors import DataError, ParamsError
+from components.common.rasterfiles.grids import Grid
 from components.common.readers.footprints import pixel_size_m
-from components.common.readers.grids import Grid
 from components.predict.config import Polygons
 from components.predict.outlines import outlines
 from components.predict.polygons import write_polygons

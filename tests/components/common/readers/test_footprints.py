@@ -6,8 +6,8 @@ import pytest
 from rasterio import Affine
 from rasterio.crs import CRS
 
+from components.common.rasterfiles.grids import Grid
 from components.common.readers.footprints import footprint, neighbours, pixel_size_m, shared_ground
-from components.common.readers.grids import Grid
 
 SIDE_PX = 200
 

@@ -10,7 +10,7 @@ import rasterio
 import rasterio.shutil
 
 from components.common.errors import DataError
-from components.common.readers.formats import (
+from components.common.rasterfiles.formats import (
     FORMATS,
     SETTINGS,
     WORLD_SUFFIXES,
@@ -19,8 +19,8 @@ from components.common.readers.formats import (
     sidecars_of,
     vrt_sources,
 )
-from components.common.readers.position import position_of
-from components.common.readers.rasters import open_raster
+from components.common.rasterfiles.position import position_of
+from components.common.rasterfiles.rasters import open_raster
 from tests.every_format import write
 from tests.isprs_package import raster
 

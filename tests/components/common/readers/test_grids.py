@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from rasterio import Affine
 
-from components.common.readers.grids import Grid, Rules, covered_share, fit
-from components.common.readers.position import parse_crs
-from components.common.readers.rasters import Rejected
+from components.common.rasterfiles.grids import Grid, Rules, covered_share, fit
+from components.common.rasterfiles.position import parse_crs
+from components.common.rasterfiles.rasters import Rejected
 
 HERE = Affine(0.05, 0, 366000, 0, -0.05, 5807000)
 UTM33, UTM32 = parse_crs("EPSG:32633"), parse_crs("EPSG:32632")

@@ -3,7 +3,7 @@ import pytest
 from rasterio import Affine
 from rasterio.crs import CRS
 
-from components.common.readers.rasters import Rejected
+from components.common.rasterfiles.rasters import Rejected
 from tests.components.common.readers.conftest import HERE, codes, read_heights, slope
 
 FOOT, FOOT_US = 0.3048, 1200 / 3937

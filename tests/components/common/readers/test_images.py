@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from components.common.data.layerinfo import ImageInfo
-from components.common.readers.rasters import Rejected
+from components.common.rasterfiles.rasters import Rejected
 
 BYTES = np.random.default_rng(0).integers(0, 256, (3, 20, 10), dtype=np.uint8)
 

@@ -8,8 +8,8 @@ from rasterio import Affine
 
 from components.common.data.datasets import IGNORE
 from components.common.data.layerinfo import LabelInfo
+from components.common.rasterfiles.rasters import Rejected
 from components.common.readers.labels import contradiction
-from components.common.readers.rasters import Rejected
 from tests.components.common.readers.conftest import HERE, TOWN, codes
 
 FULL = TOWN.classes

@@ -4,11 +4,11 @@ from rasterio import Affine
 from rasterio.warp import transform
 
 from components.common.errors import DataError
+from components.common.rasterfiles.grids import Grid, Rules, fit
+from components.common.rasterfiles.position import parse_crs, position_of
+from components.common.rasterfiles.rasters import open_raster
 from components.common.readers import warping
-from components.common.readers.grids import Grid, Rules, fit
 from components.common.readers.layers import Layer, bands_of, pick
-from components.common.readers.position import parse_crs, position_of
-from components.common.readers.rasters import open_raster
 from tests.components.common.readers.conftest import slope as plane
 from tests.components.common.readers.conftest import write
 

@@ -11,8 +11,8 @@ import pytest
 from rasterio import Affine
 
 from components.common.errors import DataError
-from components.common.readers.position import position_of
-from components.common.readers.source_files import open_source
+from components.common.rasterfiles.position import position_of
+from components.common.rasterfiles.source_files import open_source
 from tests.components.common.readers.conftest import HERE, write
 
 SIDE = 20

@@ -11,8 +11,15 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
 from components.common.errors import DataError
-from components.common.readers.position import crs_name, identified, parse_crs, position_of, same_crs, world_transform
-from components.common.readers.rasters import Rejected, open_raster
+from components.common.rasterfiles.position import (
+    crs_name,
+    identified,
+    parse_crs,
+    position_of,
+    same_crs,
+    world_transform,
+)
+from components.common.rasterfiles.rasters import Rejected, open_raster
 from tests.components.common.readers.conftest import write
 
 HERE = Affine(0.5, 0, 366000, 0, -0.5, 5807000)

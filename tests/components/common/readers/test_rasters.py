@@ -11,8 +11,8 @@ from rasterio import Affine
 from rasterio.windows import Window
 
 from components.common.errors import DataError
-from components.common.readers.layers import equal_to, pick
-from components.common.readers.rasters import Rejected, open_raster
+from components.common.rasterfiles.rasters import Rejected, equal_to, open_raster
+from components.common.readers.layers import pick
 from tests.components.common.readers.conftest import PLACED, write
 
 HERE = Affine(0.05, 0, 366000, 0, -0.05, 5807000)
@@ -213,7 +213,7 @@ def test_gdal_prints_nothing(tmp_path):
     os.truncate(path, path.stat().st_size // 2)
     code = (
         "import logging, sys, pathlib; logging.basicConfig(level=logging.INFO)\n"
-        "from components.common.readers.rasters import open_raster\n"
+        "from components.common.rasterfiles.rasters import open_raster\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "try:\n"
         "    with open_raster(path, path.parent) as file: file.read((1, 2, 3))\n"

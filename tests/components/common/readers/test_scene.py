@@ -9,7 +9,7 @@ from rasterio.enums import ColorInterp
 
 from components.common.data.layerinfo import DsmInfo, ImageInfo
 from components.common.errors import DataError
-from components.common.readers.rasters import Rejected
+from components.common.rasterfiles.rasters import Rejected
 from components.common.readers.scene import SceneFiles, open_scene
 from tests.components.common.readers.conftest import write
 

@@ -13,10 +13,10 @@ import rasterio
 from rasterio import Affine
 
 from components.common.errors import DataError, TemporaryError
-from components.common.readers import servers
-from components.common.readers.position import position_of
-from components.common.readers.rasters import Rejected
-from components.common.readers.source_files import expanded, open_source
+from components.common.rasterfiles import servers
+from components.common.rasterfiles.position import position_of
+from components.common.rasterfiles.rasters import Rejected
+from components.common.rasterfiles.source_files import expanded, open_source
 from tests.components.common.readers.conftest import HERE, PLACED, write
 
 RGB = np.random.default_rng(0).integers(1, 255, (3, 60, 80), dtype=np.uint8)

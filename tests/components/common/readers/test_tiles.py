@@ -14,7 +14,7 @@ from components.common.data.datasets import IGNORE
 from components.common.data.layerinfo import LabelInfo
 from components.common.errors import ParamsError
 from components.common.params import read_yaml
-from components.common.readers.rasters import Rejected
+from components.common.rasterfiles.rasters import Rejected
 from components.common.readers.tiles import ReaderSettings, open_tile, reader_settings
 from tests.components.common.readers.conftest import HERE, codes, read_heights, write
 

@@ -1,0 +1,1 @@
+"""A raster file of any kind, on disk or remote, and where it lies on the ground."""
