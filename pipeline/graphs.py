@@ -12,7 +12,7 @@ from typing import Any
 
 from components.common.errors import ParamsError
 from components.common.yaml_files import parse_yaml
-from components.predict.scene_tasks import order_of
+from components.predict.publication.scene_tasks import order_of
 from pipeline.form import LIMIT, check_memory, checked, defaults
 from pipeline.local_files import Places, prediction_places, training_places
 from pipeline.resources import PREDICTION_RESOURCES, RESOURCES, Resources

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.common.tracking.registered_models import SCHEME
-from components.predict.scenes import GLOB, is_remote, moved
+from components.predict.publication.scenes import GLOB, is_remote, moved
 
 FILES = {"data_path": Path.exists, "data_repo": Path.exists, "model_weights": Path.is_file}
 """Parameter of the training graph that may name a file or folder -> function that tells whether it does."""

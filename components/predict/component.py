@@ -22,7 +22,7 @@ def predict(
     from components.common.data.config import DataConfig
     from components.common.entrypoints.kubeflow import hand_over, parameters, task
     from components.predict.config import PredictConfig
-    from components.predict.page import write_page
+    from components.predict.publication.page import write_page
     from components.predict.step import run
     from components.predict.tile_request import request_for
 
@@ -53,7 +53,7 @@ def plan(
     """Find the scenes, and open every file, the model and the bucket; returns the parts, as `SCENE I/N`."""
     form = locals()
     from components.common.entrypoints.kubeflow import task
-    from components.predict.scene_tasks import order_of, plan
+    from components.predict.publication.scene_tasks import order_of, plan
 
     with task(workspace, commit) as folder:
         return plan(order_of(form), folder)
@@ -63,7 +63,7 @@ def plan(
 def predict_part(part: str, commit: str, workspace: str) -> str:
     """Map one part of a scene on the workspace, continuing where it was interrupted; returns the part."""
     from components.common.entrypoints.kubeflow import task
-    from components.predict.scene_tasks import map_part
+    from components.predict.publication.scene_tasks import map_part
 
     with task(workspace, commit) as folder:
         map_part(part, folder)
@@ -74,7 +74,7 @@ def predict_part(part: str, commit: str, workspace: str) -> str:
 def gather(parts: list[str], commit: str, workspace: str) -> list[str]:
     """Check that every part is mapped; returns the names of the scenes."""
     from components.common.entrypoints.kubeflow import task
-    from components.predict.scene_tasks import finished
+    from components.predict.publication.scene_tasks import finished
 
     with task(workspace, commit) as folder:
         return finished(parts, folder)
@@ -84,7 +84,7 @@ def gather(parts: list[str], commit: str, workspace: str) -> list[str]:
 def publish(scene: str, commit: str, workspace: str, item: dsl.Output[dsl.Artifact], page: dsl.Output[dsl.HTML]) -> str:
     """Combine the parts of a scene, describe the map, and copy everything to the output; returns the map's place."""
     from components.common.entrypoints.kubeflow import hand_over, task
-    from components.predict.publishing import publish_scene
+    from components.predict.publication.publishing import publish_scene
 
     with task(workspace, commit) as folder:
         published = publish_scene(scene, folder)

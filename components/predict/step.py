@@ -24,20 +24,20 @@ from components.common.errors import MobanetError, ParamsError
 from components.common.files import write_json
 from components.common.inference.modelfile import ModelFacts
 from components.common.readers.scene import Scene, SceneFiles, open_scene
-from components.predict.blending import blended
-from components.predict.combine import read_parts
+from components.predict.areas.polygons import check_suffix, write_polygons
 from components.predict.config import Device, Polygons, PredictConfig, PredictRequest, Restart
-from components.predict.lattice import Lattice, strips
-from components.predict.map_facts import MapFacts
-from components.predict.map_layers import layer_names, layers_of
-from components.predict.maps import draft_maps
-from components.predict.meter import Meter
-from components.predict.models import Predictor, open_model
-from components.predict.parts import Region, part_of, region_of
-from components.predict.polygons import check_suffix, write_polygons
-from components.predict.scene_inputs import Inputs
-from components.predict.suitability import objections, require
-from components.predict.working import Tally, Working
+from components.predict.inputs.scene_inputs import Inputs
+from components.predict.inputs.suitability import objections, require
+from components.predict.outputs.combine import read_parts
+from components.predict.outputs.map_facts import MapFacts
+from components.predict.outputs.map_layers import layer_names, layers_of
+from components.predict.outputs.maps import draft_maps
+from components.predict.outputs.parts import Region, part_of, region_of
+from components.predict.outputs.working import Tally, Working
+from components.predict.scores.blending import blended
+from components.predict.scores.lattice import Lattice, strips
+from components.predict.scores.meter import Meter
+from components.predict.scores.models import Predictor, open_model
 
 log = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from components.common.inference.modelfile import ModelFacts
 from components.common.params import section
 from components.common.pool import cores
 from components.predict.config import PredictConfig, PredictRequest
-from components.predict.models import Maps, ModelIdentity
+from components.predict.scores.models import Maps, ModelIdentity
 from components.predict.step import make_map
 from model import MoBaNetConfig
 from model.speed import Precision

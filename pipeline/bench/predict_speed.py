@@ -20,12 +20,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from components.common.inference.modelfile import ModelFacts, load_model, save_model
 from components.common.inference.precision import chosen, in_precision
 from components.common.progress import track
-from components.predict.blending import blended
 from components.predict.config import PredictConfig, PredictRequest
-from components.predict.lattice import Lattice
-from components.predict.meter import Meter
-from components.predict.models import Predictor, open_model
-from components.predict.scene_inputs import DSM, IMAGE, Patch
+from components.predict.inputs.scene_inputs import DSM, IMAGE, Patch
+from components.predict.scores.blending import blended
+from components.predict.scores.lattice import Lattice
+from components.predict.scores.meter import Meter
+from components.predict.scores.models import Predictor, open_model
 from components.predict.step import make_map
 from model import MoBaNet, MoBaNetConfig
 from model.inputs import padded_side

@@ -27,8 +27,8 @@ def make(folder: Path, image: str, dsm: str) -> None:
     """One command, in a process that has torch imported already; every band of rows goes to the journal."""
     import torch
 
-    from components.predict import working
     from components.predict.config import Polygons, PredictConfig, PredictRequest
+    from components.predict.outputs import working
     from components.predict.step import make_map
     from tests.components.predict.known import KnownPredictor
 

@@ -10,11 +10,11 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from components.common.rasterfiles.grids import Grid
-from components.predict.map_facts import MapFacts
-from components.predict.map_layers import LAYERS, layers_of
-from components.predict.maps import draft_maps
-from components.predict.parts import Region
-from components.predict.working import Tally, Working
+from components.predict.outputs.map_facts import MapFacts
+from components.predict.outputs.map_layers import LAYERS, layers_of
+from components.predict.outputs.maps import draft_maps
+from components.predict.outputs.parts import Region
+from components.predict.outputs.working import Tally, Working
 
 CLASSES, PALETTE = ("Building", "Low vegetation & <grass>", "Straße"), ((0, 0, 255), (0, 255, 255), (255, 255, 255))
 

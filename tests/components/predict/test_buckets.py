@@ -1,4 +1,4 @@
-"""components/predict/buckets.py against a real S3 server."""
+"""components/predict/publication/buckets.py against a real S3 server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import boto3
 import pytest
 
 from components.common.errors import DataError, TemporaryError
-from components.predict import buckets
+from components.predict.publication import buckets
 from tests.e2e.conftest import free_port, s3_server
 
 pytestmark = pytest.mark.system

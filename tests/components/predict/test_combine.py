@@ -9,11 +9,11 @@ import rasterio
 from rasterio import Affine
 
 from components.common.errors import DataError
-from components.predict import combine
-from components.predict.combine import read_parts
-from components.predict.map_layers import layer_path
-from components.predict.maps import draft_maps
-from components.predict.parts import Part
+from components.predict.outputs import combine
+from components.predict.outputs.combine import read_parts
+from components.predict.outputs.map_layers import layer_path
+from components.predict.outputs.maps import draft_maps
+from components.predict.outputs.parts import Part
 from tests.components.predict import drawn_maps as known
 
 ROTATED = Affine.translation(400_000.1, 5_000_000.3) @ Affine.rotation(17) @ Affine.scale(0.1, -0.1)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from components.predict.lattice import Lattice, Window, intersection, overlap, strips, within
+from components.predict.scores.lattice import Lattice, Window, intersection, overlap, strips, within
 
 SIZES = [(100, 141), (1, 77), (77, 1), (20, 31), (32, 32), (33, 32), (1, 1)]
 

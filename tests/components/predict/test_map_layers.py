@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from components.predict.map_layers import LAYERS, layer_names, layer_path, layers_of
+from components.predict.outputs.map_layers import LAYERS, layer_names, layer_path, layers_of
 from tests.components.predict.drawn_maps import DrawnBand, drawn
 
 

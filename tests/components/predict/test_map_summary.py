@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from rasterio import Affine
 
-from components.predict import map_summary
+from components.predict.outputs import map_summary
 from tests.components.predict import drawn_maps as known
 
 SCHEMA = json.loads(Path(map_summary.__file__).with_name("map_summary.schema.json").read_text())

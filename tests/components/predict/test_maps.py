@@ -13,8 +13,8 @@ from rio_cogeo.cogeo import cog_validate
 
 from components.common.entrypoints.failures import DISK, find
 from components.common.errors import MobanetError
-from components.predict import maps
-from components.predict.map_layers import LAYERS, layer_path, layers_of
+from components.predict.outputs import maps
+from components.predict.outputs.map_layers import LAYERS, layer_path, layers_of
 from tests.components.predict import drawn_maps as known
 
 TRANSFORMS = {

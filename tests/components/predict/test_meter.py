@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from components.predict import meter
-from components.predict.meter import Meter, duration
+from components.predict.scores import meter
+from components.predict.scores.meter import Meter, duration
 
 
 class Clock:

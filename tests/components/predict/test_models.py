@@ -16,10 +16,10 @@ import torch
 from components.common.errors import ParamsError, TrackingError, WeightsError
 from components.common.files import digest
 from components.common.inference.modelfile import load_model, save_model
-from components.predict.blending import blended
-from components.predict.lattice import Lattice
-from components.predict.meter import Meter
-from components.predict.models import ModelIdentity, open_model
+from components.predict.scores.blending import blended
+from components.predict.scores.lattice import Lattice
+from components.predict.scores.meter import Meter
+from components.predict.scores.models import ModelIdentity, open_model
 from model.inputs import normalise
 from tests.components.conftest import toy_facts
 from tests.components.predict.known import noise

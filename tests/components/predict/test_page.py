@@ -1,4 +1,4 @@
-"""components/predict/page.py and map_pictures.py: what the page of a map shows."""
+"""components/predict/publication/page.py and map_pictures.py: what the page of a map shows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from components.predict.map_pictures import classes_picture, heights, photograph
-from components.predict.page import write_page
+from components.predict.publication.map_pictures import classes_picture, heights, photograph
+from components.predict.publication.page import write_page
 from tests.components.predict.small_map import NAMES, PALETTE, write_map, write_raster
 
 
@@ -58,7 +58,7 @@ def test_the_map_and_the_image_have_pictures_of_one_size(tmp_path):
 def test_a_picture_of_an_image_has_the_mean_of_its_pixels_in_strips_of_any_height(tmp_path, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 255, (3, 41, 60), np.uint8)
     image = write_raster(tmp_path / "image.tif", pixels)
-    monkeypatch.setattr("components.predict.map_pictures.STRIP_PX", 8)
+    monkeypatch.setattr("components.predict.publication.map_pictures.STRIP_PX", 8)
     picture = photograph([str(image)], 15)
     assert picture.shape == (11, 15, 3)
     assert picture[1, 2].tolist() == pixels[:, 4:8, 8:12].mean((1, 2)).astype(np.uint8).tolist()

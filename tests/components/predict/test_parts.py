@@ -4,7 +4,7 @@ import pytest
 from rasterio import Affine
 
 from components.common.errors import DataError, ParamsError
-from components.predict.parts import Part, Region, part_of, region_of
+from components.predict.outputs.parts import Part, Region, part_of, region_of
 from tests.components.predict.drawn_maps import grid
 
 WHOLE = Region(slice(0, 70), slice(0, 53))

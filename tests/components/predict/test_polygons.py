@@ -16,9 +16,9 @@ from scipy import ndimage
 from components.common.errors import DataError, ParamsError
 from components.common.rasterfiles.grids import Grid
 from components.common.readers.footprints import pixel_size_m
+from components.predict.areas.outlines import outlines
+from components.predict.areas.polygons import write_polygons
 from components.predict.config import Polygons
-from components.predict.outlines import outlines
-from components.predict.polygons import write_polygons
 
 NAMES = ("road", "roof", "tree", "car")
 PLAIN = Affine(2, 0, 0, 0, -2, 0)  # 4 m2 per pixel
@@ -112,7 +112,7 @@ def test_the_block_size_changes_nothing(raster, name, block_px):
 def test_areas_traced_one_by_one_have_the_same_polygons(raster, monkeypatch, name):
     path = raster(MAPS[name])
     at_once = polygons_of(path)
-    monkeypatch.setattr("components.predict.polygons.outlines", partial(outlines, lines_at_once=1))
+    monkeypatch.setattr("components.predict.areas.polygons.outlines", partial(outlines, lines_at_once=1))
     assert polygons_of(path).to_wkb().equals(at_once.to_wkb())
 
 

@@ -4,8 +4,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from components.predict.map_layers import LAYERS
-from components.predict.qml import style
+from components.predict.outputs.map_layers import LAYERS
+from components.predict.outputs.qml import style
 from tests.components.predict.drawn_maps import CLASSES, PALETTE
 
 

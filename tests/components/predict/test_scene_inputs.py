@@ -13,9 +13,9 @@ from components.common.data.height_scaling import histogram, scaled
 from components.common.data.layerinfo import DsmInfo, ImageInfo
 from components.common.data.store import Heights
 from components.common.readers.scene import SceneFiles, open_scene
-from components.predict import scene_ground
-from components.predict.scene_inputs import Inputs, reflected
-from components.predict.scene_probe import block_of, spread_blocks
+from components.predict.inputs import scene_ground
+from components.predict.inputs.scene_inputs import Inputs, reflected
+from components.predict.inputs.scene_probe import block_of, spread_blocks
 from model import MoBaNetConfig
 from tests.components.common.readers.conftest import write
 from tests.components.conftest import toy_facts

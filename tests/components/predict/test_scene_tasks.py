@@ -1,4 +1,4 @@
-"""components/predict/scene_tasks.py and publishing.py: tasks of the prediction graph, without a network to compute."""
+"""components/predict/publication/scene_tasks.py and publishing.py: the tasks of the prediction graph, without a network."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from components.common.errors import DataError, ParamsError, WeightsError
-from components.predict import buckets, publishing, scene_tasks, step
-from components.predict.scene_tasks import acquired_at, finished, map_part, order_of, plan, scene_of
+from components.predict import step
+from components.predict.publication import buckets, publishing, scene_tasks
+from components.predict.publication.scene_tasks import acquired_at, finished, map_part, order_of, plan, scene_of
 from tests.components.predict.small_map import write_map, write_raster
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"

@@ -1,4 +1,4 @@
-"""components/predict/scenes.py: what the texts `image` and `dsm` of a run name."""
+"""components/predict/publication/scenes.py: what the texts `image` and `dsm` of a run name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import pytest
 
 from components.common.errors import DataError, ParamsError
-from components.predict import buckets
-from components.predict.scenes import SceneNames, moved, scenes_of
+from components.predict.publication import buckets
+from components.predict.publication.scenes import SceneNames, moved, scenes_of
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.predict.parts import Region
-from components.predict.seams import Seams, measure
-from components.predict.working import Tally
+from components.predict.outputs.parts import Region
+from components.predict.outputs.seams import Seams, measure
+from components.predict.outputs.working import Tally
 
 NONE = 255
 

@@ -1,4 +1,4 @@
-"""components/predict/stac.py: the STAC item of a map, checked by pystac without a network."""
+"""components/predict/publication/stac.py: the STAC item of a map, checked by pystac without a network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pystac.validation import JsonSchemaSTACValidator
 from rasterio import Affine
 
 from components.common.files import digest
-from components.predict.stac import Acquisition, acquisition, write_item
+from components.predict.publication.stac import Acquisition, acquisition, write_item
 from tests.components.predict.small_map import write_map, write_raster
 
 EXTENSIONS = (ClassificationExtension, FileExtension, ProjectionExtension, RasterExtension)

@@ -14,8 +14,8 @@ from components.common.data.layerinfo import DsmInfo, ImageInfo
 from components.common.data.store import Heights
 from components.common.errors import DataError, ParamsError
 from components.common.readers.scene import SceneFiles, open_scene
-from components.predict.scene_probe import probed
-from components.predict.suitability import CHECKS, Objection, objections, require
+from components.predict.inputs.scene_probe import probed
+from components.predict.inputs.suitability import CHECKS, Objection, objections, require
 from model import MoBaNetConfig
 from tests.components.common.readers.conftest import HERE, slope, write
 from tests.components.conftest import toy_facts

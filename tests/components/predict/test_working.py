@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from components.common.errors import ParamsError
-from components.predict import maps, working
-from components.predict.map_layers import layers_of
-from components.predict.maps import draft_maps
-from components.predict.working import Tally, Working, folder_of
+from components.predict.outputs import maps, working
+from components.predict.outputs.map_layers import layers_of
+from components.predict.outputs.maps import draft_maps
+from components.predict.outputs.working import Tally, Working, folder_of
 from tests.components.predict import drawn_maps as known
 
 FACTS = known.facts()

@@ -13,7 +13,7 @@ from components.common.data.rawtree import read_raw_tree
 from components.common.data.store import map_tile
 from components.common.errors import DataError
 from components.common.readers.scene import SceneFiles, open_scene
-from components.predict.scene_inputs import Inputs
+from components.predict.inputs.scene_inputs import Inputs
 from components.preprocess.convert import TileJob, build_tile
 from components.preprocess.height_settings import as_recorded
 from model import MoBaNetConfig

@@ -12,7 +12,7 @@ from components.common.data.datasets import Split
 from components.common.data.store import Store
 from components.common.errors import DataError
 from components.common.params import section
-from components.common.readers.rasters import open_raster
+from components.common.rasterfiles.rasters import open_raster
 from components.preprocess.step import PreprocessConfig, make_store
 from pipeline.bench import preprocess
 from pipeline.bench.preprocess import Measured, bench, measure

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import shapely
 from rasterio import Affine
 
-from components.predict.connected import Borders, Numbers
+from components.predict.areas.connected import Borders, Numbers
 
 TURN_LEFT = 3
 """Directions are numbered clockwise: 0 right, 1 down, 2 left, 3 up."""

@@ -14,11 +14,11 @@ from rasterio.windows import Window
 from components.common.errors import DataError, reason
 from components.common.rasterfiles.formats import GDAL_ERRORS
 from components.predict.config import Restart
-from components.predict.map_facts import MapFacts
-from components.predict.map_layers import Pixels, layer_path
-from components.predict.maps import COUNTS, opened
-from components.predict.parts import Region
-from components.predict.working import Tally, Working
+from components.predict.outputs.map_facts import MapFacts
+from components.predict.outputs.map_layers import Pixels, layer_path
+from components.predict.outputs.maps import COUNTS, opened
+from components.predict.outputs.parts import Region
+from components.predict.outputs.working import Tally, Working
 
 STEP_PX = 512
 """Side of the blocks of a COG."""

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from components.common.scoring.inline_pictures import data_uri
-from components.predict import map_pictures
+from components.predict.publication import map_pictures
 
 SIDE_PX = 1200
 """Longest side of a picture; two pictures of this size are about 1 MB."""

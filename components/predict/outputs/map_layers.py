@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from components.predict.blending import Band
+    from components.predict.scores.blending import Band
 
 CLASSES = "classes"
 

@@ -27,11 +27,11 @@ from components.common.files import replacing
 from components.common.progress import track
 from components.common.rasterfiles.grids import Grid
 from components.common.readers.footprints import pixel_size_m
+from components.predict.areas.connected import Areas, Connecting, MapBlock, Numbers, counted, medians_m
+from components.predict.areas.outlines import outlines
+from components.predict.areas.small_areas import Merged, merged
 from components.predict.config import Polygons
-from components.predict.connected import Areas, Connecting, MapBlock, Numbers, counted, medians_m
-from components.predict.ground_area import pixel_area_m2
-from components.predict.outlines import outlines
-from components.predict.small_areas import Merged, merged
+from components.predict.outputs.ground_area import pixel_area_m2
 
 if TYPE_CHECKING:
     import geopandas

@@ -13,10 +13,10 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
-from components.predict.map_facts import PREFIX
-from components.predict.map_layers import NODATA, Pixels
-from components.predict.parts import Region
-from components.predict.working import Tally
+from components.predict.outputs.map_facts import PREFIX
+from components.predict.outputs.map_layers import NODATA, Pixels
+from components.predict.outputs.parts import Region
+from components.predict.outputs.working import Tally
 
 Flags = npt.NDArray[np.bool_]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import jinja2
 
-from components.predict.map_layers import CLASSES, LAYERS, SENSORS
+from components.predict.outputs.map_layers import CLASSES, LAYERS, SENSORS
 
 RAMP = ((0, "#440154"), (25, "#3b528b"), (50, "#21918c"), (75, "#5ec962"), (100, "#fde725"))
 """Colours of percent, dark to light: matplotlib's viridis."""

@@ -25,9 +25,9 @@ from components.common.params import from_mapping
 from components.common.rasterfiles.source_files import open_source
 from components.common.tracking.registered_models import SCHEME, fetch
 from components.common.yaml_files import parse_yaml
-from components.predict import buckets
 from components.predict.config import Extra, Polygons, PredictConfig, PredictRequest
-from components.predict.scenes import SceneNames, scenes_of
+from components.predict.publication import buckets
+from components.predict.publication.scenes import SceneNames, scenes_of
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from components.common.data.local_ground import Ground
 from components.common.inference.modelfile import ModelFacts
 from components.common.readers.footprints import pixel_size_m
 from components.common.readers.scene import Scene
-from components.predict.scene_ground import SceneGround
-from components.predict.scene_probe import BLOCK_PX, Probe, block_of, probed
+from components.predict.inputs.scene_ground import SceneGround
+from components.predict.inputs.scene_probe import BLOCK_PX, Probe, block_of, probed
 
 IMAGE, DSM = 1, 2
 """Bits of `Patch.sensors_HW`."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from components.predict.connected import Areas, Borders, Numbers, joined
+from components.predict.areas.connected import Areas, Borders, Numbers, joined
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from components.common.data.config import S3
 from components.common.files import replacing
-from components.predict import buckets
-from components.predict.page import write_page
-from components.predict.scene_tasks import acquired_at, combine_scene, map_of, scene_of, summary_of
-from components.predict.stac import acquisition, write_item
+from components.predict.publication import buckets
+from components.predict.publication.page import write_page
+from components.predict.publication.scene_tasks import acquired_at, combine_scene, map_of, scene_of, summary_of
+from components.predict.publication.stac import acquisition, write_item
 from components.predict.step import AgreementError
 
 log = logging.getLogger(__name__)

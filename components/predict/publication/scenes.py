@@ -11,7 +11,7 @@ from typing import Any
 from components.common.data.config import S3
 from components.common.errors import DataError, ParamsError
 from components.common.rasterfiles.formats import FORMATS
-from components.predict import buckets
+from components.predict.publication import buckets
 
 GLOB = frozenset("*?[")
 """Characters of a file name that stand for others."""

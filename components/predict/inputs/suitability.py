@@ -18,7 +18,7 @@ from components.common.rasterfiles.grids import covered_share
 from components.common.readers.footprints import pixel_size_m
 from components.common.readers.images import ImageLayer
 from components.common.readers.scene import Scene
-from components.predict.scene_probe import Probe
+from components.predict.inputs.scene_probe import Probe
 
 log = logging.getLogger(__name__)
 

@@ -22,12 +22,12 @@ import numpy as np
 
 from components.common.errors import ParamsError
 from components.predict.config import Restart
-from components.predict.map_facts import MapFacts
-from components.predict.map_layers import LAYERS, Pixels
-from components.predict.parts import Limits, Region
+from components.predict.outputs.map_facts import MapFacts
+from components.predict.outputs.map_layers import LAYERS, Pixels
+from components.predict.outputs.parts import Limits, Region
 
 if TYPE_CHECKING:
-    from components.predict.blending import Band
+    from components.predict.scores.blending import Band
 
 JOURNAL = "journal.jsonl"
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from components.predict.meter import Meter
+from components.predict.scores.meter import Meter
 
 RUN_AHEAD = 2
 """Batches that the host may have launched and the device has not finished."""

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from components.predict.lattice import Lattice, Window, intersection, within
-from components.predict.scene_inputs import Inputs, Patch
+from components.predict.inputs.scene_inputs import Inputs, Patch
+from components.predict.scores.lattice import Lattice, Window, intersection, within
 
 
 class RowEnd:

@@ -17,7 +17,7 @@ from rasterio.crs import CRS
 from components.common.errors import DataError
 from components.common.rasterfiles.grids import Grid
 from components.common.tracking.provenance import DISTRIBUTION, tool_version
-from components.predict.parts import Part, Region, part_of
+from components.predict.outputs.parts import Part, Region, part_of
 
 PREFIX = "MOBANET_"
 

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from components.common.errors import NonFiniteError
-from components.predict.lattice import Lattice, overlap
-from components.predict.meter import Meter
-from components.predict.models import Predictor
-from components.predict.prefetch import prefetched
-from components.predict.scene_inputs import IMAGE, Inputs
-from components.predict.streams import Streams
-from components.predict.window_batches import Batch, RowEnd, window_batches
+from components.predict.inputs.scene_inputs import IMAGE, Inputs
+from components.predict.scores.lattice import Lattice, overlap
+from components.predict.scores.meter import Meter
+from components.predict.scores.models import Predictor
+from components.predict.scores.prefetch import prefetched
+from components.predict.scores.streams import Streams
+from components.predict.scores.window_batches import Batch, RowEnd, window_batches
 
 AHEAD = 2
 """Batches that may wait for the network."""

@@ -19,7 +19,7 @@ from rasterio.enums import Resampling
 from components.common.rasterfiles.rasters import RasterFile
 from components.common.rasterfiles.source_files import open_source
 from components.common.scoring.panels import Picture, class_picture, height_picture, image_picture
-from components.predict.map_facts import PREFIX, Colour
+from components.predict.outputs.map_facts import PREFIX, Colour
 
 STRIP_PX = 512
 """About so many rows are read at once."""

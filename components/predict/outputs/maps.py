@@ -22,12 +22,12 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from components.common.errors import MobanetError, reason
 from components.common.rasterfiles.formats import GDAL_ERRORS
-from components.predict import map_summary
-from components.predict.map_facts import PREFIX, MapFacts
-from components.predict.map_layers import CLASSES, LAYERS, layer_path
-from components.predict.qml import style
-from components.predict.seams import Seams, measure
-from components.predict.working import Working
+from components.predict.outputs import map_summary
+from components.predict.outputs.map_facts import PREFIX, MapFacts
+from components.predict.outputs.map_layers import CLASSES, LAYERS, layer_path
+from components.predict.outputs.qml import style
+from components.predict.outputs.seams import Seams, measure
+from components.predict.outputs.working import Working
 
 COUNTS = f"{PREFIX}COUNTS"
 """Tag of a part: what `combine` adds up."""

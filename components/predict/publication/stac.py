@@ -23,9 +23,9 @@ from pystac.extensions.raster import DataType, RasterBand, RasterExtension
 from components.common.files import digest, write_json
 from components.common.rasterfiles.grids import Grid
 from components.common.readers.footprints import footprint, pixel_size_m
-from components.predict.map_facts import PREFIX
-from components.predict.map_layers import LAYERS, NODATA, layer_path
-from components.predict.map_pictures import classes_of
+from components.predict.outputs.map_facts import PREFIX
+from components.predict.outputs.map_layers import LAYERS, NODATA, layer_path
+from components.predict.publication.map_pictures import classes_of
 
 SHA256 = "1220"
 """Beginning of a sha256 as a multihash, which the extension `file` requires: algorithm and length."""

@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from components.common.rasterfiles.grids import Grid
 from components.common.rasterfiles.position import crs_name
-from components.predict.ground_area import pixel_area_m2
-from components.predict.map_facts import MapFacts
-from components.predict.map_layers import NODATA, SENSORS, Pixels
-from components.predict.parts import Region
-from components.predict.seams import Seams
-from components.predict.working import Tally
+from components.predict.outputs.ground_area import pixel_area_m2
+from components.predict.outputs.map_facts import MapFacts
+from components.predict.outputs.map_layers import NODATA, SENSORS, Pixels
+from components.predict.outputs.parts import Region
+from components.predict.outputs.seams import Seams
+from components.predict.outputs.working import Tally
 
 FORMAT = 1
 

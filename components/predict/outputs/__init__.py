@@ -1,0 +1,1 @@
+"""Blended scores -> working files -> Cloud-Optimized GeoTIFFs with style, tags and summary."""

@@ -1,0 +1,1 @@
+"""Windows of a raster -> blended scores, in bands of rows."""
