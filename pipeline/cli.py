@@ -15,6 +15,7 @@ import typer
 from components.common.entrypoints.dvc import exit_code, log_to_stderr
 from pipeline import __version__
 from pipeline.bench import loader, preprocess, train_commands
+from pipeline.bench.prediction import bench as bench_predict
 from pipeline.commands import ablate, check, data, model, params, pipeline, predict, submit
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         {
             "data": loader.bench,
             "preprocess": preprocess.bench,
+            "predict": bench_predict,
             "train": train_commands.train,
             "curves": train_commands.curves,
         },

@@ -13,7 +13,7 @@ from components.common.params import section
 from components.predict.config import PredictConfig
 from components.predict.scores.models import open_model
 from model import MoBaNet, MoBaNetConfig
-from pipeline.bench import predict, predict_memory, predict_speed
+from pipeline.bench import predict_memory, predict_speed, prediction
 from pipeline.bench.predict_rivals import Raster, Sliding, released, starts
 
 PARAMS = Path("params.yaml")
@@ -98,12 +98,12 @@ def test_the_report_is_json_and_a_table(model, config, tmp_path, monkeypatch):
     content = yaml.safe_load(PARAMS.read_text())
     content["predict"]["batch_size"] = 2
     params.write_text(yaml.safe_dump(content))
-    report = predict.measure(tmp_path, params, model, None, [predict.Part.loops], False, 256, tmp_path, tmp_path)
+    report = prediction.measure(tmp_path, params, model, None, [prediction.Part.loops], False, 256, tmp_path, tmp_path)
     content = json.loads(json.dumps(asdict(report)))
     assert content["window_px"] == 32
     assert content["sample"] is None
     assert content["faster"]["released loop"] > 0
-    table = predict.as_table(report)
+    table = prediction.as_table(report)
     assert "released loop" in table
     assert "megapixels/s" not in table
 
