@@ -15,7 +15,7 @@ SENSOR_COLOURS = ("#1b9e77", "#d95f02", "#7570b3")
 """Of image, DSM, and both."""
 
 TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("components.predict", "."),
+    loader=jinja2.PackageLoader("components.predict.outputs", "."),
     autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,
