@@ -43,7 +43,8 @@ def has_bf16(device: torch.device) -> bool:
 @contextmanager
 def in_precision(network: MoBaNet, facts: ModelFacts, device: torch.device, precision: Precision) -> Iterator[None]:
     """Let a network that `load_model` returned compute in a precision of its own, until the block ends."""
-    with training_precision(network, replace(facts, precision=precision), device):
+    frozen_bf16 = facts.frozen_bf16 and precision == "bf16"
+    with training_precision(network, replace(facts, precision=precision, frozen_bf16=frozen_bf16), device):
         yield
 
 

@@ -146,7 +146,7 @@ def _sha256(path: Path) -> str:
 
 
 class _Network:
-    """A network in torch, in the precision of its training."""
+    """A network in torch."""
 
     fixed_window = False
 
