@@ -10,15 +10,19 @@ import subprocess
 import time
 
 import mlflow
+import numpy as np
 import psutil
 import pytest
+import rasterio
+from rio_cogeo.cogeo import cog_validate
 
+from components.common.data.store import map_tile
 from tests.e2e.conftest import copy_project
 
 pytestmark = pytest.mark.system
 
 DEADLINE_S = 40 * 60
-STEPS = ("acquire", "check", "preprocess", "train", "evaluate", "export", "register")
+STEPS = ("acquire", "check", "preprocess", "train", "evaluate", "export", "register", "predict")
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,23 @@ def test_one_mlflow_run_with_no_step_twice_and_a_champion(project, outputs):
     assert steps == sorted(set(steps)) and run.info.status == "FINISHED"
     (model,) = client.search_registered_models()
     assert "champion" in model.aliases
+
+
+def test_the_map_of_the_two_neighbouring_test_tiles_is_a_valid_geotiff_that_fits_their_labels(project, outputs):
+    path = project.root / "maps/sample.tif"
+    valid, errors, warnings = cog_validate(path, strict=True)
+    assert valid and not errors and not warnings
+    labels = [project.root / f"data/store/{tile}.arrow" for tile in ("5_10", "5_11")]
+    label_HW = np.hstack([map_tile(label).eroded_HW for label in labels])
+    with rasterio.open(path) as file:
+        classes_HW, place = file.read(1), file.transform
+    with rasterio.open(project.root / "data/raw/2_Ortho_RGB/top_potsdam_5_10_RGB.tif") as image:
+        assert place == image.transform
+    assert classes_HW.shape == label_HW.shape == (1024, 2048)
+    known = label_HW != 255
+    assert (classes_HW[known] == label_HW[known]).mean() > 0.9
+    summary = json.loads((project.root / "maps/sample.json").read_text())
+    assert summary["seams"]["agreement"] > 0.9 and summary["sensors"]["image and DSM"] > 0.95
 
 
 def test_nothing_runs_a_second_time(project, outputs):

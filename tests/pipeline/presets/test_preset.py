@@ -105,7 +105,7 @@ def test_dvc_would_run_every_step_with_a_preset(name, project):
     (project.root / "params.yaml").write_text(preset(name).text)
     done = project.call("dvc", "repro", "--dry")
     assert done.returncode == 0, done.stderr
-    for step in ("acquire", "check", "preprocess", "train", "evaluate", "export", "register"):
+    for step in ("acquire", "check", "preprocess", "train", "evaluate", "export", "register", "predict"):
         assert f"-m components.{step}\n" in done.stdout
 
 
