@@ -12,21 +12,31 @@ from components.acquire.sample.materials import Site
 NODATA = -9999.0
 """Height of a pixel that the matching could not measure."""
 
+SWELLS_M = ((4400.0, 1.5), (900.0, 1.0), (130.0, 0.35))
+"""Wavelength and height of the swells of the ground, metres, in each direction."""
 
-def terrain(side_px: int, east_m: float, north_m: float, rng: np.random.Generator) -> Plane:
-    """Heights of the bare ground above sea level, `[H, W]` metres: about 40, a gentle slope, two swells.
+
+def terrain(seed: int, side_px: int, east_m: float, north_m: float) -> Plane:
+    """Heights of the bare ground above sea level, `[H, W]` metres: about 40, gentle swells.
+
+    A city has one ground, so neighbouring tiles meet at the same height.
 
     Args:
+        seed: of the city.
         side_px: rows and columns.
-        east_m: of the tile, so that neighbours lie at similar heights.
+        east_m: of the tile's upper left corner.
         north_m: the same.
-        rng: the tile's own swells.
     """
-    level = 40.0 + 2.5 * np.sin(east_m / 700.0) + 1.5 * np.cos(north_m / 500.0)
-    y, x = np.mgrid[:side_px, :side_px].astype(np.float32) * np.float32(GSD_M)
-    slope_x, slope_y = rng.normal(0.0, 0.008, 2)
-    swell = 0.35 * np.sin(x / 19.0 + rng.uniform(0, 6)) + 0.35 * np.sin(y / 23.0 + rng.uniform(0, 6))
-    return (level + slope_x * x + slope_y * y + swell).astype(np.float32)
+    steps_m = (np.arange(side_px) + 0.5) * GSD_M
+    phases = np.random.default_rng((seed, 1)).uniform(0, 2 * np.pi, (2, len(SWELLS_M)))
+    along_x, along_y = (
+        sum(
+            height * np.sin(2 * np.pi * axis / length + phase)
+            for (length, height), phase in zip(SWELLS_M, of, strict=True)
+        )
+        for axis, of in zip((east_m + steps_m, north_m - steps_m), phases, strict=True)
+    )
+    return (40.0 + along_x + along_y[:, None]).astype(np.float32)
 
 
 def matched(site: Site) -> Plane:

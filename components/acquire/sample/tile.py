@@ -46,7 +46,7 @@ def make_scene(seed: int, tile: str, side_px: int) -> Scene:
     inner = slice(canvas.margin_px, canvas.full_px - canvas.margin_px)
     side_m = side_px * GSD_M  # neighbouring tiles touch
     east_m, north_m = 366_000.0 + side_m * column, 5_808_000.0 - side_m * row
-    dsm_HW = terrain(side_px, east_m, north_m, site.rng) + matched(site)
+    dsm_HW = terrain(seed, side_px, east_m, north_m) + matched(site)
     image_HW3 = photograph(canvas, sun_of(seed), site.rng)
     return Scene(image_HW3, dsm_HW.astype(np.float32), canvas.label_HW[inner, inner].copy(), east_m, north_m)
 

@@ -18,9 +18,19 @@ def roof_of_6_m() -> Site:
 
 
 def test_terrain_is_gentle_and_about_40_m_high() -> None:
-    ground = terrain(1024, 369000.0, 5807400.0, np.random.default_rng(2))
-    assert 33 < ground.min() < ground.max() < 47
-    assert np.abs(np.gradient(ground, GSD_M)).max() < 0.1
+    for seed in range(5):
+        ground = terrain(seed, 1024, 369000.0, 5807400.0)
+        assert 33 < ground.min() < ground.max() < 47
+        assert np.abs(np.gradient(ground, GSD_M)).max() < 0.1
+
+
+def test_neighbouring_tiles_meet_at_the_same_height() -> None:
+    side_m = 256 * GSD_M
+    here, right, below = (
+        terrain(7, 256, 369000.0 + east, 5807400.0 - south) for east, south in ((0, 0), (side_m, 0), (0, side_m))
+    )
+    assert np.abs(here[:, -1] - right[:, 0]).max() < 0.01
+    assert np.abs(here[-1] - below[0]).max() < 0.01
 
 
 def test_matching_keeps_levels_softens_edges_and_leaves_holes_at_them() -> None:
