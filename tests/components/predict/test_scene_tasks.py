@@ -1,4 +1,4 @@
-"""components/predict/publication/scene_tasks.py and publishing.py: the tasks of the prediction graph, without a network."""
+"""Tasks of the prediction graph (components/predict/publication/scene_tasks.py, publishing.py), without a network."""
 
 from __future__ import annotations
 
