@@ -96,6 +96,7 @@ ELSEWHERE = {
     "mobanet bench preprocess": "tests/pipeline/bench/test_preprocess.py",
     "mobanet bench predict": "tests/pipeline/bench/test_predict_bench.py",
     "mobanet bench train --checkpoints": "tests/pipeline/bench/test_checkpoints.py",
+    "mobanet bench curves": "tests/pipeline/bench/test_curves.py",
     "mobanet bench train": "tests/pipeline/bench/test_train.py",
     "mobanet pipeline run --runner subprocess": "tests/pipeline/test_subprocess_run.py",
     "mobanet pipeline run --runner docker": "tests/e2e/test_containers.py",
