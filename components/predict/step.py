@@ -26,6 +26,7 @@ from components.common.inference.modelfile import ModelFacts
 from components.common.readers.scene import Scene, SceneFiles, open_scene
 from components.predict.areas.polygons import check_suffix, write_polygons
 from components.predict.config import Device, Polygons, PredictConfig, PredictRequest, Restart
+from components.predict.heap import Heap
 from components.predict.inputs.scene_inputs import Inputs
 from components.predict.inputs.suitability import objections, require
 from components.predict.outputs.combine import read_parts
@@ -206,6 +207,7 @@ def _compute(
     left_px = sum((rows.stop - rows.start) * block.width_px for block, rows in left)
     with Meter(total_px, total_px - left_px) as meter, ThreadPoolExecutor(1, "predict-writer") as writer:
         written: Future[None] | None = None
+        heap = Heap()
         for block, rows in left:
             if rows.start >= rows.stop:
                 continue
@@ -214,8 +216,10 @@ def _compute(
                 if written is not None:
                     written.result()
                 written = writer.submit(working.write, block, band.rows, pixels, Tally.of(band))
+                heap.trim()
         if written is not None:
             written.result()
+    heap.trim(now=True)  # writing the files takes memory of its own
     return meter
 
 
