@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from glob import glob
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,7 +32,7 @@ from components.predict.inputs.scene_inputs import Inputs
 from components.predict.inputs.suitability import objections, require
 from components.predict.outputs.combine import read_parts
 from components.predict.outputs.map_facts import MapFacts
-from components.predict.outputs.map_layers import layer_names, layers_of
+from components.predict.outputs.map_layers import layer_names, layer_path, layers_of
 from components.predict.outputs.maps import draft_maps
 from components.predict.outputs.parts import Region, part_of, region_of
 from components.predict.outputs.working import Tally, Working
@@ -253,9 +254,15 @@ def _check_outputs(request: PredictRequest) -> None:
         raise ParamsError(f"{request.output}: a map is a GeoTIFF; use a name that ends in .tif")
     if request.polygons is not None:
         check_suffix(request.polygons.path)
-    for path in (request.output, request.summary, request.polygons.path if request.polygons else None):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+    asked = [request.output, request.summary, request.polygons.path if request.polygons else None]
+    outputs = [path for path in asked if path is not None]
+    taken = {Path(path).resolve() for name in (*request.image, *request.dsm) for path in (glob(name) or [name])}
+    for path in (*outputs, *(layer_path(request.output, name) for name in request.extras)):
+        if path.resolve() in taken:
+            raise ParamsError(f"{path}: this file is an input or another output; choose another name for the output")
+        taken.add(path.resolve())
+    for path in outputs:
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _report(output: Path, summary: dict[str, Any]) -> None:

@@ -213,6 +213,26 @@ def test_an_output_that_is_no_geotiff_is_refused_before_the_model_is_opened(tmp_
         run(CONFIG, request)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"output": "scene/image.tif"},
+        {"output": "scene/../scene/image.tif"},
+        {"output": "map.tif", "summary": "map.tif"},
+        {"output": "scene/dsm.tif", "image": "scene/*.tif"},
+    ],
+)
+def test_an_output_never_replaces_an_input_or_another_output(tmp_path, changes):
+    (tmp_path / "scene").mkdir()
+    images = [write(tmp_path / "scene" / name, image_of(40, 40)) for name in ("image.tif", "dsm.tif")]
+    before = [digest(Path(image)) for image in images]
+    paths = {name: tmp_path / value for name, value in changes.items()}
+    asked = {"image": (str(paths.pop("image", images[0])),)} | paths
+    with pytest.raises(ParamsError, match="an input or another output"):
+        run(CONFIG, PredictRequest(model="no model", **asked))
+    assert [digest(Path(image)) for image in images] == before
+
+
 def test_a_wrong_request_stops_before_anything_is_computed(tmp_path):
     image = write(tmp_path / "image.tif", image_of(40, 40))
     for asked, error, words in (
