@@ -102,7 +102,7 @@ def make_map(config: PredictConfig, request: PredictRequest, predictor: Predicto
         for kind, note in scene.notes:
             log.info("%s: %s", kind, note.sentence)
         blocks = [Region(facts.here.rows, strip) for strip in strips(lattice, facts.here.columns, config.block_px)]
-        with Working.open(request.output, facts, blocks, restart=request.restart) as working:
+        with Working.open(request.output, facts, blocks, _files(request), restart=request.restart) as working:
             meter = _compute(working, blocks, inputs, predictor, lattice)
             summary = _publish(working, request.polygons, request.summary, _heights(scene, facts.here))
     _report(request.output, summary)
@@ -133,7 +133,7 @@ def run_combine(
         DataError: a part is missing, is there twice, cannot be read, or belongs to another map.
         AgreementError: as with `run`.
     """
-    _check_outputs(PredictRequest(output=output, polygons=polygons, summary=summary))
+    _check_outputs(PredictRequest(output=output, image=tuple(map(str, parts)), polygons=polygons, summary=summary))
     with read_parts(parts, output, restart=restart) as working:
         content = _publish(working, polygons, summary, None)
     _report(output, content)
@@ -256,13 +256,24 @@ def _check_outputs(request: PredictRequest) -> None:
         check_suffix(request.polygons.path)
     asked = [request.output, request.summary, request.polygons.path if request.polygons else None]
     outputs = [path for path in asked if path is not None]
-    taken = {Path(path).resolve() for name in (*request.image, *request.dsm) for path in (glob(name) or [name])}
+    taken = {path.resolve() for path in _local(request)}
     for path in (*outputs, *(layer_path(request.output, name) for name in request.extras)):
         if path.resolve() in taken:
             raise ParamsError(f"{path}: this file is an input or another output; choose another name for the output")
         taken.add(path.resolve())
     for path in outputs:
         path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _local(request: PredictRequest) -> list[Path]:
+    """The inputs that are names of this machine."""
+    return [Path(path) for name in (*request.image, *request.dsm) for path in (sorted(glob(name)) or [name])]
+
+
+def _files(request: PredictRequest) -> list[list[int]]:
+    """Size and time of the input files: one that is edited after an interruption is another input."""
+    found = [path.stat() for path in _local(request) if path.is_file()]
+    return [[status.st_size, status.st_mtime_ns] for status in found]
 
 
 def _report(output: Path, summary: dict[str, Any]) -> None:

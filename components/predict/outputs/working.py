@@ -87,7 +87,13 @@ class Working:
     @classmethod
     @contextmanager
     def open(
-        cls, output: Path, facts: MapFacts, blocks: Sequence[Region], *, restart: Restart = "no"
+        cls,
+        output: Path,
+        facts: MapFacts,
+        blocks: Sequence[Region],
+        files: Sequence[Sequence[int]] = (),
+        *,
+        restart: Restart = "no",
     ) -> Iterator[Working]:
         """Open and lock the folder of an output; an error inside the `with` block keeps what is finished.
 
@@ -95,6 +101,7 @@ class Working:
             output: path of the class map.
             facts: of the map or of the part that is computed.
             blocks: rectangles that cover it, each filled from top to bottom.
+            files: state of the input files; it must be the same to continue.
             restart: whether to discard earlier work.
 
         Raises:
@@ -103,7 +110,7 @@ class Working:
         with _locked(output) as journal:
             working = cls(output, facts, blocks, journal)
             try:
-                working._begin(restart)
+                working._begin(restart, files)
                 try:
                     yield working
                 except BaseException:
@@ -179,9 +186,10 @@ class Working:
             for i, line in enumerate(lines):
                 _write_fully(self._files[layer], line, band * size + (row + i) * width_px + column)
 
-    def _begin(self, restart: Restart) -> None:
+    def _begin(self, restart: Restart, files: Sequence[Sequence[int]]) -> None:
         """Continue the work in the folder, or start a new one."""
-        content = self.facts.identity() | {"block_px": [list(block) for block in self._next]}
+        blocks = [list(block) for block in self._next]
+        content = self.facts.identity() | {"input files": files, "block_px": blocks}
         lines = [] if restart == "yes" else _lines(self._journal)
         if lines and (differing := _differing(lines[0].get("identity", {}), content)):
             self._require_discard(restart, differing)

@@ -240,3 +240,13 @@ def test_pixels_are_read_back_in_bands(tmp_path, monkeypatch):
     assert [rows.stop for rows, _ in bands] == [8, 16, 24, 32, 40, 48, 56, 64, 70]
     complete = layers_of(known.drawn(slice(0, 70), slice(0, 53)), ("classes",))["classes"][0]
     assert np.array_equal(np.concatenate([pixels for _, pixels in bands]), complete)
+
+
+def test_an_input_file_that_was_edited_since_is_other_work(tmp_path):
+    output = tmp_path / "map.tif"
+    with Working.open(output, FACTS, BLOCKS, [[10, 1]]) as work:
+        write_rows(work, BLOCKS[0], 0, 20)
+    with pytest.raises(ParamsError, match="with other input files"):
+        Working.open(output, FACTS, BLOCKS, [[10, 2]]).__enter__()
+    with Working.open(output, FACTS, BLOCKS, [[10, 1]]) as work:
+        assert work.first_row(BLOCKS[0]) == 20
