@@ -258,7 +258,7 @@ def test_the_quota_is_the_sum_that_it_says():
     for key, unit in (("cpu", "requests.cpu"), ("memory", "requests.memory")):
         least = sum(times.get(name, 1) * parse_quantity(getattr(need, key)) for name, need in RESOURCES.items())
         assert least < parse_quantity(tasks[unit]) < least * 11 / 10, f"{unit}: the table comes to {least}"
-    assert int(rest["requests.nvidia.com/gpu"]) == 4 * 8 + 1
+    assert int(rest["requests.nvidia.com/gpu"]) == 4 * 8 + 2
     claims = [one("PersistentVolumeClaim", "mobanet-data")["spec"]]
     claims += [claim["spec"] for m in of_kind("StatefulSet") for claim in m["spec"]["volumeClaimTemplates"]]
     ours = 4 * parse_quantity(WORKSPACE_SIZE) + sum(
