@@ -33,6 +33,7 @@ def project(tmp_path_factory) -> Project:
     config = MoBaNetConfig(backbone="test_vit", backbone_args={"patch_size": 8, "img_size": 64}, decoder_channels=16)
     save_model(project.root / "toy.safetensors", MoBaNet(config).eval(), toy_facts(config))
     project.change_params({"predict": {"batch_size": 4, "block_px": 256}})
+    project.root.chmod(0o755)  # containers see the folder of the files, as another user
     (project.root / "images").mkdir()
     write(project.root / "images/west.tif", 0, 90)
     write(project.root / "images/east.tif", 90, 61)
