@@ -192,7 +192,8 @@ class Working:
         content = self.facts.identity() | {"input files": files, "block_px": blocks}
         lines = [] if restart == "yes" else _lines(self._journal)
         if lines and (differing := _differing(lines[0].get("identity", {}), content)):
-            self._require_discard(restart, differing)
+            if len(lines) > 1:  # otherwise nothing is finished
+                self._require_discard(restart, differing)
             lines = []
         size = self.here.height_px * self.here.width_px
         sizes = {name: size * len(LAYERS[name].bands(self.facts.classes)) for name in self.facts.layers}

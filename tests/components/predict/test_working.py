@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,17 @@ def test_rows_without_a_journal_line_are_computed_again(tmp_path, expected):
         known.fill(work, BLOCKS, FACTS)
         draft_maps(work).place()
     assert known.contents(tmp_path) == expected
+
+
+def test_a_folder_in_which_nothing_is_finished_does_not_stop_another_command(tmp_path):
+    output, other = tmp_path / "map.tif", replace(FACTS, inputs="another image")
+    with pytest.raises(Stopped), Working.open(output, FACTS, BLOCKS):
+        raise Stopped
+    with pytest.raises(Stopped), Working.open(output, other, BLOCKS) as work:
+        write_rows(work, BLOCKS[0], 0, 20)
+        raise Stopped
+    with pytest.raises(ParamsError, match="unfinished work with other inputs"), Working.open(output, FACTS, BLOCKS):
+        pass
 
 
 def test_kills_at_random_moments_leave_the_same_bytes(tmp_path, expected, monkeypatch):
@@ -166,8 +178,8 @@ def test_a_restart_discards_the_same_work_too(tmp_path):
 
 def test_other_widths_of_blocks_are_named_by_their_parameter(tmp_path):
     output = tmp_path / "map.tif"
-    with Working.open(output, FACTS, BLOCKS):
-        pass
+    with Working.open(output, FACTS, BLOCKS) as work:
+        write_rows(work, BLOCKS[0], 0, 20)
     with pytest.raises(ParamsError, match="other block_px"):
         Working.open(output, FACTS, known.blocks_of(FACTS, 30)).__enter__()
 
