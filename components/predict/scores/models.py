@@ -122,7 +122,7 @@ def _of_package(package: Path) -> Path:
     """The network of a package, whose checksum must be the recorded one."""
     try:
         record = json.loads((package / RECORD).read_text())
-        newest, recorded = record["format"], record["sha256"][MODEL_FILE]
+        newest, recorded = int(record["format"]), record["sha256"][MODEL_FILE]
     except FileNotFoundError:
         raise WeightsError(f"{package}: no model package, because it has no {RECORD}; run the export step") from None
     except (ValueError, KeyError, TypeError):
