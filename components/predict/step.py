@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from glob import glob
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +23,7 @@ from components.common.data.layerinfo import DsmInfo, ImageInfo
 from components.common.errors import MobanetError, ParamsError
 from components.common.files import write_json
 from components.common.inference.modelfile import ModelFacts
+from components.common.rasterfiles.source_files import local_files
 from components.common.readers.scene import Scene, SceneFiles, open_scene
 from components.predict.areas.polygons import check_suffix, write_polygons
 from components.predict.config import Device, Polygons, PredictConfig, PredictRequest, Restart
@@ -168,7 +168,7 @@ def scene_files(request: PredictRequest, facts: ModelFacts) -> SceneFiles:
 def _facts(request: PredictRequest, predictor: Predictor, scene: Scene, inputs: Inputs, lattice: Lattice) -> MapFacts:
     model, identity = predictor.facts, predictor.identity
     region = region_of(request.bounds, scene.grid)
-    extras = set(request.extras) | ({"confidence"} if request.polygons else set())
+    extras = _extras(request)
     if "gates" in extras and not predictor.has_gates:
         raise ParamsError(
             "--gates: this model has no fusion gates, or its format does not give them; leave --gates out"
@@ -256,8 +256,10 @@ def _check_outputs(request: PredictRequest) -> None:
         check_suffix(request.polygons.path)
     asked = [request.output, request.summary, request.polygons.path if request.polygons else None]
     outputs = [path for path in asked if path is not None]
-    taken = {path.resolve() for path in _local(request)}
-    for path in (*outputs, *(layer_path(request.output, name) for name in request.extras)):
+    taken = {path.resolve() for path in local_files((*request.image, *request.dsm))}
+    for path in (*outputs, *(layer_path(request.output, name) for name in _extras(request))):
+        if path.is_dir():
+            raise ParamsError(f"{path}: this is a folder; choose the name of a file for the output")
         if path.resolve() in taken:
             raise ParamsError(f"{path}: this file is an input or another output; choose another name for the output")
         taken.add(path.resolve())
@@ -265,21 +267,22 @@ def _check_outputs(request: PredictRequest) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _local(request: PredictRequest) -> list[Path]:
-    """The inputs that are names of this machine."""
-    return [Path(path) for name in (*request.image, *request.dsm) for path in (sorted(glob(name)) or [name])]
+def _extras(request: PredictRequest) -> set[str]:
+    """Layers that are written in addition to the classes; polygons need the confidence."""
+    return {*request.extras, "confidence"} if request.polygons else set(request.extras)
 
 
 def _files(request: PredictRequest) -> list[list[int]]:
     """Size and time of the input files: one that is edited after an interruption is another input."""
-    found = [path.stat() for path in _local(request) if path.is_file()]
+    found = [path.stat() for path in local_files((*request.image, *request.dsm)) if path.is_file()]
     return [[status.st_size, status.st_mtime_ns] for status in found]
 
 
 def _report(output: Path, summary: dict[str, Any]) -> None:
     """Print what can be seen in a map without opening it."""
     raster, seams = summary["raster"], summary["seams"]
-    shares = ", ".join(f"{entry['name']} {100 * entry['share']:.1f} %" for entry in summary["classes"])
+    known = [(entry["name"], entry["share"]) for entry in summary["classes"] if entry["share"] is not None]
+    shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in known) or "no pixel has a class"
     log.info("%s: %d x %d px (width x height); %s", output, raster["width_px"], raster["height_px"], shares)
     agreement, on_lines, elsewhere = (_percent(seams[name]) for name in ("agreement", *SEAM_RATES))
     log.info(

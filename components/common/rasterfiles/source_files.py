@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
@@ -21,7 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from components.common.errors import DataError
-from components.common.rasterfiles.formats import PREFIX, SETTINGS, world_suffixes
+from components.common.rasterfiles.formats import GDAL_ERRORS, PREFIX, SETTINGS, world_suffixes
 from components.common.rasterfiles.headers import Header, header_of
 from components.common.rasterfiles.mosaic import open_mosaic
 from components.common.rasterfiles.position import parse_prj, parse_world
@@ -75,6 +75,21 @@ def expanded(name: str) -> list[str]:
     found = matching(name) if name.startswith(S3) else sorted(glob(name, recursive=True))
     if not found:
         raise DataError(f"{name}: no file matches; correct the name, and put it in quotes if it has a * or ?")
+    return found
+
+
+def local_files(names: Sequence[str]) -> list[Path]:
+    """The files of this machine that are read for rasters, with the sources of VRTs; a missing file counts too.
+
+    Raises:
+        DataError: a glob matches nothing.
+    """
+    files = [file for name in names if not is_remote(name) for file in expanded(name) if not is_remote(file)]
+    found = list(map(Path, files))
+    for file in files:
+        if file.lower().endswith(".vrt") or PREFIX.match(file):
+            with suppress(*GDAL_ERRORS), rasterio.open(file) as dataset:  # what is unreadable is reported later
+                found += map(Path, dataset.files)
     return found
 
 

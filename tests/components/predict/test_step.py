@@ -9,6 +9,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import torch
 from rasterio import Affine
 from rasterio.warp import transform as to_crs
@@ -220,17 +221,42 @@ def test_an_output_that_is_no_geotiff_is_refused_before_the_model_is_opened(tmp_
         {"output": "scene/../scene/image.tif"},
         {"output": "map.tif", "summary": "map.tif"},
         {"output": "scene/dsm.tif", "image": "scene/*.tif"},
+        {"output": "scene/dsm.tif", "image": "**/*.tif"},
+        {"output": "scene/image.tif", "image": "scene/image.vrt"},
+        {"output": "scene/map[1].tif", "image": "scene/map[1].tif"},
+        {"output": "scene/map.tif", "image": "scene/map_confidence.tif", "polygons": "map.gpkg"},
     ],
 )
 def test_an_output_never_replaces_an_input_or_another_output(tmp_path, changes):
     (tmp_path / "scene").mkdir()
-    images = [write(tmp_path / "scene" / name, image_of(40, 40)) for name in ("image.tif", "dsm.tif")]
+    names = ("image.tif", "dsm.tif", "map[1].tif", "map1.tif", "map_confidence.tif")
+    images = [write(tmp_path / "scene" / name, image_of(40, 40)) for name in names]
+    rasterio.shutil.copy(images[0], tmp_path / "scene/image.vrt", driver="VRT")
     before = [digest(Path(image)) for image in images]
     paths = {name: tmp_path / value for name, value in changes.items()}
+    if "polygons" in paths:
+        paths["polygons"] = Polygons(path=paths["polygons"])
     asked = {"image": (str(paths.pop("image", images[0])),)} | paths
     with pytest.raises(ParamsError, match="an input or another output"):
         run(CONFIG, PredictRequest(model="no model", **asked))
     assert [digest(Path(image)) for image in images] == before
+
+
+@pytest.mark.parametrize("name", ["output", "summary", "polygons"])
+def test_a_folder_is_no_output(tmp_path, name):
+    folder = tmp_path / {"output": "map.tif", "summary": "map.json", "polygons": "map.gpkg"}[name]
+    folder.mkdir()
+    asked = {"output": tmp_path / "other.tif", name: Polygons(path=folder) if name == "polygons" else folder}
+    with pytest.raises(ParamsError, match="this is a folder"):
+        run(CONFIG, PredictRequest(model="no model", image=("image.tif",), **asked))
+
+
+def test_a_raster_without_any_pixel_gives_a_map_without_any_class(tmp_path, caplog):
+    image = write(tmp_path / "image.tif", np.zeros((40, 50, 3), np.uint8), nodata=0)
+    with caplog.at_level("INFO"):
+        output = tall_map(tmp_path, "map", image=(image,), polygons=Polygons(path=tmp_path / "map.gpkg"))
+    assert (read(output) == 255).all() and len(geopandas.read_file(tmp_path / "map.gpkg")) == 0
+    assert "no pixel has a class" in caplog.text
 
 
 def test_a_wrong_request_stops_before_anything_is_computed(tmp_path):
