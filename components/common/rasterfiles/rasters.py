@@ -79,7 +79,7 @@ class RasterFile:
         self.path = path
         self.header = header
         self._dataset, self._notes = dataset, notes
-        self.transparent_px = self.opaque_px = 0  # according to the alpha band, where it was read
+        self.alpha_px = self.transparent_px = self.opaque_px = 0  # of the alpha band, where it was read
 
     def notes(self) -> list[Note]:
         """What is worth knowing about the file itself."""
@@ -157,6 +157,7 @@ class RasterFile:
             if alpha and self.header.alpha is not None:
                 alpha_HW = self._dataset.read(self.header.alpha, window=window)
                 holes.append(alpha_HW == 0)
+                self.alpha_px += alpha_HW.size
                 self.transparent_px += int(np.count_nonzero(holes[-1]))
                 self.opaque_px += sum(int(np.count_nonzero(alpha_HW == value)) for value in OPAQUE)
         return np.logical_or.reduce(holes) if holes else None

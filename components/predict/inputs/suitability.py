@@ -15,6 +15,7 @@ import numpy as np
 from components.common.errors import DataError, ParamsError
 from components.common.inference.modelfile import ModelFacts
 from components.common.rasterfiles.grids import covered_share
+from components.common.rasterfiles.rasters import RasterFile
 from components.common.readers.footprints import pixel_size_m
 from components.common.readers.images import ImageLayer
 from components.common.readers.scene import Scene
@@ -99,6 +100,20 @@ def _bands(scene: Scene, probe: Probe, facts: ModelFacts) -> str | None:
     if all(name in named for name in wanted):
         remedy = f"add --bands {','.join(str(named.index(name) + 1) for name in wanted)}"
     return f"{scene.image.layer.file.path}: its bands are {shown}, the model's {', '.join(facts.bands)}: {remedy}"
+
+
+def _alpha(scene: Scene, probe: Probe, facts: ModelFacts) -> str | None:
+    """Whether the alpha band is no mask: GDAL marks a fourth band as alpha, also if it is near infrared."""
+    file = None if scene.image is None else scene.image.layer.file
+    if not isinstance(file, RasterFile) or not file.transparent_px:
+        return None
+    partly_px = file.alpha_px - file.transparent_px - file.opaque_px
+    if partly_px <= (file.alpha_px - file.transparent_px) / 2:
+        return None
+    return (
+        f"{file.path}: its alpha band {file.header.alpha} hides pixels and is partly transparent elsewhere, as near "
+        "infrared would be: write the bands of the model alone with gdal_translate -b"
+    )
 
 
 def _names(image: ImageLayer, colours: bool) -> list[str | None]:
@@ -188,6 +203,7 @@ def _overlap(scene: Scene, probe: Probe, facts: ModelFacts) -> str | None:
 CHECKS: dict[str, Callable[[Scene, Probe, ModelFacts], str | None]] = {
     "no-sensor": _sensor,
     "bands": _bands,
+    "alpha": _alpha,
     "ground-size": _ground_size,
     "value-range": _values,
     "no-overlap": _overlap,

@@ -46,6 +46,9 @@ COG = {
 LEAST_FREE_BYTES = 1024**2
 """If GDAL fails to write and less space than this is left, the disk is full."""
 
+STALE = (".ovr", ".msk")
+"""Overviews and masks that another program made of an earlier map; GDAL would apply them to the new one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -71,6 +74,8 @@ class Draft:
                     _rename(one, other)
                 else:
                     other.unlink(missing_ok=True)  # of an earlier map
+            for suffix in STALE:
+                target.with_name(target.name + suffix).unlink(missing_ok=True)
             _rename(draft, target)
         self.working.placed = True
 

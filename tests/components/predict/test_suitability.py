@@ -54,6 +54,14 @@ def test_a_scene_like_the_training_data_has_no_objection(found):
     assert found(dsm=slope()) == {}
 
 
+def test_near_infrared_that_is_marked_as_alpha_is_refused_and_a_mask_is_not(found):
+    infrared = np.random.default_rng(1).integers(0, 250, (1, 60, 80), dtype=np.uint8)
+    mask = np.where(infrared < 100, 0, 255).astype(np.uint8)
+    colours = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    assert "as near infrared would be" in found(np.concatenate([RGB, infrared]), colours=colours)["alpha"]
+    assert found(np.concatenate([RGB, mask]), colours=colours) == {}
+
+
 @pytest.mark.parametrize(
     ("colours", "names", "bands", "remedy"),
     [
