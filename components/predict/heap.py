@@ -10,8 +10,8 @@ import ctypes
 import time
 from collections.abc import Callable
 
-INTERVAL_S = 1.0
-"""Time between two calls: often enough for little to gather, seldom enough to cost nothing."""
+INTERVAL_S = 0.2
+"""Time between two calls, seconds: often enough for little to gather, seldom enough to cost little."""
 
 
 class Heap:
