@@ -10,9 +10,14 @@ import pytest
 from rasterio import Affine
 
 from components.common.errors import DataError
+from components.common.files import digest
 from components.common.rasterfiles import servers
 from components.common.rasterfiles.source_files import open_source
+from components.predict.config import PredictConfig, PredictRequest
+from components.predict.inputs.suitability import CHECKS
+from components.predict.step import make_map
 from tests.components.common.readers.conftest import HERE, write
+from tests.components.predict.known import KnownPredictor
 from tests.e2e.conftest import s3_server
 from tests.e2e.faulty_proxy import FaultyProxy
 
@@ -68,6 +73,26 @@ def test_a_scene_behind_a_bad_network_has_the_pixels_that_it_has_on_disk(bucket,
     assert len(remote) == len(local)
     for one, other in zip(remote, local, strict=True):
         assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
+
+
+def test_the_map_of_a_scene_behind_a_bad_network_has_the_bytes_of_the_map_from_disk(
+    bucket, account, monkeypatch, tmp_path
+):
+    config = PredictConfig(
+        tiles=None, window_px=None, overlap=0.25, batch_size=4, precision="auto", block_px=1024, min_agreement=None
+    )
+    asked = {"extras": frozenset({"confidence", "sensors"}), "allow": frozenset(CHECKS)}
+
+    def mapped(name, image):
+        output = tmp_path / f"{name}.tif"
+        make_map(config, PredictRequest(output=output, image=(image,), **asked), KnownPredictor(window_px=128))
+        return [digest(output.with_name(f"{name}{end}.tif")) for end in ("", "_confidence", "_sensors")]
+
+    with FaultyProxy(bucket[1], share=0.3, kinds=FAULTS, seed=1) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        remote = mapped("remote", "s3://bucket/scene/*.tif")
+    assert sum(proxy.done.values()) >= 5
+    assert remote == mapped("local", str(bucket[0] / "scene/*.tif"))
 
 
 @pytest.mark.parametrize(
