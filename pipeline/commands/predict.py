@@ -9,8 +9,9 @@ from typing import Annotated, get_args
 
 import typer
 
-from components.common.errors import ParamsError
+from components.common.errors import DataError, ParamsError
 from components.common.params import from_mapping, section
+from components.common.rasterfiles.position import parse_crs
 from components.predict.config import Device, Extra, Polygons, PredictConfig, PredictRequest, Restart
 from pipeline.presets.preset import SHIPPED
 
@@ -46,6 +47,9 @@ def predict(
     output: OUTPUT = None,
     bands: Annotated[
         str | None, typer.Option(metavar="N,N,N", help="Bands of the image in the model's order, from 1.")
+    ] = None,
+    crs: Annotated[
+        str | None, typer.Option(metavar="EPSG:CODE", help="Reference system of files that state none.")
     ] = None,
     bounds: Annotated[
         tuple[float, float, float, float] | None,
@@ -106,6 +110,7 @@ def predict(
         dsm=tuple(dsm or ()),
         output=output,
         bands=_bands(bands),
+        crs=_crs(crs),
         bounds=bounds,
         part=part,
         extras=frozenset(name for name in get_args(Extra) if flags[name]),
@@ -156,6 +161,17 @@ def _bands(text: str | None) -> tuple[int, ...] | None:
     if not numbers or min(numbers) < 1:
         raise ParamsError(f"--bands is {text!r}; expected band numbers of the image from 1, for example 3,2,1")
     return numbers
+
+
+def _crs(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            parse_crs(text)
+        except DataError:
+            raise ParamsError(
+                f"--crs is {text!r}, not a coordinate reference system; write it like EPSG:32633"
+            ) from None
+    return text
 
 
 def _polygons(path: Path | None, min_area_m2: float, simplify_m: float) -> Polygons | None:
