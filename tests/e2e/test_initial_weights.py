@@ -41,7 +41,7 @@ def test_a_second_repro_computes_checksums_only(project):
 def test_the_champion_starts_a_training_with_other_options(project):
     champion = digest(project.root / "package/model.safetensors")
     project.change_params({"model": {"init": "models:/mobanet@champion", "dgfm": False}})
-    assert {"weights", "train", "evaluate", "export", "register"} == set(repro(project))
+    assert {"weights", "train", "evaluate", "export", "register", "predict"} == set(repro(project))
     start = started_from(project)
     assert (start.source, start.sha256) == ("models:/mobanet/1", champion)
     assert start.parts["backbone"] == start.parts["classifier"] == "complete"
