@@ -24,7 +24,7 @@ from components.evaluate.step import EvaluateConfig
 from components.export.step import ExportConfig
 from components.predict.config import PredictConfig
 from components.preprocess.step import PreprocessConfig
-from components.register.step import RegisterConfig
+from components.register.config import RegisterConfig
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
 
 SECTIONS: dict[str, type[Any]] = {

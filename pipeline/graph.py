@@ -155,7 +155,7 @@ def build(
                 predict=sections["predict"],
                 **place,
             )
-            candidate = {"package": packed.outputs["package"], "training": trained.outputs["training"], **scores}
+            candidate = {"package": packed.outputs["package"], "training": trained.outputs["training"]}
             registered = register(register=sections["register"], promote=False, **candidate, **place)
             with dsl.If(registered.outputs["Output"] == True, name="passed"):  # noqa: E712 - kfp reads the comparison
                 promoted = register(register=sections["register"], promote=True, **candidate, **place)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from components.common.entrypoints.dvc import entry_point
 from components.common.params import section
-from components.register.step import RegisterConfig, run
+from components.register.config import RegisterConfig
+from components.register.step import run
 
 
-def main(params: Path, package: Path, evaluation: Path, training_run: Path, out: Path) -> None:
+def main(params: Path, package: Path, training_run: Path, out: Path) -> None:
     """Read the section `register` of the params file, run the step, and print the gates and the outcome."""
-    print(run(section(params, "register", RegisterConfig), package, evaluation, training_run, out).as_table())
+    print(run(section(params, "register", RegisterConfig), package, training_run, out).as_table())
 
 
 if __name__ == "__main__":
@@ -23,7 +24,6 @@ if __name__ == "__main__":
         "Register a package in MLflow, and make it the champion if it passes the gates.",
         {
             "package": "package",
-            "evaluation": "reports/evaluation.json",
             "training_run": "models/run.json",
             "out": "reports/registration.json",
         },

@@ -8,7 +8,6 @@ from components.common.entrypoints.kubeflow import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def register(
     package: dsl.Input[dsl.Model],
-    evaluation: dsl.Input[dsl.Artifact],
     training: dsl.Input[dsl.Artifact],
     register: str,
     promote: bool,
@@ -26,12 +25,13 @@ def register(
     from pathlib import Path
 
     from components.common.entrypoints.kubeflow import parameters, task
-    from components.register.step import RegisterConfig, run
+    from components.register.config import RegisterConfig
+    from components.register.step import run
     from components.register.summary import as_markdown
 
     with task(workspace, commit):
         config = parameters(RegisterConfig, "register", register)
-        inputs = (Path(package.path), Path(evaluation.path), Path(training.path))
+        inputs = (Path(package.path), Path(training.path))
         result = run(replace(config, promote=promote and config.promote), *inputs, Path(registration.path))
         Path(summary.path).write_text(as_markdown(result))
         return config.promote and result.may_be_promoted

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from components.common.tracking import server
-from components.register.step import RegisterResult
-
-HEADS = ("gate", "candidate", "champion", "must be", "")
+from components.register.step import HEADS, RegisterResult, gate_rows
 
 
 def as_markdown(result: RegisterResult) -> str:
     """The outcome, a table of the gates, and the training's MLflow run, as a link if the store has a web page."""
-    rows = [(g.name, g.candidate, g.champion, g.limit, "ok" if g.passed else "**failed**") for g in result.gates]
+    rows = gate_rows(result.gates, failed="**failed**")
     table = ["| " + " | ".join(row) + " |" for row in (HEADS, ("---",) * len(HEADS), *rows)] if rows else []
     return "\n".join(
         [f"## {result.model_name}", "", f"{result.outcome}.", "", *table, "", f"MLflow run: {_run(result)}", ""]

@@ -29,7 +29,7 @@ SECTIONS = {
     "runtime": "components.train.config.RuntimeConfig",
     "evaluate": "components.evaluate.step.EvaluateConfig",
     "export": "components.export.step.ExportConfig",
-    "register": "components.register.step.RegisterConfig",
+    "register": "components.register.config.RegisterConfig",
     "predict": "components.predict.config.PredictConfig",
 }
 OUTPUTS = {out if isinstance(out, str) else next(iter(out)) for s in DVC["stages"].values() for out in s["outs"]}

@@ -1,0 +1,42 @@
+"""Read a registered version back as its users will: download, compare checksums, load, and run the stored crops."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from components.common.errors import TrackingError
+from components.common.inference.crops import CropResult, run_crops
+from components.common.inference.modelfile import load_model
+from components.common.tracking.packages import read_record
+from components.common.tracking.registered_models import MODEL_FILE, fetch_package
+
+CROPS = "crops.safetensors"
+"""Stored crops of a package, with the logits that its network gave."""
+
+
+def read_back(name: str, version: str) -> CropResult:
+    """Check that a version can be downloaded and gives the logits that were stored with it.
+
+    Args:
+        name: registered model.
+        version: version number.
+
+    Raises:
+        TrackingError: files are missing or changed in the registry, or the logits of a crop differ by more than the
+            tolerance of the export.
+        DataError: the downloaded package is damaged.
+        WeightsError: the downloaded weights cannot be used.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        package, found = fetch_package(f"models:/{name}/{version}", Path(folder), "the version")
+        tolerance = float(read_record(package)["parity"]["tolerance"])
+        network, facts = load_model(package / MODEL_FILE)
+        result = run_crops(package / CROPS, network, facts)
+    if not result.largest_difference <= tolerance:
+        raise TrackingError(
+            f"{found.uri}: the logits of the stored crops differ by {result.largest_difference:.3g} from those of the "
+            f"export, more than export.tolerance {tolerance:.3g}, so this model is not used; run export and register "
+            "again on this machine, or raise export.tolerance"
+        )
+    return result
