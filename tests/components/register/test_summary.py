@@ -9,7 +9,10 @@ from components.register.promotion import Gate
 from components.register.step import RegisterResult
 from components.register.summary import as_markdown
 
-GATES = (Gate("expected mIoU", "61.0", "60.0", "> 60.0", True), Gate("worst class", "1.0", "9.0", ">= 7.0", False))
+GATES = (
+    Gate("expected mIoU", "61.0", "60.0", "+1.0", "higher", True),
+    Gate("IoU, car", "1.0", "9.0", "-8.0", "7.0 or more", False),
+)
 
 
 def result(gates=GATES, run_id="r1"):
@@ -24,8 +27,8 @@ def store(monkeypatch):
 def test_the_outcome_every_gate_and_the_mlflow_run_are_there():
     lines = as_markdown(result()).splitlines()
     assert lines[:3] == ["## city", "", "version 1 stays the champion."]
-    assert "| expected mIoU | 61.0 | 60.0 | > 60.0 | ok |" in lines
-    assert "| worst class | 1.0 | 9.0 | >= 7.0 | **failed** |" in lines
+    assert "| expected mIoU | 61.0 | 60.0 | +1.0 | higher | ok |" in lines
+    assert "| IoU, car | 1.0 | 9.0 | -8.0 | 7.0 or more | **failed** |" in lines
     assert lines[-1] == "MLflow run: [r1](http://mlflow/#/experiments/1/runs/r1)"
 
 
