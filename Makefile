@@ -6,7 +6,7 @@ EXPERIMENT = PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACK
 # One single-threaded process per core, at most four: more would need more than 8 GB of memory.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Tests that compare numbers which the network computes. Kernels round differently with every instruction set; all other
-# tests compare integers, files or texts, and one run of them is enough. All three take below five minutes on two idle cores.
+# tests compare integers, files or texts, and one run of them is enough. `make test` runs them with this processor's kernels.
 NUMERIC = tests/components/train/ranks/test_distributed.py tests/components/train/test_optim.py tests/components/train/test_batches.py \
   tests/components/train/test_validation.py tests/components/export tests/model
 export DVC_NO_ANALYTICS := 1
@@ -70,15 +70,14 @@ format: setup  ## Fix formatting and lint
 	$(BIN)/ruff format .
 
 test: setup  ## Run the fast tests, under 15 minutes on two cores
-	$(PYTEST) -m 'not system'
+	$(PYTEST) -m 'not system' --durations=10
 
-test-cpus: setup  ## Run the numeric tests with the kernels of SSE 4.1, of AVX2 and of this processor
+test-cpus: setup  ## Run the numeric tests with the kernels of SSE 4.1 and of AVX2
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -m 'not system' $(NUMERIC)
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m 'not system' $(NUMERIC)
-	$(PYTEST) -m 'not system' $(NUMERIC)
 
 test-system: setup  ## Run the heavy tests: kill and resume, the complete pipeline
-	$(PYTEST) -m system
+	$(PYTEST) -m system --durations=20
 
 clean:  ## Remove the environment, all caches and the site; data, models and reports stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache site *.egg-info
