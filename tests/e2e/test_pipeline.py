@@ -64,18 +64,18 @@ def test_the_data_version_is_the_same_in_model_report_and_registry(ran, client):
     with safe_open(ran.root / "package/model.safetensors", "pt") as file:
         md5 = json.loads(file.metadata()["mobanet"])["data_md5"]
     assert load(ran, "reports/evaluation.json")["protocol"]["data_md5"] == md5
-    (model,) = client.search_registered_models()
+    model = client.get_registered_model("mobanet")
     version = client.get_model_version_by_alias(model.name, "challenger")
     assert version.tags["data_md5"] == md5
 
 
 def test_the_first_version_is_challenger_and_champion(client):
-    (model,) = client.search_registered_models()
+    model = client.get_registered_model("mobanet")
     assert model.aliases.keys() == {"challenger", "champion"}
 
 
 def test_registering_again_adds_no_version(ran, client):
     done = ran.step("register")
     assert done.returncode == 0, done.stderr
-    (model,) = client.search_registered_models()
+    model = client.get_registered_model("mobanet")
     assert len(client.search_model_versions(f"name='{model.name}'")) == 1

@@ -76,7 +76,7 @@ def test_one_mlflow_run_with_no_step_twice_and_a_champion(project, outputs):
     (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
     steps = [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")]
     assert steps == sorted(set(steps)) and run.info.status == "FINISHED"
-    (model,) = client.search_registered_models()
+    model = client.get_registered_model("mobanet")
     assert "champion" in model.aliases
 
 

@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 SETS = [
     {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
     {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
-    {},
 ]
+"""`make test` runs them with the kernels of this processor."""
 
 
 def runs_of_pytest():
@@ -22,10 +22,10 @@ def runs_of_pytest():
             yield dict(re.findall(r"(\w+)=(\w+)", line.split("/pytest ")[0])), re.findall(r"tests/\S+", line)
 
 
-def test_numeric_tests_run_under_three_instruction_sets_with_the_same_files():
+def test_numeric_tests_run_under_two_further_instruction_sets_with_the_same_files():
     environments, paths = zip(*runs_of_pytest(), strict=True)
     assert [{name: value for name, value in e.items() if name != "OMP_NUM_THREADS"} for e in environments] == SETS
-    assert paths[0] == paths[1] == paths[2]
+    assert paths[0] == paths[1]
     assert {"tests/model", "tests/components/export", "tests/components/train/ranks/test_distributed.py"} <= set(
         paths[0]
     )
@@ -33,4 +33,4 @@ def test_numeric_tests_run_under_three_instruction_sets_with_the_same_files():
 
 
 def test_ci_runs_them():
-    assert re.search(r"^make .*\btest-cpus\b", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert re.search(r"^make .*\btest test-cpus\b", (ROOT / ".ci/run").read_text(), re.MULTILINE)
