@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from components.common.data.layerinfo import DsmInfo, ImageInfo
 from components.common.errors import MobanetError, ParamsError
 from components.common.files import write_json
 from components.common.inference.modelfile import ModelFacts
@@ -28,7 +27,7 @@ from components.common.readers.scene import Scene, SceneFiles, open_scene
 from components.predict.areas.polygons import check_suffix, write_polygons
 from components.predict.config import Device, Polygons, PredictConfig, PredictRequest, Restart
 from components.predict.heap import Heap
-from components.predict.inputs.scene_inputs import Inputs
+from components.predict.inputs.scene_inputs import Inputs, trained_layers
 from components.predict.inputs.suitability import objections, require
 from components.predict.outputs.combine import read_parts
 from components.predict.outputs.map_facts import MapFacts
@@ -91,13 +90,8 @@ def make_map(config: PredictConfig, request: PredictRequest, predictor: Predicto
         scene = open_scene(scene_files(request, predictor.facts), stack)
         inputs = Inputs(scene, predictor.facts)
         require(objections(scene, inputs.probe, predictor.facts), request.allow)
-        lattice = Lattice(
-            inputs.height_px,
-            inputs.width_px,
-            predictor.window_px,
-            max(1, round(predictor.window_px * (1 - config.overlap))),
-            config.batch_size,
-        )
+        shape = inputs.height_px, inputs.width_px
+        lattice = Lattice.over(shape, predictor.window_px, config.overlap, config.batch_size)
         facts = _facts(request, predictor, scene, inputs, lattice)
         for kind, note in scene.notes:
             log.info("%s: %s", kind, note.sentence)
@@ -152,10 +146,7 @@ def device_of(device: Device) -> torch.device:
 
 def scene_files(request: PredictRequest, facts: ModelFacts) -> SceneFiles:
     """The rasters of a request, and how their pixels become what a model was trained with."""
-    image, dsm = request.layers or (
-        ImageInfo(files="", bands=facts.bands, range=facts.image_range, mean=facts.image_mean, std=facts.image_std),
-        DsmInfo(files="", relative_to=facts.heights.relative_to),
-    )
+    image, dsm = request.layers or trained_layers(facts)
     if request.bands is not None:
         if len(request.bands) != len(image.bands):
             raise ParamsError(

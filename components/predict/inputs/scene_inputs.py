@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.common.data.height_scaling import scale_part
+from components.common.data.layerinfo import DsmInfo, ImageInfo
 from components.common.data.local_ground import Ground
 from components.common.inference.modelfile import ModelFacts
 from components.common.readers.footprints import pixel_size_m
@@ -119,6 +120,14 @@ class Inputs:
             sensors_HW |= np.uint8(IMAGE)
             sensors_HW[missing_HW] = 0
         return Patch(image_HWC, dsm_HW, sensors_HW)
+
+
+def trained_layers(facts: ModelFacts) -> tuple[ImageInfo, DsmInfo]:
+    """How the pixels of files become values, for a scene of which nothing is known but the model."""
+    return (
+        ImageInfo(files="", bands=facts.bands, range=facts.image_range, mean=facts.image_mean, std=facts.image_std),
+        DsmInfo(files="", relative_to=facts.heights.relative_to),
+    )
 
 
 def ground_size_m(scene: Scene, trained_m: float) -> float:

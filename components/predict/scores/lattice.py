@@ -35,6 +35,11 @@ class Lattice:
         if not 1 <= self.stride_px <= self.window_px:
             raise ValueError(f"stride_px is {self.stride_px}; expected 1 to window_px, which is {self.window_px}")
 
+    @classmethod
+    def over(cls, shape: tuple[int, int], window_px: int, overlap: float, batch_size: int) -> Lattice:
+        """Windows of a raster with so many rows and columns; `overlap` is the share of a side that the next covers."""
+        return cls(*shape, window_px, max(1, round(window_px * (1 - overlap))), batch_size)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of windows."""
