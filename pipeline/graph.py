@@ -146,7 +146,12 @@ def build(
             scored = evaluate(evaluate=sections["evaluate"], **store, **model, **place)
             scores = {"evaluation": scored.outputs["evaluation"]}
             packed = export(
-                export=sections["export"], evaluation_sha256=scored.outputs["Output"], **scores, **model, **place
+                export=sections["export"],
+                evaluation_sha256=scored.outputs["Output"],
+                **scores,
+                **store,
+                **model,
+                **place,
             )
             mapped = predict(
                 raw=raw.outputs["raw"],

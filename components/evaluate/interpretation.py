@@ -145,8 +145,6 @@ def _provenance(manifest: Manifest, data_md5: str, facts: ModelFacts) -> list[st
     found = []
     if data_md5 != facts.data_md5:
         found.append(f"The model was trained on another data version: {facts.data_md5}. The store has {data_md5}.")
-    if manifest.heights != facts.heights:
-        found.append("The heights of the store are scaled differently from those of the training.")
     if manifest.source == "sample":
         found.append("The data is a generated city: these figures do not apply to real aerial images.")
     return found

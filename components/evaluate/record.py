@@ -65,6 +65,7 @@ class Protocol:
     bands: tuple[str, ...]  # image bands, in order
     heights: Heights  # how heights in metres are scaled to DSM values
     data_md5: str  # data version of the evaluation
+    raw_md5: str  # raw files, split and reading of labels; comparable figures share it
     git_commit: str  # code of the evaluation
     tool_version: str  # version of this project at the evaluation
     device: str  # cpu or cuda

@@ -24,6 +24,7 @@ from components.common.data.datasets import Subset
 from components.common.data.store import Store
 from components.common.errors import NonFiniteError, ParamsError, StoreError
 from components.common.files import digest
+from components.common.inference.model_inputs import require_inputs_of
 from components.common.inference.modelfile import ModelFacts, load_model
 from components.common.inference.precision import effective, training_precision
 from components.common.inference.windows import Windows
@@ -78,7 +79,7 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
 
     Raises:
         ParamsError: the stride is larger than the window.
-        StoreError: the store is unreadable, has no labelled test tile, or has other classes or bands than the model.
+        StoreError: the store is unreadable, has no labelled test tile, or was not made for this model.
         WeightsError: the weights are unreadable.
         NonFiniteError: the network gives logits that are NaN or infinite.
         TrackingError: the training was tracked, and its MLflow store cannot be used.
@@ -87,7 +88,11 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
     if facts.mlflow_run_id is not None:
         server.connect()  # fail before the work, not after it, if the server is down
     data = Store(store)
-    _check_match(data, facts, weights)
+    require_inputs_of(facts, data, weights)
+    if not data.manifest.subset(SUBSET):
+        raise StoreError(
+            f"{store}: the store has no test tile of the split {data.manifest.split}; run acquire and preprocess again"
+        )
     windows = windows_of(config, network, facts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -115,24 +120,6 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
     if facts.mlflow_run_id is not None:
         outputs.send(facts.mlflow_run_id, reports, evaluation)
     return EvaluateResult(evaluation, reports / outputs.REPORT)
-
-
-def _check_match(data: Store, facts: ModelFacts, weights: Path) -> None:
-    """Raise an error if the model cannot be scored on this store; a different data version is only a warning."""
-    manifest = data.manifest
-    for what, stored, trained in (
-        ("classes", manifest.classes, facts.classes),
-        ("image bands", manifest.bands, facts.bands),
-    ):
-        if stored != trained:
-            raise StoreError(
-                f"{data.path}: the {what} are {', '.join(stored)}, but {weights} was trained with "
-                f"{', '.join(trained)}; evaluate the model on the data set that it was trained on"
-            )
-    if not manifest.subset(SUBSET):
-        raise StoreError(
-            f"{data.path}: the store has no test tile of the split {manifest.split}; run acquire and preprocess again"
-        )
 
 
 def windows_of(config: EvaluateConfig, network: MoBaNet, facts: ModelFacts) -> Windows:
@@ -204,6 +191,7 @@ def _protocol(data: Store, facts: ModelFacts, weights: Path, windows: Windows, d
         bands=manifest.bands,
         heights=manifest.heights,
         data_md5=data.data_md5,
+        raw_md5=manifest.raw_md5,
         git_commit=provenance.git_commit(),
         tool_version=provenance.tool_version(),
         device=device.type,

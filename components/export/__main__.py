@@ -9,15 +9,20 @@ from components.common.params import section
 from components.export.step import ExportConfig, run
 
 
-def main(params: Path, weights: Path, evaluation: Path, package: Path) -> None:
+def main(params: Path, weights: Path, evaluation: Path, store: Path, package: Path) -> None:
     """Read the parameters and run the step."""
-    run(section(params, "export", ExportConfig), weights, evaluation, package)
+    run(section(params, "export", ExportConfig), weights, evaluation, store, package)
 
 
 if __name__ == "__main__":
     entry_point(
         "export",
-        "Package a model as safetensors and ONNX, compare their outputs, and write a model card.",
-        {"weights": "models/best.safetensors", "evaluation": "reports/evaluation.json", "package": "package"},
+        "Package a model as safetensors and ONNX, compare their outputs, and add card, scores and stored crops.",
+        {
+            "weights": "models/best.safetensors",
+            "evaluation": "reports/evaluation.json",
+            "store": "data/store",
+            "package": "package",
+        },
         main,
     )

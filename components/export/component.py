@@ -7,9 +7,11 @@ from components.common.entrypoints.kubeflow import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def export(
+    store: dsl.Input[dsl.Dataset],
     weights: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     export: str,
+    data_md5: str,
     model_sha256: str,
     evaluation_sha256: str,
     commit: str,
@@ -22,7 +24,11 @@ def export(
     from components.common.entrypoints.kubeflow import parameters, task
     from components.export.step import ExportConfig, run
 
-    with task(workspace, commit):
+    with task(workspace, commit) as folder:
         config = parameters(ExportConfig, "export", export)
-        result = run(config, Path(weights.path), Path(evaluation.path), Path(package.path))
-        package.metadata |= {"sha256": result.sha256, "largest_difference": result.parity.largest_difference}
+        result = run(config, Path(weights.path), Path(evaluation.path), folder / "store", Path(package.path))
+        package.metadata |= {
+            "sha256": result.sha256,
+            "package_sha256": result.package_sha256,
+            "largest_difference": result.parity.largest_difference,
+        }

@@ -1,14 +1,17 @@
-"""Package the selected model: safetensors, ONNX and a model card. The package is written atomically.
+"""Package the selected model: weights, ONNX graph, model card, its evaluation and what later checks compare with.
 
-In: `models/best.safetensors`, and `reports/evaluation.json` of the same model. Out, in the package folder:
-`model.safetensors` (written by `save_model`, without the auxiliary heads, which only training needs), `model.onnx`,
-`model_card.md`, and `export.json`, which records the content and the comparison of ONNX with PyTorch.
+In: `models/best.safetensors`, `reports/evaluation.json` of the same model, validation tiles of `data/store`. Out, in
+the package folder, which is written atomically: `model.safetensors` (without the auxiliary heads, which only training
+needs), `model.onnx`, `model_card.md`, `evaluation.json`, `crops.safetensors` (crops with the logits that the model
+must give), and `export.json`, which records the checksums of these files and the comparison of ONNX with PyTorch.
+The digest of the checksums is the identity of the package, so every file depends on model, data and parameters only.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -18,20 +21,26 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from components.common.errors import DataError
+from components.common.data.datasets import Subset
+from components.common.data.store import Store, Tile
+from components.common.errors import DataError, StoreError
 from components.common.files import digest, replacing_folder, write_json
+from components.common.inference.crops import write_crops
+from components.common.inference.model_inputs import require_inputs_of
 from components.common.inference.modelfile import ModelFacts, load_model, save_model
 from components.common.params import STRICT
+from components.common.tracking.packages import FORMAT, RECORD, package_digest
 from components.export import card, onnx_graph, parity
 from components.export.parity import Parity
 from model import MoBaNet
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-"""Version of `export.json`. It increases when earlier readers could misread the file."""
+WEIGHTS, ONNX, CARD = "model.safetensors", "model.onnx", "model_card.md"
+EVALUATION, CROPS = "evaluation.json", "crops.safetensors"
 
-WEIGHTS, ONNX, CARD, RECORD = "model.safetensors", "model.onnx", "model_card.md", "export.json"
+SUBSET: Subset = "val"
+"""Tiles of the crops; they are not part of the scores."""
 
 
 @checked_dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -47,39 +56,59 @@ class ExportResult:
     """The package that was written."""
 
     package: Path
-    sha256: str  # sha256 of model.safetensors, the identity of the model
+    sha256: str  # of model.safetensors
+    package_sha256: str  # identity of the package: digest of the checksums of all files
     parity: Parity
 
 
-def run(config: ExportConfig, weights: Path, evaluation: Path, package: Path) -> ExportResult:
+def run(config: ExportConfig, weights: Path, evaluation: Path, store: Path, package: Path) -> ExportResult:
     """Package a model.
 
     Args:
         config: section `export`.
         weights: file written by `save_model`.
         evaluation: `evaluation.json` of these weights; the card contains its scores.
+        store: folder of the store; only the manifest and the validation tiles are read.
         package: output folder; an existing package is replaced only after the new one is complete and its check passed.
 
     Raises:
         WeightsError: the weights cannot be read, or are NaN or infinite.
         DataError: the evaluation cannot be read or belongs to another model.
+        StoreError: the store cannot be read, has no validation tile, or was not made for this model.
         ParityError: the logits of ONNX and network differ by more than the tolerance.
     """
     network, facts = load_model(weights)
     scores = read_evaluation(evaluation, weights)
+    tiles = _validation_tiles(store, facts, weights)
     with replacing_folder(package) as draft:
         lean = _without_auxiliary_heads(network, facts)
         save_model(draft / WEIGHTS, *lean)
         start = time.monotonic()
         log.info("writing %s: operator set %d, inputs of %d px", ONNX, config.opset, facts.window_px)
         onnx_graph.write_onnx(draft / ONNX, *lean, config.opset)
-        log.info("%s: %.1f MB, %.0f s", ONNX, (draft / ONNX).stat().st_size / 1e6, time.monotonic() - start)
+        graph = onnx_graph.describe(draft / ONNX, facts, config.opset)
+        log.info("%s: %.1f MB, %.0f s", ONNX, graph["bytes"] / 1e6, time.monotonic() - start)
         agreement = parity.check(network, facts, draft / ONNX, config.tolerance)
         log.info("largest difference of logits %.1e (limit %.1e)", agreement.largest_difference, config.tolerance)
+        write_crops(draft / CROPS, *lean, tiles)
         (draft / CARD).write_text(card.render(lean[1], scores, agreement))
-        record = _record(draft, lean[1], digest(weights), config, agreement)
+        shutil.copyfile(evaluation, draft / EVALUATION)
+        record = _record(draft, lean[1], digest(weights), graph, agreement)
         write_json(draft / RECORD, record)
-    return ExportResult(package, record["sha256"][WEIGHTS], agreement)
+    return ExportResult(package, record["sha256"][WEIGHTS], package_digest(record["sha256"]), agreement)
+
+
+def _validation_tiles(store: Path, facts: ModelFacts, weights: Path) -> list[Tile]:
+    """The validation tiles, mapped into memory, if the store holds the inputs of the model."""
+    data = Store(store)
+    require_inputs_of(facts, data, weights)
+    entries = data.manifest.subset(SUBSET)
+    if not entries:
+        raise StoreError(
+            f"{store}: the store has no validation tile of the split {data.manifest.split}; add one to the split, then "
+            "run acquire and preprocess again"
+        )
+    return [data[entry] for entry in entries]
 
 
 def read_evaluation(evaluation: Path, weights: Path) -> dict[str, Any]:
@@ -108,14 +137,14 @@ def _without_auxiliary_heads(network: MoBaNet, facts: ModelFacts) -> tuple[MoBaN
 
 
 def _record(
-    draft: Path, facts: ModelFacts, source_sha256: str, config: ExportConfig, agreement: Parity
+    draft: Path, facts: ModelFacts, source_sha256: str, graph: Mapping[str, Any], agreement: Parity
 ) -> Mapping[str, Any]:
     files = (file for file in sorted(draft.iterdir()) if not file.name.startswith("."))
     return {
         "format": FORMAT,
         "sha256": {file.name: digest(file) for file in files},
         "source_sha256": source_sha256,  # of the weights from training, which were evaluated
-        "onnx": {"opset": config.opset, "inputs": onnx_graph.input_shapes(facts), "classes": len(facts.classes)},
+        "onnx": graph,
         "parity": asdict(agreement),
         "facts": asdict(facts),
     }

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from components.common.data import datasets
-from components.common.data.store import Heights
+from components.common.data.store import Heights, Manifest, Tile, TileEntry, write_manifest, write_tile
 from components.common.files import digest, write_json
 from components.common.inference.modelfile import ModelFacts, save_model
 from components.common.scoring.conditions import GROUND_TRUTHS
@@ -21,6 +21,8 @@ from components.export.step import run as export
 from model import MoBaNet, MoBaNetConfig
 
 DATA_MD5 = "d" * 32
+RAW_MD5 = "e" * 32
+TILE_PX = 48
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Trained:
     facts: ModelFacts
     weights: Path
     evaluation: Path
+    store: Path
 
 
 def toy_facts(config: MoBaNetConfig) -> ModelFacts:
@@ -84,6 +87,7 @@ def toy_evaluation(facts: ModelFacts, weights: Path) -> record.Evaluation:
         bands=facts.bands,
         heights=facts.heights,
         data_md5=facts.data_md5,
+        raw_md5=RAW_MD5,
         git_commit=facts.git_commit,
         tool_version=facts.tool_version,
         device="cpu",
@@ -91,6 +95,29 @@ def toy_evaluation(facts: ModelFacts, weights: Path) -> record.Evaluation:
     )
     totals = {name: dict.fromkeys(GROUND_TRUTHS, matrix) for name, matrix in counts.items()}
     return record.evaluation(totals, facts, protocol, 0.1, ())
+
+
+def write_toy_store(folder: Path, facts: ModelFacts) -> None:
+    """A store with two validation tiles of noise, 48 px a side, for a model of these facts."""
+    rng = np.random.default_rng(0)
+    entries = []
+    for tile in ("4_10", "4_11"):
+        image_HWC = rng.integers(0, 256, (TILE_PX, TILE_PX, len(facts.bands)), dtype=np.uint8)
+        dsm_HW = rng.uniform(*facts.heights.clip, (TILE_PX, TILE_PX)).astype(np.float32)
+        dsm_HW[20:24, 20:40] = np.nan
+        label_HW = rng.integers(0, len(facts.classes), (TILE_PX, TILE_PX), dtype=np.uint8)
+        write_tile(folder / f"{tile}.arrow", Tile(image_HWC, dsm_HW, label_HW, label_HW))
+        counts = tuple(np.bincount(label_HW.ravel(), minlength=len(facts.classes)).tolist())
+        place = ("EPSG:32633", (facts.gsd_m, 0.0, 0.0, 0.0, -facts.gsd_m, 0.0))
+        sources = {f"{tile}.tif": "00"}
+        entries.append(
+            TileEntry(tile, "val", f"{tile}.arrow", TILE_PX, TILE_PX, *place, counts, 0, 0, 0, 0.0, (), sources)
+        )
+    shared = (
+        *("dataset", "source", "split", "classes", "in_means", "palette", "bands", "image_range", "image_mean"),
+        *("image_std", "gsd_m", "heights", "acknowledgement", "tool_version"),
+    )
+    write_manifest(folder, Manifest(**{name: getattr(facts, name) for name in shared}, tiles=tuple(entries)))
 
 
 @pytest.fixture(scope="session")
@@ -105,17 +132,18 @@ def trained(tmp_path_factory) -> Trained:
             if "pos_embed" in name or "gate" in name:
                 value.normal_(std=0.5)
     facts = toy_facts(network.config)
-    weights, evaluation = folder / "best.safetensors", folder / "evaluation.json"
+    weights, evaluation, store = folder / "best.safetensors", folder / "evaluation.json", folder / "store"
     save_model(weights, network, facts)
     write_json(evaluation, as_json(toy_evaluation(facts, weights)))
-    return Trained(network, facts, weights, evaluation)
+    write_toy_store(store, facts)
+    return Trained(network, facts, weights, evaluation, store)
 
 
 @pytest.fixture(scope="session")
 def package(trained: Trained, tmp_path_factory) -> Path:
     """The package of the toy model."""
     folder = tmp_path_factory.mktemp("export") / "package"
-    export(ExportConfig(opset=20, tolerance=1e-4), trained.weights, trained.evaluation, folder)
+    export(ExportConfig(opset=20, tolerance=1e-4), trained.weights, trained.evaluation, trained.store, folder)
     return folder
 
 

@@ -149,7 +149,7 @@ def test_only_what_lies_in_artifacts_alone_is_cached(tasks):
     [
         ("train", {"data_md5"}),
         ("evaluate", {"data_md5", "model_sha256"}),
-        ("export", {"model_sha256", "evaluation_sha256"}),
+        ("export", {"data_md5", "model_sha256", "evaluation_sha256"}),
     ],
 )
 def test_a_cached_task_has_the_checksums_of_its_inputs_and_the_commit_as_parameters(task, keys, tasks):

@@ -123,12 +123,33 @@ class Manifest:
         for key in ("tool_version", "acknowledgement"):
             del content[key]
         content["tiles"] = [{key: value for key, value in tile.items() if key != "notes"} for tile in content["tiles"]]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        return _md5(content)
+
+    @property
+    def raw_md5(self) -> str:
+        """The raw data version: md5 of what two evaluations must share to be compared, as canonical JSON.
+
+        It covers the raw files, the split and how labels are read. Scaling of heights and image is left out: it
+        belongs to the model, which needs inputs made by its own facts.
+        """
+        shared = ("dataset", "source", "split", "classes", "in_means", "palette", "accepted")
+        content = {"format": FORMAT} | {key: getattr(self, key) for key in shared}
+        content["reading"] = {key: value for key, value in self.reading.items() if key in LABEL_READING}
+        content["tiles"] = [(tile.id, tile.subset, tile.sources) for tile in self.tiles]
+        return _md5(content)
 
     def subset(self, subset: Subset) -> tuple[TileEntry, ...]:
         """The tiles of one subset, in the manifest's order."""
         return tuple(tile for tile in self.tiles if tile.subset == subset)
+
+
+LABEL_READING = ("label", "eroded", "labels", "values", "crs", "max_pad_px")
+"""Keys of `Manifest.reading` that shape labels and the grid of a tile."""
+
+
+def _md5(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 SCHEMA_FIELDS = ("image", "dsm", "label", "eroded")

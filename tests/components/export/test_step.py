@@ -32,11 +32,15 @@ def logits_of(package, image, dsm):
 
 def test_the_package_holds_what_its_record_says(package, trained) -> None:
     record = json.loads((package / "export.json").read_text())
-    assert {f.name for f in package.iterdir()} == {"model.safetensors", "model.onnx", "model_card.md", "export.json"}
+    files = {"model.safetensors", "model.onnx", "model_card.md", "evaluation.json", "crops.safetensors"}
+    assert {f.name for f in package.iterdir()} == files | {"export.json"} and record["format"] == 2
     assert record["sha256"] == {name: digest(package / name) for name in record["sha256"]}
     assert record["source_sha256"] == digest(trained.weights)
     assert record["parity"]["largest_difference"] <= record["parity"]["tolerance"] == 1e-4
     assert record["onnx"]["inputs"] == {"image": [3, 32, 32], "dsm": [1, 32, 32]}
+    assert record["onnx"]["bytes"] == (package / "model.onnx").stat().st_size
+    assert record["onnx"]["latency_ms"] > 0
+    assert (package / "evaluation.json").read_bytes() == trained.evaluation.read_bytes()
 
 
 @pytest.mark.parametrize("samples", [1, 3])
@@ -122,7 +126,7 @@ def test_a_graph_that_differs_is_refused_in_one_line_and_the_old_package_stays(t
 
     monkeypatch.setattr(onnx_graph, "write_onnx", write_another_network)
     with pytest.raises(ParityError) as caught:
-        run(ExportConfig(opset=20, tolerance=1e-3), trained.weights, trained.evaluation, target)
+        run(ExportConfig(opset=20, tolerance=1e-3), trained.weights, trained.evaluation, trained.store, target)
     assert "more than export.tolerance 0.001" in str(caught.value) and "\n" not in str(caught.value)
     assert [f.name for f in target.iterdir()] == ["old.txt"]
     assert [f.name for f in tmp_path.iterdir()] == ["package"]
@@ -135,7 +139,7 @@ def test_a_model_with_a_weight_that_is_not_finite_is_refused_before_anything_is_
     tensors["decoder.classifier.1.weight"][0] = float("inf")
     save_file(tensors, weights, metadata)  # as an earlier version trained it
     with pytest.raises(WeightsError, match="decoder.classifier.1.weight has a NaN or infinite value"):
-        run(ExportConfig(opset=20, tolerance=1e-3), weights, trained.evaluation, target)
+        run(ExportConfig(opset=20, tolerance=1e-3), weights, trained.evaluation, trained.store, target)
     assert not target.exists()
 
 

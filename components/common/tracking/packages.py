@@ -1,0 +1,75 @@
+"""The record of a model package and the identity that a registered version has by it.
+
+In: a package folder. Out: its record, its digest, or one sentence about the file that is not the exported one.
+`export.json` lists the sha256 of every other file. The digest of that list changes with any file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.common.errors import DataError
+from components.common.files import digest
+
+RECORD = "export.json"
+"""Record of a package; it lists all other files."""
+
+FORMAT = 2
+"""Version of the record. It increases when earlier readers could misread the file."""
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a package.
+
+    Raises:
+        DataError: the record is missing or damaged, or has another format.
+    """
+    path = folder / RECORD
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+        written, files = int(record["format"]), dict(record["sha256"])
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{folder}: no model package, because it has no {RECORD}; run the export step") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{path}: damaged; run the export step again") from None
+    if written > FORMAT:
+        raise DataError(
+            f"{folder}: a package of format {written}, but this version reads format {FORMAT}; install a newer version"
+        )
+    if written < FORMAT or not files:
+        raise DataError(
+            f"{folder}: a package of format {written}, but this version needs {FORMAT}; run the export step again"
+        )
+    return record
+
+
+def package_digest(files: Mapping[str, str]) -> str:
+    """Identity of a package: sha256 of its files' checksums as canonical JSON.
+
+    Args:
+        files: file name -> sha256, of every file but the record.
+    """
+    text = json.dumps(dict(files), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def verify_files(folder: Path) -> None:
+    """Check that a package consists of the files that were exported.
+
+    Raises:
+        DataError: a file is missing, has changed, or is not recorded; the sentence names the first one.
+    """
+    recorded: dict[str, str] = read_record(folder)["sha256"]
+    for name, sha256 in sorted(recorded.items()):
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise DataError(f"{path}: missing, although {RECORD} lists it; run the export step again")
+        if digest(path) != sha256:
+            raise DataError(f"{path}: changed since the export; run the export step again")
+    for path in sorted(folder.iterdir()):
+        if path.name != RECORD and path.name not in recorded:
+            raise DataError(f"{path}: not in {RECORD}; remove this file or run the export step again")
