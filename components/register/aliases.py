@@ -1,0 +1,193 @@
+"""Register, promote, roll back, reject, and accept or undo changes made by hand. Each call is one event of the history.
+
+Every function may raise `RegistryError` (the change is refused), `ConflictError` (the registry has changed since the
+decision), `TrackingError` and `MlflowException`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from components.register.alias_changes import Settled, change, settle
+from components.register.events import CHALLENGER, CHAMPION, PREVIOUS, Event, State
+from components.register.ledger import ConflictError, RegistryError
+from components.register.promotion import Gate
+from components.register.registry import Registry
+
+__all__ = [
+    "ConflictError",
+    "RegistryError",
+    "Settled",
+    "adopt",
+    "challenge",
+    "change",
+    "promote",
+    "reject",
+    "rescored",
+    "rollback",
+    "settle",
+    "undo",
+]
+
+
+def challenge(registry: Registry, version: str, gates: Sequence[Gate] = (), why: str = "registered") -> Event | None:
+    """Give a version the alias `challenger`. None: it has it already, or the version is rejected or the champion."""
+    settle(registry)
+    state = registry.history().state
+    if version in (state.aliases.get(CHALLENGER), state.aliases.get(CHAMPION)) or version in registry.rejected():
+        return None
+    _require_version(registry, version)
+    return change(registry, "register", version, expects={}, sets={CHALLENGER: version}, gates=gates, why=why)
+
+
+def promote(
+    registry: Registry,
+    version: str,
+    judged_against: str | None,
+    gates: Sequence[Gate],
+    *,
+    why: str,
+    forced: bool = False,
+) -> Event:
+    """Make a version the champion. The former champion gets the alias `previous-champion`.
+
+    Args:
+        registry: the registered model.
+        version: the new champion.
+        judged_against: the champion that the gates compared it with; None: there was none.
+        gates: the verdicts.
+        why: reason, for the history.
+        forced: promote it although a gate failed or the version was rejected.
+    """
+    settle(registry)
+    name = registry.name
+    _require_version(registry, version)
+    if registry.history().state.aliases.get(CHAMPION) == version:
+        raise RegistryError(f"version {version} of {name} is already the champion")
+    if forced and not why.strip():
+        raise RegistryError("a forced promotion needs a reason; add --because TEXT")
+    failed = ", ".join(gate.name for gate in gates if not gate.passed)
+    if failed and not forced:
+        raise RegistryError(
+            f"version {version} of {name} failed a gate ({failed}); correct the model, or use --force --because TEXT"
+        )
+    if version in registry.rejected() and not forced:
+        raise RegistryError(
+            f"version {version} of {name} or a version with the same weights was rejected; "
+            "see `mobanet registry history`, or use --force --because TEXT"
+        )
+    sets = {CHAMPION: version, PREVIOUS: judged_against}
+    expects = {CHAMPION: judged_against}
+    return change(registry, "promote", version, expects=expects, sets=sets, gates=gates, why=why, forced=forced)
+
+
+def rollback(registry: Registry, *, why: str) -> Event:
+    """Make the version with the alias `previous-champion` the champion again."""
+    settle(registry)
+    state = registry.history().state
+    champion, previous = state.aliases.get(CHAMPION), state.aliases.get(PREVIOUS)
+    if champion is None or previous is None:
+        raise RegistryError(f"{registry.name} has no previous champion; promote another version instead")
+    _require_version(registry, previous)
+    before = state.line[: state.line.index(previous)] if previous in state.line else ()
+    sets = {CHAMPION: previous, PREVIOUS: _last_existing(registry, before)}
+    return change(registry, "rollback", previous, expects={CHAMPION: champion, PREVIOUS: previous}, sets=sets, why=why)
+
+
+def reject(registry: Registry, version: str, *, why: str) -> Event:
+    """Reject a version: only a forced promotion can make it the champion. It loses its aliases."""
+    settle(registry)
+    _require_version(registry, version)
+    state = registry.history().state
+    aliases = state.aliases
+    if aliases.get(CHAMPION) == version:
+        raise RegistryError(
+            f"version {version} of {registry.name} is the champion; run `mobanet registry rollback` first"
+        )
+    if version in state.rejected:
+        raise RegistryError(f"version {version} of {registry.name} is already rejected")
+    replacement = {CHALLENGER: None, PREVIOUS: _previous(registry, state, aliases.get(CHAMPION), version)}
+    held = {alias: version for alias in replacement if aliases.get(alias) == version}
+    sets = {alias: replacement[alias] for alias in held}
+    return change(registry, "reject", version, expects=held, sets=sets, why=why)
+
+
+def rescored(registry: Registry, old: str, new: str, *, why: str, gates: Sequence[Gate] = ()) -> Event:
+    """Record that `new` has the weights of `old` with another evaluation. It takes over the aliases of `old`."""
+    settle(registry)
+    _require_version(registry, new)
+    aliases = registry.history().state.aliases
+    held = {alias: old for alias, version in aliases.items() if version == old}
+    sets = dict.fromkeys(held, new)
+    return change(registry, "rescore", new, expects=held, sets=sets, gates=gates, why=why)
+
+
+def adopt(registry: Registry, *, why: str, forced: bool = False) -> Event:
+    """Accept the aliases that were changed by hand.
+
+    Args:
+        registry: the registered model.
+        why: reason, for the history.
+        forced: accept also a champion that was rejected.
+    """
+    by_hand = _require_by_hand(registry)
+    state = registry.history().state
+    found = {alias: actual for alias, (_, actual) in by_hand.items()}
+    expects = {alias: recorded for alias, (recorded, _) in by_hand.items()}
+    sets = dict(found)
+    if CHAMPION in found:
+        champion, former = found[CHAMPION], expects[CHAMPION]
+        if champion is None and _last_existing(registry, state.line) is not None:
+            raise RegistryError(f"{registry.name} would have no champion; run `mobanet registry verify --undo` instead")
+        if champion in registry.rejected() and not forced:
+            raise RegistryError(
+                f"version {champion} of {registry.name}, which was made the champion by hand, was rejected; "
+                "run `mobanet registry verify --undo`, or use --force --because TEXT"
+            )
+        if PREVIOUS not in found:
+            expects[PREVIOUS] = state.aliases.get(PREVIOUS)
+            sets[PREVIOUS] = former if former and _exists(registry, former) else _previous(registry, state, champion)
+    version = found.get(CHAMPION) or next((v for v in found.values() if v), None)
+    forced = forced or found.get(CHAMPION) is not None
+    return change(registry, "adopt", version, expects=expects, sets=sets, why=why, forced=forced, found=found)
+
+
+def undo(registry: Registry, *, why: str) -> Event:
+    """Set the aliases that were changed by hand back to the recorded versions; a deleted champion to the one before."""
+    by_hand = _require_by_hand(registry)
+    state = registry.history().state
+    found = {alias: actual for alias, (_, actual) in by_hand.items()}
+    expects = {alias: recorded for alias, (recorded, _) in by_hand.items()}
+    sets = {alias: version if version and _exists(registry, version) else None for alias, version in expects.items()}
+    if CHAMPION in sets and sets[CHAMPION] is None:
+        sets[CHAMPION] = _last_existing(registry, state.line)
+        expects[PREVIOUS] = state.aliases.get(PREVIOUS)
+        sets[PREVIOUS] = _previous(registry, state, sets[CHAMPION])
+    version = sets.get(CHAMPION) or next((v for v in sets.values() if v), None)
+    return change(registry, "undo", version, expects=expects, sets=sets, why=why, found=found)
+
+
+def _require_by_hand(registry: Registry) -> dict[str, tuple[str | None, str | None]]:
+    by_hand = dict(settle(registry).by_hand)
+    if not by_hand:
+        raise RegistryError(f"no alias of {registry.name} was changed by hand")
+    return by_hand
+
+
+def _exists(registry: Registry, version: str) -> bool:
+    return any(known.number == version for known in registry.versions())
+
+
+def _require_version(registry: Registry, version: str) -> None:
+    if not _exists(registry, version):
+        raise RegistryError(f"{registry.name} has no version {version}; see `mobanet registry list`")
+
+
+def _last_existing(registry: Registry, line: Sequence[str]) -> str | None:
+    existing = {version.number for version in registry.versions()}
+    return next((version for version in reversed(line) if version in existing), None)
+
+
+def _previous(registry: Registry, state: State, *others: str | None) -> str | None:
+    """The last champion that exists and is not one of `others`."""
+    return _last_existing(registry, [version for version in state.line if version not in others])
