@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from kfp import dsl, kubernetes
 
+from components.common.entrypoints.kubeflow import TASK_IMAGE
+
 GPU = "nvidia.com/gpu"
 WORKSPACE_SIZE = "100Gi"
 """Size of the workspace: raw tiles (Potsdam: 14 GB unpacked), store and checkpoints, twice because of drafts."""
@@ -92,6 +94,7 @@ def apply(task: dsl.PipelineTask, given: Resources, image: str, gpus: object = N
         memory: memory, a parameter of the pipeline; None: the value of the table.
     """
     task.set_container_image(image)
+    task.set_env_variable(TASK_IMAGE, image)
     task.set_cpu_request(given.cpu).set_cpu_limit(given.cpu)
     task.set_env_variable("OMP_NUM_THREADS", given.cpu)  # otherwise torch starts one thread per core of the node
     task.set_memory_request(memory or given.memory).set_memory_limit(memory or given.memory)

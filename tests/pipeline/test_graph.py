@@ -117,8 +117,12 @@ def test_every_task_gets_the_address_of_mlflow_and_no_secret_is_in_the_graph(exe
     for name, pod in on_kubernetes.items():
         variables = {pair["envVar"] for secret in pod["secretAsEnv"] for pair in secret["keyToEnv"]}
         assert {"MLFLOW_TRACKING_URI", "AWS_SECRET_ACCESS_KEY"} <= variables, name
-    variables = {pair["name"] for executor in executors.values() for pair in executor["container"]["env"]}
-    assert variables == {"OMP_NUM_THREADS"}
+    environments = {
+        name: {pair["name"]: pair["value"] for pair in executor["container"]["env"]}
+        for name, executor in executors.items()
+    }
+    assert all(found.keys() == {"OMP_NUM_THREADS", "MOBANET_IMAGE"} for found in environments.values())
+    assert {found["MOBANET_IMAGE"] for found in environments.values()} == {IMAGE}
 
 
 def test_a_volume_with_files_is_mounted_where_they_are_read_and_nowhere_else():

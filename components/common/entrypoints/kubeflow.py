@@ -33,8 +33,11 @@ IMAGE = "mobanet:latest"
 RUN_FILE = "pipeline_run.json"
 """File of the workspace that holds its `PipelineRun`."""
 
-TAG = "kubeflow_run"
-"""Tag of the MLflow runs, and label of the TrainJobs, that a pipeline run starts."""
+TAG, IMAGE_TAG = "kubeflow_run", "image"
+"""Tags of the MLflow runs that a pipeline run starts: its id, also a label of its TrainJobs, and the tasks' image."""
+
+TASK_IMAGE = "MOBANET_IMAGE"
+"""Environment variable of a task: its image."""
 
 COMMIT, CONTEXT = "GIT_COMMIT", "MLFLOW_RUN_CONTEXT"
 """Environment variables that a task sets: the commit of the code, and the tags of the MLflow runs that it starts."""
@@ -79,6 +82,8 @@ def task(workspace: str, commit: str = "") -> Iterator[Path]:
     if commit and not os.environ.get(COMMIT):  # an image can be built without a commit
         os.environ[COMMIT] = commit
     if tags := read_run(folder).tags:
+        if image := os.environ.get(TASK_IMAGE):
+            tags = tags | {IMAGE_TAG: image}
         os.environ[CONTEXT] = json.dumps(tags)  # MLflow adds these tags to every run that it starts
     try:
         yield folder

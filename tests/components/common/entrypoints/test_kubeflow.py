@@ -42,6 +42,15 @@ def test_a_task_knows_its_commit_and_the_run_it_belongs_to(tmp_path):
         assert json.loads(os.environ["MLFLOW_RUN_CONTEXT"]) == read_run(tmp_path).tags == {"kubeflow_run": "r1"}
 
 
+def test_the_runs_of_a_task_name_its_image(tmp_path, monkeypatch):
+    write_run(tmp_path, PipelineRun("r1", {"kubeflow_run": "r1"}))
+    monkeypatch.setenv("MOBANET_IMAGE", "registry/mobanet@sha256:12")
+    monkeypatch.setenv("MLFLOW_RUN_CONTEXT", "{}")
+    with task(str(tmp_path)):
+        tags = json.loads(os.environ["MLFLOW_RUN_CONTEXT"])
+    assert tags == {"kubeflow_run": "r1", "image": "registry/mobanet@sha256:12"}
+
+
 def test_the_commit_of_an_image_comes_first(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_COMMIT", "of the image")
     with task(str(tmp_path), "c0ffee"):
