@@ -75,12 +75,21 @@ def run(
 
 
 def make_store(
-    config: PreprocessConfig, split: Split, tree: RawTree, store: Path, accept: Accepted | None = None
+    config: PreprocessConfig,
+    split: Split,
+    tree: RawTree,
+    store: Path,
+    accept: Accepted | None = None,
+    heights: Heights | None = None,
 ) -> PreprocessResult:
-    """Make the store of any split; arguments and errors as with `run`."""
+    """Make the store of any split; other arguments and errors as with `run`.
+
+    Args:
+        heights: the scaling of a trained model; None: as `config` describes.
+    """
     require_files(tree, split)
     settings = config.reader(accept)
-    heights = _fit_heights(config, settings, tree, split.train)
+    heights = heights or _fit_heights(config, settings, tree, split.train)
     with resuming_folder(store) as draft:
         jobs = _jobs(settings, tree, split, heights, draft, split.tiles)
         keep_only(draft, [job.tile for job in jobs if finished(job)])
