@@ -31,6 +31,7 @@ class Settled:
 
     completed: Event | None = None  # the last event whose command had been interrupted
     by_hand: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)  # alias -> (recorded, in MLflow)
+    history: History = field(default_factory=History, repr=False, compare=False)
 
     def sentence(self, name: str) -> str:
         """The aliases changed by hand, and what to do about them."""
@@ -50,7 +51,7 @@ def settle(registry: Registry) -> Settled:
     Raises:
         TrackingError: other commands change the aliases all the time.
     """
-    return _set_aliases(registry, None)
+    return _set_aliases(registry, registry.history(), None)
 
 
 def change(
@@ -64,6 +65,7 @@ def change(
     gates: Sequence[Gate] = (),
     forced: bool = False,
     found: Aliases | None = None,
+    settled: Settled | None = None,
 ) -> Event:
     """Record an event and set the aliases.
 
@@ -77,12 +79,13 @@ def change(
         gates: verdicts of promotion.
         forced: whether a failed gate or a rejection is overruled.
         found: adopt and undo: the aliases that were made by hand.
+        settled: what `settle` has just found; None: it is called first.
 
     Raises:
         ConflictError: an expectation does not hold, because another command changed the registry.
         RegistryError: one of these aliases was changed by hand.
     """
-    settled = settle(registry)
+    settled = settled or settle(registry)
     if found is None and settled.by_hand.keys() & (expects.keys() | sets.keys()):
         raise RegistryError(settled.sentence(registry.name))
     event = Event(
@@ -99,9 +102,8 @@ def change(
         forced=forced,
         found=dict(found or {}),
     )
-    before = registry.history().state
-    if before.refuses(event):
-        raise ConflictError(_conflict(registry.name, event, before.aliases))
+    if settled.history.state.refuses(event):
+        raise ConflictError(_conflict(registry.name, event, settled.history.state.aliases))
     registry.ledger.append(event)
     history = registry.history()
     mine = history.event(event.id)
@@ -111,7 +113,7 @@ def change(
         )
     if mine.lost:
         raise ConflictError(_conflict(registry.name, event, history.states[history.events.index(mine)].aliases))
-    _set_aliases(registry, mine.number)
+    _set_aliases(registry, history, mine.number)
     return replace(mine, applied=True)
 
 
@@ -132,31 +134,32 @@ def _called(version: str | None) -> str:
     return f"version {version}" if version else "none"
 
 
-def _set_aliases(registry: Registry, since: int | None) -> Settled:
+def _set_aliases(registry: Registry, history: History, since: int | None) -> Settled:
     """Set the aliases in MLflow to the result of the history, until nobody adds an event in the meantime.
 
     Args:
         registry: the registered model.
+        history: its history, just read.
         since: number of the event that this command added. Values of aliases from before it are not changes by hand.
     """
     completed: Event | None = None
     unexplained: dict[str, tuple[str | None, str | None]] = {}
     for _ in range(ROUNDS):
-        history, actual = registry.history(), registry.aliases()
+        actual = registry.aliases()
         first = min((event.number for event in history.pending), default=None)
         since = min((number for number in (since, first) if number is not None), default=None)
         odd = {alias: (history.state.aliases.get(alias), actual.get(alias)) for alias in ALIASES}
         odd = {alias: pair for alias, pair in odd.items() if pair[0] != pair[1]}
-        if _correct(registry, history, odd, since) or registry.history().head != history.head:
-            continue
-        if odd and odd != unexplained:  # seen for the first time
+        moved = _correct(registry, history, odd, since) or registry.ledger.head() != history.head
+        if not moved and odd == unexplained:
+            for event in history.pending:
+                registry.ledger.mark_applied(event)
+                completed = event
+            return Settled(completed, odd, history)
+        if not moved:  # seen for the first time
             unexplained = odd
-            time.sleep(GRACE_S)
-            continue
-        for event in history.pending:
-            registry.ledger.mark_applied(event)
-            completed = event
-        return Settled(completed, odd)
+            time.sleep(GRACE_S if odd else 0)
+        history = registry.history()
     raise TrackingError(f"other commands change the aliases of {registry.name} all the time; run the command again")
 
 

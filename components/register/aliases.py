@@ -32,12 +32,13 @@ __all__ = [
 
 def challenge(registry: Registry, version: str, gates: Sequence[Gate] = (), why: str = "registered") -> Event | None:
     """Give a version the alias `challenger`. None: it has it already, or the version is rejected or the champion."""
-    settle(registry)
-    state = registry.history().state
-    if version in (state.aliases.get(CHALLENGER), state.aliases.get(CHAMPION)) or version in registry.rejected():
+    settled = settle(registry)
+    state = settled.history.state
+    if version in (state.aliases.get(CHALLENGER), state.aliases.get(CHAMPION)) or version in registry.rejected(state):
         return None
     _require_version(registry, version)
-    return change(registry, "register", version, expects={}, sets={CHALLENGER: version}, gates=gates, why=why)
+    sets = {CHALLENGER: version}
+    return change(registry, "register", version, expects={}, sets=sets, gates=gates, why=why, settled=settled)
 
 
 def promote(
@@ -59,10 +60,10 @@ def promote(
         why: reason, for the history.
         forced: promote it although a gate failed or the version was rejected.
     """
-    settle(registry)
-    name = registry.name
+    settled = settle(registry)
+    state, name = settled.history.state, registry.name
     _require_version(registry, version)
-    if registry.history().state.aliases.get(CHAMPION) == version:
+    if state.aliases.get(CHAMPION) == version:
         raise RegistryError(f"version {version} of {name} is already the champion")
     if forced and not why.strip():
         raise RegistryError("a forced promotion needs a reason; add --because TEXT")
@@ -71,34 +72,43 @@ def promote(
         raise RegistryError(
             f"version {version} of {name} failed a gate ({failed}); correct the model, or use --force --because TEXT"
         )
-    if version in registry.rejected() and not forced:
+    if not forced and version in registry.rejected(state):
         raise RegistryError(
             f"version {version} of {name} or a version with the same weights was rejected; "
             "see `mobanet registry history`, or use --force --because TEXT"
         )
-    sets = {CHAMPION: version, PREVIOUS: judged_against}
-    expects = {CHAMPION: judged_against}
-    return change(registry, "promote", version, expects=expects, sets=sets, gates=gates, why=why, forced=forced)
+    return change(
+        registry,
+        "promote",
+        version,
+        expects={CHAMPION: judged_against},
+        sets={CHAMPION: version, PREVIOUS: judged_against},
+        gates=gates,
+        why=why,
+        forced=forced,
+        settled=settled,
+    )
 
 
 def rollback(registry: Registry, *, why: str) -> Event:
     """Make the version with the alias `previous-champion` the champion again."""
-    settle(registry)
-    state = registry.history().state
+    settled = settle(registry)
+    state = settled.history.state
     champion, previous = state.aliases.get(CHAMPION), state.aliases.get(PREVIOUS)
     if champion is None or previous is None:
         raise RegistryError(f"{registry.name} has no previous champion; promote another version instead")
     _require_version(registry, previous)
     before = state.line[: state.line.index(previous)] if previous in state.line else ()
     sets = {CHAMPION: previous, PREVIOUS: _last_existing(registry, before)}
-    return change(registry, "rollback", previous, expects={CHAMPION: champion, PREVIOUS: previous}, sets=sets, why=why)
+    expects = {CHAMPION: champion, PREVIOUS: previous}
+    return change(registry, "rollback", previous, expects=expects, sets=sets, why=why, settled=settled)
 
 
 def reject(registry: Registry, version: str, *, why: str) -> Event:
     """Reject a version: only a forced promotion can make it the champion. It loses its aliases."""
-    settle(registry)
+    settled = settle(registry)
     _require_version(registry, version)
-    state = registry.history().state
+    state = settled.history.state
     aliases = state.aliases
     if aliases.get(CHAMPION) == version:
         raise RegistryError(
@@ -109,17 +119,17 @@ def reject(registry: Registry, version: str, *, why: str) -> Event:
     replacement = {CHALLENGER: None, PREVIOUS: _previous(registry, state, aliases.get(CHAMPION), version)}
     held = {alias: version for alias in replacement if aliases.get(alias) == version}
     sets = {alias: replacement[alias] for alias in held}
-    return change(registry, "reject", version, expects=held, sets=sets, why=why)
+    return change(registry, "reject", version, expects=held, sets=sets, why=why, settled=settled)
 
 
 def rescored(registry: Registry, old: str, new: str, *, why: str, gates: Sequence[Gate] = ()) -> Event:
     """Record that `new` has the weights of `old` with another evaluation. It takes over the aliases of `old`."""
-    settle(registry)
+    settled = settle(registry)
     _require_version(registry, new)
-    aliases = registry.history().state.aliases
+    aliases = settled.history.state.aliases
     held = {alias: old for alias, version in aliases.items() if version == old}
     sets = dict.fromkeys(held, new)
-    return change(registry, "rescore", new, expects=held, sets=sets, gates=gates, why=why)
+    return change(registry, "rescore", new, expects=held, sets=sets, gates=gates, why=why, settled=settled)
 
 
 def adopt(registry: Registry, *, why: str, forced: bool = False) -> Event:
@@ -130,8 +140,8 @@ def adopt(registry: Registry, *, why: str, forced: bool = False) -> Event:
         why: reason, for the history.
         forced: accept also a champion that was rejected.
     """
-    by_hand = _require_by_hand(registry)
-    state = registry.history().state
+    settled = _require_by_hand(registry)
+    by_hand, state = settled.by_hand, settled.history.state
     found = {alias: actual for alias, (_, actual) in by_hand.items()}
     expects = {alias: recorded for alias, (recorded, _) in by_hand.items()}
     sets = dict(found)
@@ -139,7 +149,7 @@ def adopt(registry: Registry, *, why: str, forced: bool = False) -> Event:
         champion, former = found[CHAMPION], expects[CHAMPION]
         if champion is None and _last_existing(registry, state.line) is not None:
             raise RegistryError(f"{registry.name} would have no champion; run `mobanet registry verify --undo` instead")
-        if champion in registry.rejected() and not forced:
+        if champion in registry.rejected(state) and not forced:
             raise RegistryError(
                 f"version {champion} of {registry.name}, which was made the champion by hand, was rejected; "
                 "run `mobanet registry verify --undo`, or use --force --because TEXT"
@@ -149,13 +159,23 @@ def adopt(registry: Registry, *, why: str, forced: bool = False) -> Event:
             sets[PREVIOUS] = former if former and _exists(registry, former) else _previous(registry, state, champion)
     version = found.get(CHAMPION) or next((v for v in found.values() if v), None)
     forced = forced or found.get(CHAMPION) is not None
-    return change(registry, "adopt", version, expects=expects, sets=sets, why=why, forced=forced, found=found)
+    return change(
+        registry,
+        "adopt",
+        version,
+        expects=expects,
+        sets=sets,
+        why=why,
+        forced=forced,
+        found=found,
+        settled=settled,
+    )
 
 
 def undo(registry: Registry, *, why: str) -> Event:
     """Set the aliases that were changed by hand back to the recorded versions; a deleted champion to the one before."""
-    by_hand = _require_by_hand(registry)
-    state = registry.history().state
+    settled = _require_by_hand(registry)
+    by_hand, state = settled.by_hand, settled.history.state
     found = {alias: actual for alias, (_, actual) in by_hand.items()}
     expects = {alias: recorded for alias, (recorded, _) in by_hand.items()}
     sets = {alias: version if version and _exists(registry, version) else None for alias, version in expects.items()}
@@ -164,14 +184,14 @@ def undo(registry: Registry, *, why: str) -> Event:
         expects[PREVIOUS] = state.aliases.get(PREVIOUS)
         sets[PREVIOUS] = _previous(registry, state, sets[CHAMPION])
     version = sets.get(CHAMPION) or next((v for v in sets.values() if v), None)
-    return change(registry, "undo", version, expects=expects, sets=sets, why=why, found=found)
+    return change(registry, "undo", version, expects=expects, sets=sets, why=why, found=found, settled=settled)
 
 
-def _require_by_hand(registry: Registry) -> dict[str, tuple[str | None, str | None]]:
-    by_hand = dict(settle(registry).by_hand)
-    if not by_hand:
+def _require_by_hand(registry: Registry) -> Settled:
+    settled = settle(registry)
+    if not settled.by_hand:
         raise RegistryError(f"no alias of {registry.name} was changed by hand")
-    return by_hand
+    return settled
 
 
 def _exists(registry: Registry, version: str) -> bool:

@@ -88,6 +88,11 @@ class Ledger:
             if not token:
                 return History.of(sorted(events, key=lambda event: event.number))
 
+    def head(self) -> int:
+        """Number of the last event; 0: there is none."""
+        last = self.client.search_model_versions(f"name = '{self.name}'", 1, order_by=["version_number DESC"])
+        return int(last[0].version) if last else 0
+
     def append(self, event: Event) -> None:
         """Write an event at the end of the log. Afterwards the log says whether it takes effect."""
         tags = {EVENT: event.to_json(), APPLIED: str(event.applied).lower()}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from components.register.events import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Event, History
+from components.register.events import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Event, History, State
 from components.register.ledger import SUFFIX, Ledger, RegistryError
 from components.register.promotion import PromotionRecord
 
@@ -110,16 +110,15 @@ class Registry:
         found = self._search(f"name = '{self.name}' and tags.`{SHA256}` = '{sha256}'")
         return [version.number for version in found]
 
-    def rejected(self) -> frozenset[str]:
+    def rejected(self, state: State | None = None) -> frozenset[str]:
         """Versions that may not become champion without force: rejected ones, and those with the same weights."""
-        state = self.history().state
+        state = state or self.history().state
         if not state.rejected:
             return frozenset()
         weights = {version.number: version.tags.get(SHA256) for version in self.versions()}
         bad = {weights.get(number) for number in state.rejected} - {None}
-        return state.rejected | {
-            number for number, sha in weights.items() if sha in bad and number not in state.pardoned
-        }
+        same = {number for number, sha in weights.items() if sha in bad}
+        return state.rejected | (same - state.pardoned)
 
     def tags(self, version: str) -> dict[str, str]:
         """Tags of a version."""
