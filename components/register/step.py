@@ -7,32 +7,19 @@ back from the registry before an alias moves. See docs/registry.md.
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-
-from components.common.errors import DataError, TrackingError, WeightsError, reason
+from components.common.errors import TrackingError, reason
 from components.common.files import write_json
 from components.common.tracking import server
-from components.common.tracking.packages import package_digest, read_record, verify_files
+from components.common.tracking.packages import package_digest
 from components.register import aliases, promotion
+from components.register.admission import WEIGHTS, Admitted, Candidate, admit, read_json
 from components.register.config import RegisterConfig
-from components.register.logged_model import Origin, upload
 from components.register.promotion import Gate, PromotionRecord
-from components.register.readback import read_back
 from components.register.registry import PACKAGE_SHA256, SHA256, Registry
-from components.register.version_tags import sentence_of, tags_of
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-log = logging.getLogger(__name__)
 
 FORMAT = 2
 """Format version of `registration.json`; increased when a current reader could misread an older file."""
@@ -96,91 +83,34 @@ def run(config: RegisterConfig, package: Path, training_run: Path, out: Path) ->
             back is not the package.
         ConflictError: another champion was made while this package was judged.
     """
-    verify_files(package)
-    record, evaluation = read_record(package), _read(package / "evaluation.json")
-    run_id = _read(training_run).get("mlflow_run_id")
-    try:
-        candidate = PromotionRecord.of(evaluation, record)
-    except (KeyError, TypeError, AttributeError):
-        raise DataError(f"{package}: export.json or evaluation.json is damaged; run the export step again") from None
-    _require_finite(package / "model.safetensors")
+    candidate = Candidate.of(package)
+    run_id = read_json(training_run).get("mlflow_run_id")
     client = server.connect()
     from mlflow.exceptions import MlflowException
 
     try:
         registry = Registry.open(client, config.model_name)
         settled = aliases.settle(registry)
-        origin = _origin(client, run_id, config.model_name)
-        tags = tags_of(record, evaluation, candidate, origin.run_id)
-        version, created = _version(registry, client, package, record, tags, origin)
-        registry.describe(version, tags, sentence_of(record, candidate))
-        read_back(config.model_name, version)
-        result = _decide(registry, version, created, candidate, config, origin.run_id, settled.by_hand)
+        admitted = admit(registry, candidate, run_id)
+        result = _decide(registry, admitted, candidate.figures, config, settled.by_hand)
     except MlflowException as error:
         raise TrackingError(f"the registry in {server.address()} rejected a request: {reason(error)}") from None
-    write_json(out, {"format": FORMAT, SHA256: tags[SHA256], PACKAGE_SHA256: tags[PACKAGE_SHA256]} | asdict(result))
+    files = candidate.record["sha256"]
+    identity = {SHA256: files[WEIGHTS], PACKAGE_SHA256: package_digest(files)}
+    write_json(out, {"format": FORMAT} | identity | asdict(result))
     return result
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; run the steps before register first") from None
-    except ValueError:
-        raise DataError(f"{path}: damaged; run the step that writes this file again") from None
-    return content
-
-
-def _require_finite(weights: Path) -> None:
-    try:
-        with safe_open(weights, "np") as file:
-            names = list(file.keys())
-            bad = next((name for name in names if not np.isfinite(file.get_tensor(name)).all()), None)
-    except (SafetensorError, OSError):
-        raise DataError(f"{weights}: missing or damaged; run the export step again") from None
-    if bad is not None:
-        raise WeightsError(f"{weights}: {bad} has a NaN or infinite value; train, evaluate and export another model")
-
-
-def _origin(client: MlflowClient, run_id: str | None, experiment: str) -> Origin:
-    """Experiment and run of the training; if the store does not have the run, an experiment named `experiment`."""
-    if run_id is not None and server.is_known(client, run_id):
-        return Origin(client.get_run(run_id).info.experiment_id, run_id)
-    if run_id is not None:
-        log.warning("run %s is not in %s: the version is not linked to a run", run_id, server.address())
-    return Origin(server.experiment_id(client, experiment), None)
-
-
-def _version(
-    registry: Registry,
-    client: MlflowClient,
-    package: Path,
-    record: Mapping[str, Any],
-    tags: Mapping[str, str],
-    origin: Origin,
-) -> tuple[str, bool]:
-    """The version of this package, and whether this call created it."""
-    known = registry.find(package_digest(record["sha256"]))
-    if known is not None:
-        log.info("this package is already registered as version %s of %s", known, registry.name)
-        return known, False
-    version = registry.add(upload(client, package, record, origin), origin.run_id, tags)
-    log.info("registered as version %s of %s", version, registry.name)
-    return version, True
 
 
 def _decide(
     registry: Registry,
-    version: str,
-    created: bool,
+    admitted: Admitted,
     candidate: PromotionRecord,
     config: RegisterConfig,
-    run_id: str | None,
     by_hand: Mapping[str, object],
 ) -> RegisterResult:
     """Check the gates of a version and set the aliases."""
     name, champion = config.model_name, registry.champion()
+    version, created, run_id = admitted.version, admitted.created, admitted.run_id
     if champion == version:
         outcome = f"version {version} of {name} is already the champion; all its files can be read from the registry"
         return RegisterResult(name, version, created, False, champion, outcome, (), run_id)

@@ -1,0 +1,73 @@
+"""Find registered versions by what a user writes: `NAME@ALIAS`, `NAME/VERSION`, or a version or alias of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from components.common.errors import TrackingError, reason
+from components.common.tracking import server
+from components.register.registry import Registry, Version
+
+SCHEME = "models:/"
+"""Beginning of MLflow's model URIs, which a reference may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A version as a user names it."""
+
+    name: str  # registered model
+    key: str  # version number, or alias
+
+    @classmethod
+    def of(cls, text: str, name: str) -> Reference:
+        """Read a reference; `name` is the registered model of a reference that names none."""
+        text = text.removeprefix(SCHEME)
+        for separator in "@/":
+            before, found, after = text.rpartition(separator)
+            if found:
+                return cls(before, after)
+        return cls(name, text)
+
+
+@contextmanager
+def opened(name: str) -> Iterator[Registry]:
+    """A registered model that exists. In the block, a request that MLflow rejects becomes one sentence.
+
+    Raises:
+        TrackingError: MLflow cannot be used, has no registered model of this name, or rejects a request.
+        RegistryError: the name is that of a history.
+    """
+    client = server.connect()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if not Registry(client, name).exists():
+            raise TrackingError(
+                f"{server.address()} has no registered model {name}; correct the name or MLFLOW_TRACKING_URI, or run "
+                "the register step first"
+            )
+        yield Registry.open(client, name)
+    except MlflowException as error:
+        raise TrackingError(f"the registry in {server.address()} rejected a request: {reason(error)}") from None
+
+
+def find(registry: Registry, key: str) -> Version:
+    """A version of a registered model.
+
+    Args:
+        registry: the registered model.
+        key: version number, or alias.
+
+    Raises:
+        TrackingError: the model has no such version or alias.
+    """
+    versions = {version.number: version for version in registry.versions()}
+    aliases = registry.aliases()
+    found = versions.get(aliases.get(key, key))
+    if found is None:
+        known = ", ".join([*versions, *aliases]) or "no version"
+        raise TrackingError(f"{registry.name} has no version or alias {key!r}; it has {known}")
+    return found
