@@ -1,0 +1,157 @@
+"""Decide about registered versions: compare two, promote, roll back, reject, and treat changes made by hand.
+
+A version is read back through the registry before it becomes the champion: it is loaded and gives its stored logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from components.common.errors import TrackingError
+from components.register import aliases
+from components.register.config import RegisterConfig
+from components.register.events import CHAMPION, PREVIOUS, Event
+from components.register.ledger import RegistryError
+from components.register.promotion import Gate, PromotionRecord, judge
+from components.register.readback import read_back
+from components.register.registry import PACKAGE_SHA256, Registry, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The gates of a version against another one."""
+
+    candidate: str  # version
+    champion: str | None  # version; None: there is none
+    gates: tuple[Gate, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate passes every gate."""
+        return all(gate.passed for gate in self.gates)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The result of a command that changes aliases."""
+
+    name: str
+    version: str | None  # that the command is about
+    champion: str | None  # after the command
+    changed: bool  # whether the command changed anything
+    outcome: str  # one sentence
+    gates: tuple[Gate, ...] = ()
+    event: Event | None = None  # entry in the history
+
+
+def compare(
+    ours: Registry, candidate: Version, theirs: Registry, champion: Version | None, config: RegisterConfig
+) -> Comparison:
+    """Judge a version against another one, which may be of another registered model.
+
+    Args:
+        ours: registered model of the candidate.
+        candidate: the version to judge.
+        theirs: registered model of the champion.
+        champion: the version to compare with; None: there is no champion.
+        config: limits of the gates.
+
+    Raises:
+        TrackingError: the candidate has no figures that this release can read.
+    """
+    figures = _figures(ours, candidate)
+    other = None if champion is None else theirs.promotion_record(champion.number)
+    gates = judge(figures, other, config, first=champion is None)
+    return Comparison(candidate.number, None if champion is None else champion.number, gates)
+
+
+def promote(
+    registry: Registry, candidate: Version, config: RegisterConfig, *, why: str, forced: bool = False
+) -> Decision:
+    """Make a version the champion if it passes every gate against the current one, or if `forced`.
+
+    Raises:
+        ConflictError: another champion was made while this version was judged.
+        RegistryError: the version was rejected, or aliases were changed by hand.
+        TrackingError: the version cannot be read back, or has no figures.
+    """
+    _require_settled(registry)
+    number, name = candidate.number, registry.name
+    champion = registry.champion()
+    if champion == number:
+        return Decision(name, number, champion, False, f"version {number} of {name} is already the champion")
+    now = next((version for version in registry.versions() if version.number == champion), None)
+    judged = compare(registry, candidate, registry, now, config)
+    if not judged.passed and not forced:
+        failed = ", ".join(gate.name for gate in judged.gates if not gate.passed)
+        outcome = f"version {number} of {name} is not promoted ({failed}); {_stays(champion)}"
+        return Decision(name, number, champion, False, outcome, judged.gates)
+    read_back(name, number)
+    event = aliases.promote(registry, number, champion, judged.gates, why=why, forced=forced)
+    outcome = f"version {number} of {name} is the champion now; previous champion: {champion or 'none'}"
+    return Decision(name, number, number, True, outcome, judged.gates, event)
+
+
+def rollback(registry: Registry, *, why: str) -> Decision:
+    """Make the previous champion the champion again.
+
+    Raises:
+        RegistryError: there is no previous champion, or aliases were changed by hand.
+        TrackingError: the previous champion cannot be read back.
+    """
+    _require_settled(registry)
+    previous = registry.aliases().get(PREVIOUS)
+    target = next((version for version in registry.versions() if version.number == previous), None)
+    if target is not None and PACKAGE_SHA256 in target.tags:  # an earlier release stored no crops
+        read_back(registry.name, target.number)
+    event = aliases.rollback(registry, why=why)
+    now, before = event.sets[CHAMPION], event.expects[CHAMPION]
+    outcome = f"version {now} of {registry.name} is the champion again; version {before} is not"
+    return Decision(registry.name, now, now, True, outcome, event=event)
+
+
+def reject(registry: Registry, version: Version, *, why: str) -> Decision:
+    """Reject a version, so that only a forced promotion can make it the champion.
+
+    Raises:
+        RegistryError: it is the champion, or is rejected already.
+    """
+    event = aliases.reject(registry, version.number, why=why)
+    outcome = f"version {version.number} of {registry.name} is rejected"
+    return Decision(registry.name, version.number, registry.champion(), True, outcome, event=event)
+
+
+def adopt(registry: Registry, *, why: str, forced: bool = False) -> Decision:
+    """Accept aliases that were changed by hand."""
+    return _by_hand(registry, aliases.adopt(registry, why=why, forced=forced), "accepted")
+
+
+def undo(registry: Registry, *, why: str) -> Decision:
+    """Set aliases that were changed by hand back to the recorded versions."""
+    return _by_hand(registry, aliases.undo(registry, why=why), "reverted")
+
+
+def _by_hand(registry: Registry, event: Event, done: str) -> Decision:
+    moved = ", ".join(sorted(event.found))
+    outcome = f"the change by hand of {moved} of {registry.name} is {done}"
+    return Decision(registry.name, event.version, registry.champion(), True, outcome, event=event)
+
+
+def _require_settled(registry: Registry) -> None:
+    settled = aliases.settle(registry)
+    if settled.by_hand:
+        raise RegistryError(settled.sentence(registry.name))
+
+
+def _figures(registry: Registry, version: Version) -> PromotionRecord:
+    figures = registry.promotion_record(version.number)
+    if figures is None:
+        raise TrackingError(
+            f"version {version.number} of {registry.name} has no figures that this release can compare; run "
+            f"`mobanet registry rescore {registry.name}/{version.number}`, or export and register the model again"
+        )
+    return figures
+
+
+def _stays(champion: str | None) -> str:
+    return f"version {champion} stays the champion" if champion else "there is no champion"
