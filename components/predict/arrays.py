@@ -1,11 +1,12 @@
-"""Predict arrays in memory: what a service or a notebook calls, with the classes of `mobanet predict` for such files.
+"""Predict arrays in memory, or files without writing a map: what a service or a notebook calls.
 
-In: an image, heights, or both. Out: classes and confidence per pixel. Nothing is written.
+In: an image, heights, or both. Out: classes and confidence per pixel, those of `mobanet predict` for such files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -15,9 +16,10 @@ import numpy.typing as npt
 
 from components.common.errors import DataError
 from components.common.inference.modelfile import ModelFacts
+from components.common.readers.scene import Scene, SceneFiles, open_scene
 from components.predict.config import PredictConfig
 from components.predict.inputs.array_scene import array_scene
-from components.predict.inputs.scene_inputs import Inputs
+from components.predict.inputs.scene_inputs import Inputs, trained_layers
 from components.predict.inputs.suitability import objections
 from components.predict.outputs.map_layers import layer_names, layers_of
 from components.predict.scores.blending import blended
@@ -75,15 +77,46 @@ def predict_arrays(
     if dsm is not None and np.isnan(dsm).all():
         dsm = None
     _require_sensor(image, dsm, facts)
-    scene = array_scene(image, dsm, facts, gsd_m)
-    inputs = Inputs(scene, facts)
-    for objection in objections(scene, inputs.probe, facts):
+    return _mapped(predictor, config, array_scene(image, dsm, facts, gsd_m), allow)
+
+
+def predict_files(
+    predictor: Predictor,
+    config: PredictConfig,
+    image: str | None,
+    dsm: str | None,
+    *,
+    allow: Collection[str] = (),
+    most_px: int | None = None,
+) -> ArrayMap:
+    """Classify files with an open model, in the grid of the image, or of the DSM if there is no image.
+
+    Args:
+        predictor: the network.
+        config: as with `predict_arrays`.
+        image: path or URL; None: no image.
+        dsm: path or URL; None: no DSM.
+        allow: as with `predict_arrays`.
+        most_px: as with `predict_arrays`.
+
+    Raises:
+        DataError: a file cannot be used, or the model was not trained for such pixels or heights.
+        TemporaryError: a server does not answer.
+        NonFiniteError: the network gives logits that are NaN or infinite.
+    """
+    images, dsms = (() if name is None else (name,) for name in (image, dsm))
+    image_info, dsm_info = trained_layers(predictor.facts)
+    with ExitStack() as stack:
+        scene = open_scene(SceneFiles(images, dsms, image_info, dsm_info, None), stack)
+        _require_size("scene", scene.grid.height_px, scene.grid.width_px, most_px)
+        return _mapped(predictor, config, scene, allow)
+
+
+def _mapped(predictor: Predictor, config: PredictConfig, scene: Scene, allow: Collection[str]) -> ArrayMap:
+    inputs = Inputs(scene, predictor.facts)
+    for objection in objections(scene, inputs.probe, predictor.facts):
         if objection.code not in allow:
             raise DataError(f"{objection.sentence}; to predict anyway, allow {objection.code}")
-    return _mapped(predictor, config, inputs)
-
-
-def _mapped(predictor: Predictor, config: PredictConfig, inputs: Inputs) -> ArrayMap:
     shape = inputs.height_px, inputs.width_px
     lattice = Lattice.over(shape, predictor.window_px, config.overlap, config.batch_size)
     names = layer_names({"confidence", "sensors", *(("gates",) if predictor.has_gates else ())})
@@ -104,7 +137,7 @@ def _checked_image(image_HWC: npt.NDArray[Any], facts: ModelFacts, most_px: int 
             f"the image has the shape {list(image_HWC.shape)}; expected [height, width, {bands}] with the bands "
             f"{', '.join(facts.bands)}"
         )
-    _require_size("image", image_HWC, most_px)
+    _require_size("image", image_HWC.shape[0], image_HWC.shape[1], most_px)
     return image_HWC
 
 
@@ -113,7 +146,7 @@ def _checked_dsm(dsm_HW: npt.NDArray[Any], most_px: int | None) -> npt.NDArray[n
         raise DataError(f"the DSM has values of type {dsm_HW.dtype}; give heights in metres as float32")
     if dsm_HW.ndim != 2:
         raise DataError(f"the DSM has the shape {list(dsm_HW.shape)}; expected [height, width]")
-    _require_size("DSM", dsm_HW, most_px)
+    _require_size("DSM", dsm_HW.shape[0], dsm_HW.shape[1], most_px)
     with np.errstate(over="ignore"):
         metres_HW = dsm_HW.astype(np.float32, copy=False)
     if np.isinf(metres_HW).any():
@@ -121,14 +154,14 @@ def _checked_dsm(dsm_HW: npt.NDArray[Any], most_px: int | None) -> npt.NDArray[n
     return metres_HW
 
 
-def _require_size(name: str, pixels: npt.NDArray[Any], most_px: int | None) -> None:
-    count = pixels.shape[0] * pixels.shape[1]
+def _require_size(name: str, height_px: int, width_px: int, most_px: int | None) -> None:
+    size, count = f"{width_px} x {height_px} px", height_px * width_px
     if count == 0:
-        raise DataError(f"the {name} is empty, {_size(pixels)} px; give at least one pixel")
+        raise DataError(f"the {name} is empty, {size}; give at least one pixel")
     if most_px is not None and count > most_px:
         raise DataError(
-            f"the {name} is {_size(pixels)} px, {count / 1e6:.3g} megapixels, and the limit is {most_px / 1e6:.3g}; "
-            "send smaller parts, or use mobanet predict"
+            f"the {name} is {size}, {count / 1e6:.3g} megapixels, and the limit is {most_px / 1e6:.3g}; send smaller "
+            "parts, or use mobanet predict"
         )
 
 
