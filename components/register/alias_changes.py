@@ -65,6 +65,7 @@ def change(
     gates: Sequence[Gate] = (),
     forced: bool = False,
     found: Aliases | None = None,
+    replaces: str | None = None,
     settled: Settled | None = None,
 ) -> Event:
     """Record an event and set the aliases.
@@ -79,11 +80,12 @@ def change(
         gates: verdicts of promotion.
         forced: whether a failed gate or a rejection is overruled.
         found: adopt and undo: the aliases that were made by hand.
+        replaces: rescore: the version with the earlier evaluation.
         settled: what `settle` has just found; None: it is called first.
 
     Raises:
         ConflictError: an expectation does not hold, because another command changed the registry.
-        RegistryError: one of these aliases was changed by hand.
+        RegistryError: one of these aliases was changed by hand, or the version does not exist.
     """
     settled = settled or settle(registry)
     if found is None and settled.by_hand.keys() & (expects.keys() | sets.keys()):
@@ -101,6 +103,7 @@ def change(
         digest=None if version is None else registry.tags(version).get(PACKAGE_SHA256),
         forced=forced,
         found=dict(found or {}),
+        replaces=replaces,
     )
     if settled.history.state.refuses(event):
         raise ConflictError(_conflict(registry.name, event, settled.history.state.aliases))
@@ -168,10 +171,4 @@ def _correct(
 ) -> bool:
     """Set the aliases whose values are from before an event. Returns whether one was set."""
     late = [alias for alias, (_, actual) in odd.items() if actual in history.expected(alias, since)]
-    targets = {alias: odd[alias][0] for alias in late}
-    if targets:
-        existing = {version.number for version in registry.versions()} | {None}
-        targets = {alias: version for alias, version in targets.items() if version in existing}
-    for alias, version in targets.items():
-        registry.point(alias, version)
-    return bool(targets)
+    return any([registry.point(alias, odd[alias][0]) for alias in late])

@@ -36,7 +36,6 @@ def challenge(registry: Registry, version: str, gates: Sequence[Gate] = (), why:
     state = settled.history.state
     if version in (state.aliases.get(CHALLENGER), state.aliases.get(CHAMPION)) or version in registry.rejected(state):
         return None
-    _require_version(registry, version)
     sets = {CHALLENGER: version}
     return change(registry, "register", version, expects={}, sets=sets, gates=gates, why=why, settled=settled)
 
@@ -62,7 +61,6 @@ def promote(
     """
     settled = settle(registry)
     state, name = settled.history.state, registry.name
-    _require_version(registry, version)
     if state.aliases.get(CHAMPION) == version:
         raise RegistryError(f"version {version} of {name} is already the champion")
     if forced and not why.strip():
@@ -97,7 +95,6 @@ def rollback(registry: Registry, *, why: str) -> Event:
     champion, previous = state.aliases.get(CHAMPION), state.aliases.get(PREVIOUS)
     if champion is None or previous is None:
         raise RegistryError(f"{registry.name} has no previous champion; promote another version instead")
-    _require_version(registry, previous)
     before = state.line[: state.line.index(previous)] if previous in state.line else ()
     sets = {CHAMPION: previous, PREVIOUS: _last_existing(registry, before)}
     expects = {CHAMPION: champion, PREVIOUS: previous}
@@ -107,7 +104,6 @@ def rollback(registry: Registry, *, why: str) -> Event:
 def reject(registry: Registry, version: str, *, why: str) -> Event:
     """Reject a version: only a forced promotion can make it the champion. It loses its aliases."""
     settled = settle(registry)
-    _require_version(registry, version)
     state = settled.history.state
     aliases = state.aliases
     if aliases.get(CHAMPION) == version:
@@ -125,11 +121,20 @@ def reject(registry: Registry, version: str, *, why: str) -> Event:
 def rescored(registry: Registry, old: str, new: str, *, why: str, gates: Sequence[Gate] = ()) -> Event:
     """Record that `new` has the weights of `old` with another evaluation. It takes over the aliases of `old`."""
     settled = settle(registry)
-    _require_version(registry, new)
     aliases = settled.history.state.aliases
     held = {alias: old for alias, version in aliases.items() if version == old}
     sets = dict.fromkeys(held, new)
-    return change(registry, "rescore", new, expects=held, sets=sets, gates=gates, why=why, settled=settled)
+    return change(
+        registry,
+        "rescore",
+        new,
+        expects=held,
+        sets=sets,
+        gates=gates,
+        why=why,
+        replaces=old,
+        settled=settled,
+    )
 
 
 def adopt(registry: Registry, *, why: str, forced: bool = False) -> Event:
@@ -196,11 +201,6 @@ def _require_by_hand(registry: Registry) -> Settled:
 
 def _exists(registry: Registry, version: str) -> bool:
     return any(known.number == version for known in registry.versions())
-
-
-def _require_version(registry: Registry, version: str) -> None:
-    if not _exists(registry, version):
-        raise RegistryError(f"{registry.name} has no version {version}; see `mobanet registry list`")
 
 
 def _last_existing(registry: Registry, line: Sequence[str]) -> str | None:

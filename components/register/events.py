@@ -45,6 +45,7 @@ class Event:
     digest: str | None = None  # identity of the version: its tag `package_sha256`
     forced: bool = False  # whether a failed gate or an earlier rejection was overruled
     found: Aliases = field(default_factory=dict)  # adopt and undo: the aliases that were made by hand
+    replaces: str | None = None  # rescore: the version with the same weights and the earlier evaluation
     number: int = 0  # position in the history, from 1
     applied: bool = False  # whether the aliases in MLflow were set after the event
     lost: bool = False  # whether the event has no effect, because an expectation did not hold
@@ -80,7 +81,21 @@ class Event:
 
 
 STORED = (
-    *("id", "time", "kind", "version", "expects", "sets", "who", "why", "gates", "digest", "forced", "found"),
+    *(
+        "id",
+        "time",
+        "kind",
+        "version",
+        "expects",
+        "sets",
+        "who",
+        "why",
+        "gates",
+        "digest",
+        "forced",
+        "found",
+        "replaces",
+    ),
 )  # fields of an event that are in its JSON
 
 
@@ -113,6 +128,8 @@ class State:
         aliases = {alias: version for alias, version in {**self.aliases, **event.sets}.items() if version is not None}
         line, rejected, pardoned = self.line, self.rejected, self.pardoned
         champion = aliases.get(CHAMPION)
+        if event.kind == "rescore":
+            line = tuple((event.version or number) if number == event.replaces else number for number in line)
         if champion is not None and champion != self.aliases.get(CHAMPION):
             line = _extended(line, champion, event.kind)
             if event.forced:
@@ -124,9 +141,7 @@ class State:
 
 
 def _extended(line: tuple[str, ...], champion: str, kind: Kind) -> tuple[str, ...]:
-    if kind == "rescore":  # the same weights with another evaluation replace the champion
-        line = line[:-1]
-    elif kind == "rollback" and champion in line:
+    if kind == "rollback" and champion in line:
         return line[: line.index(champion) + 1]
     return (*(version for version in line if version != champion), champion)
 

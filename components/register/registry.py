@@ -25,6 +25,9 @@ SHA256, PACKAGE_SHA256 = "sha256", "package_sha256"
 PROMOTION_RECORD, RUN_ID = "promotion_record", "mlflow_run_id"
 FIGURES = ("balance.", "scores.")
 
+ABSENT = "RESOURCE_DOES_NOT_EXIST"
+"""MLflow's code of an error about something that does not exist."""
+
 OLD_PROMOTION = "promotion."
 """Beginning of the tags in which releases up to format 1 recorded promotions."""
 
@@ -89,12 +92,20 @@ class Registry:
         """Version with the alias `champion`; None if there is none."""
         return self.aliases().get(CHAMPION)
 
-    def point(self, alias: str, version: str | None) -> None:
-        """Set or remove an alias in MLflow."""
+    def point(self, alias: str, version: str | None) -> bool:
+        """Set or remove an alias in MLflow. False: the version does not exist."""
+        from mlflow.exceptions import MlflowException
+
         if version is None:
             self._client.delete_registered_model_alias(self.name, alias)
-        else:
+            return True
+        try:
             self._client.set_registered_model_alias(self.name, alias, version)
+        except MlflowException as error:
+            if error.error_code != ABSENT:
+                raise
+            return False
+        return True
 
     def versions(self) -> list[Version]:
         """All versions that are not deleted, oldest first."""
@@ -121,8 +132,19 @@ class Registry:
         return state.rejected | (same - state.pardoned)
 
     def tags(self, version: str) -> dict[str, str]:
-        """Tags of a version."""
-        return dict(self._client.get_model_version(self.name, version).tags or {})
+        """Tags of a version.
+
+        Raises:
+            RegistryError: the version does not exist.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return dict(self._client.get_model_version(self.name, version).tags or {})
+        except MlflowException as error:
+            if error.error_code != ABSENT:
+                raise
+            raise RegistryError(f"{self.name} has no version {version}; see `mobanet registry list`") from None
 
     def promotion_record(self, version: str) -> PromotionRecord | None:
         """Figures of a version's evaluation; None if this release cannot read them."""
