@@ -25,9 +25,9 @@ from components.common.data.datasets import Subset
 from components.common.data.store import Store, Tile
 from components.common.errors import DataError, StoreError
 from components.common.files import digest, replacing_folder, write_json
-from components.common.inference.crops import write_crops
 from components.common.inference.model_inputs import require_inputs_of
 from components.common.inference.modelfile import ModelFacts, load_model, save_model
+from components.common.inference.stored_crops import write_crops
 from components.common.params import STRICT
 from components.common.tracking.packages import FORMAT, RECORD, package_digest
 from components.export import card, onnx_graph, parity
@@ -83,6 +83,7 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, store: Path, pack
     with replacing_folder(package) as draft:
         lean = _without_auxiliary_heads(network, facts)
         save_model(draft / WEIGHTS, *lean)
+        write_crops(draft / CROPS, *lean, tiles)
         start = time.monotonic()
         log.info("writing %s: operator set %d, inputs of %d px", ONNX, config.opset, facts.window_px)
         onnx_graph.write_onnx(draft / ONNX, *lean, config.opset)
@@ -90,7 +91,6 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, store: Path, pack
         log.info("%s: %.1f MB, %.0f s", ONNX, graph["bytes"] / 1e6, time.monotonic() - start)
         agreement = parity.check(network, facts, draft / ONNX, config.tolerance)
         log.info("largest difference of logits %.1e (limit %.1e)", agreement.largest_difference, config.tolerance)
-        write_crops(draft / CROPS, *lean, tiles)
         (draft / CARD).write_text(card.render(lean[1], scores, agreement))
         shutil.copyfile(evaluation, draft / EVALUATION)
         record = _record(draft, lean[1], digest(weights), graph, agreement)

@@ -38,7 +38,7 @@ OPTIONAL = {
     *("data/config", "data/datasets", "data/layerinfo"),
     *("entrypoints/dvc", "entrypoints/failures"),
     *("scoring/panels", "tracking/outbox", "tracking/provenance", "tracking/run", "tracking/server"),
-    "tracking/registered_models",
+    *("tracking/registered_models", "tracking/packages", "tracking/addresses", "tracking/logged_format"),
 }
 """Modules of components/common that move, name and show results, but do not shape them in every step that has them."""
 

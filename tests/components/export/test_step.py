@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,15 +16,22 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from components.common.errors import DataError, ParamsError, WeightsError
-from components.common.files import digest
+from components.common.data.store import read_manifest, write_manifest
+from components.common.errors import DataError, ParamsError, StoreError, WeightsError
+from components.common.files import digest, write_json
 from components.common.inference.modelfile import load_model
+from components.common.inference.stored_crops import run_crops
 from components.common.params import from_mapping
 from components.common.scoring.metrics import as_json
+from components.common.tracking.packages import package_digest, read_record, verify_files
 from components.export import onnx_graph
 from components.export.parity import ParityError
 from components.export.step import ExportConfig, read_evaluation, run
 from model.inputs import normalise
+
+
+def identity(package: Path) -> str:
+    return package_digest(read_record(package)["sha256"])
 
 
 def logits_of(package, image, dsm):
@@ -41,6 +50,52 @@ def test_the_package_holds_what_its_record_says(package, trained) -> None:
     assert record["onnx"]["bytes"] == (package / "model.onnx").stat().st_size
     assert record["onnx"]["latency_ms"] > 0
     assert (package / "evaluation.json").read_bytes() == trained.evaluation.read_bytes()
+
+
+def test_exporting_again_elsewhere_gives_the_same_identity_and_another_operator_set_another(
+    package, trained, tmp_path, monkeypatch
+) -> None:
+    known = identity(package)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(trained.weights, "weights.safetensors")
+    for opset, same in ((20, True), (21, False)):
+        config = ExportConfig(opset=opset, tolerance=1e-4)
+        made = run(config, Path("weights.safetensors"), trained.evaluation, trained.store, Path("again"))
+        assert made.package_sha256 == identity(Path("again"))
+        assert (made.package_sha256 == known) is same
+        verify_files(Path("again"))
+
+
+def test_another_evaluation_of_the_same_model_is_another_identity(package, trained, tmp_path, monkeypatch) -> None:
+    content = json.loads(trained.evaluation.read_text())
+    content["balance"] |= {"failure_probability": 0.2, "expected_miou": 50.0}
+    evaluation = tmp_path / "evaluation.json"
+    write_json(evaluation, content)
+    monkeypatch.setattr(onnx_graph, "write_onnx", lambda path, *_: shutil.copy(package / "model.onnx", path))
+    run(ExportConfig(opset=20, tolerance=1e-4), trained.weights, evaluation, trained.store, tmp_path / "package")
+    before, after = (json.loads((folder / "export.json").read_text()) for folder in (package, tmp_path / "package"))
+    differ = {name for name in before["sha256"] if before["sha256"][name] != after["sha256"][name]}
+    assert differ == {"evaluation.json", "model_card.md"}
+    assert identity(tmp_path / "package") != identity(package)
+    assert "E(0.2)" in (tmp_path / "package" / "model_card.md").read_text()
+
+
+def test_the_packaged_model_gives_the_stored_crops(package, trained) -> None:
+    found = run_crops(package / "crops.safetensors", *load_model(package / "model.safetensors"))
+    assert (found.changed_px, found.total_px) == (0, 3 * 3 * 32 * 32)
+    assert found.largest_difference <= 1e-5
+
+
+def test_a_store_with_other_heights_or_without_validation_tiles_is_refused(trained, tmp_path) -> None:
+    manifest, config = read_manifest(trained.store), ExportConfig(opset=20, tolerance=1e-3)
+    for changes, sentence in (
+        ({"heights": replace(manifest.heights, scale_m=20.0)}, "settings of the heights are scale_m 20.0, but"),
+        ({"tiles": manifest.subset("test")}, "the store has no validation tile of the split sample; add one"),
+    ):
+        write_manifest(tmp_path / "store", replace(manifest, **changes))
+        with pytest.raises(StoreError, match=sentence):
+            run(config, trained.weights, trained.evaluation, tmp_path / "store", tmp_path / "package")
+    assert not (tmp_path / "package").exists()
 
 
 @pytest.mark.parametrize("samples", [1, 3])
