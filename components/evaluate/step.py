@@ -68,14 +68,15 @@ class EvaluateResult:
     report: Path
 
 
-def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> EvaluateResult:
+def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path, *, tracked: bool = True) -> EvaluateResult:
     """Evaluate a checkpoint and write the reports.
 
     Args:
         config: section `evaluate`.
         store: folder of the store; only the manifest and the test tiles are read.
-        weights: a file of `save_model`; if its training was tracked, the figures are added to that MLflow run.
+        weights: a file of `save_model`.
         reports: folder for the outputs; files of other steps in it stay unchanged.
+        tracked: if the training was tracked, add the figures to its MLflow run.
 
     Raises:
         ParamsError: the stride is larger than the window.
@@ -85,7 +86,8 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
         TrackingError: the training was tracked, and its MLflow store cannot be used.
     """
     network, facts = load_model(weights)
-    if facts.mlflow_run_id is not None:
+    run_id = facts.mlflow_run_id if tracked else None
+    if run_id is not None:
         server.connect()  # fail before the work, not after it, if the server is down
     data = Store(store)
     require_inputs_of(facts, data, weights)
@@ -117,8 +119,8 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path) -> Ev
     for warning in evaluation.warnings:
         log.warning("%s", warning)
     log.info("%s", interpretation.headline(evaluation))
-    if facts.mlflow_run_id is not None:
-        outputs.send(facts.mlflow_run_id, reports, evaluation)
+    if run_id is not None:
+        outputs.send(run_id, reports, evaluation)
     return EvaluateResult(evaluation, reports / outputs.REPORT)
 
 

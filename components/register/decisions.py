@@ -6,15 +6,20 @@ A version is read back through the registry before it becomes the champion: it i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from components.common.errors import TrackingError
 from components.register import aliases
+from components.register.admission import Candidate, admit
 from components.register.config import RegisterConfig
 from components.register.events import CHAMPION, PREVIOUS, Event
 from components.register.ledger import RegistryError
 from components.register.promotion import Gate, PromotionRecord, judge
 from components.register.readback import read_back
 from components.register.registry import PACKAGE_SHA256, Registry, Version
+
+RESCORED = "rescored_from"
+"""Tag of a version: the version with the same weights and an earlier evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,32 @@ def rollback(registry: Registry, *, why: str) -> Decision:
     now, before = event.sets[CHAMPION], event.expects[CHAMPION]
     outcome = f"version {now} of {registry.name} is the champion again; version {before} is not"
     return Decision(registry.name, now, now, True, outcome, event=event)
+
+
+def replace_scores(registry: Registry, old: Version, package: Path, run_id: str | None, *, why: str) -> Decision:
+    """Register the same weights with another evaluation; the new version takes over the aliases of the old one.
+
+    Args:
+        registry: the registered model.
+        old: the version with these weights.
+        package: the exported weights with the new evaluation.
+        run_id: MLflow run of the training; None: not tracked.
+        why: reason, for the history.
+
+    Raises:
+        TrackingError: the new version cannot be uploaded or read back.
+        ConflictError: the aliases of the old version were changed in the meantime.
+    """
+    name, made = registry.name, admit(registry, Candidate.of(package), run_id)
+    if made.version == old.number:
+        outcome = f"version {made.version} of {name} already has these scores"
+        return Decision(name, made.version, registry.champion(), False, outcome)
+    registry.ledger.client.set_model_version_tag(name, made.version, RESCORED, old.number)
+    held = [alias for alias, version in registry.aliases().items() if version == old.number]
+    event = aliases.rescored(registry, old.number, made.version, why=why) if made.created or held else None
+    moved = f"; it takes over {', '.join(held)}" if held else ""
+    outcome = f"version {made.version} of {name} is version {old.number} with new scores{moved}"
+    return Decision(name, made.version, registry.champion(), event is not None, outcome, event=event)
 
 
 def reject(registry: Registry, version: Version, *, why: str) -> Decision:
