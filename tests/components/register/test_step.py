@@ -1,4 +1,4 @@
-"""components/register/step.py: versions, aliases and the promotion history in a real MLflow store."""
+"""components/register/step.py: versions, aliases, gates and history in a real MLflow store."""
 
 from __future__ import annotations
 
@@ -8,89 +8,131 @@ from dataclasses import replace
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from components.common.errors import DataError, ParamsError, TrackingError, WeightsError
-from components.common.params import from_mapping
+from components.common.errors import DataError, TrackingError, WeightsError
+from components.common.files import digest, write_json
+from components.common.tracking.packages import package_digest
 from components.common.tracking.run import open_run
-from components.register.step import RegisterConfig, run
-from model.inputs import normalise
+from components.register import aliases
+from components.register.config import RegisterConfig
+from components.register.registry import Registry
+from components.register.step import run
 
-CONFIG = RegisterConfig(model_name="city", promote=True, max_fused_drop=0.5, max_worst_class_drop=2.0)
+CONFIG = RegisterConfig(
+    model_name="city",
+    promote=True,
+    min_expected_miou=50.0,
+    max_fused_drop=0.5,
+    max_class_drop=2.0,
+    max_sensor_drop=3.0,
+    max_latency_ms=None,
+    max_size_mb=None,
+    require_clean_commit=True,
+    on_tie="keep",
+)
+
+
+def sealed(folder: Path) -> Path:
+    """Record the checksums of a package whose files were changed."""
+    record = json.loads((folder / "export.json").read_text())
+    record["sha256"] = {name: digest(folder / name) for name in record["sha256"]}
+    write_json(folder / "export.json", record)
+    return folder
 
 
 @pytest.fixture
-def register(mlflow_folder, trained, package):
-    """Register a model that a letter identifies; `shift` is added to its scores, percent points."""
+def variant(tmp_path, package):
+    """A package that a letter identifies; `shift` is added to its scores, percent points."""
 
-    def call(letter: str, *, shift: float = 0.0, run_id: str | None = None, config=CONFIG, package=package, **protocol):
-        folder = mlflow_folder / letter
+    def make(letter: str, *, shift: float = 0.0, **protocol) -> Path:
+        folder = tmp_path / "packages" / f"{letter}{shift:+}{len(protocol)}"
         shutil.copytree(package, folder, dirs_exist_ok=True)
-        record = json.loads((package / "export.json").read_text())
-        scores = json.loads(trained.evaluation.read_text())
-        record["sha256"]["model.safetensors"] = letter * 64
-        record["source_sha256"] = scores["protocol"]["model"]["sha256"] = letter * 64
+        scores = json.loads((folder / "evaluation.json").read_text())
         scores["protocol"] |= protocol
         for figure in ("both", "expected_miou"):
             scores["balance"][figure] += shift
         headline = scores["scores"]["eroded"]["rgb+dsm"]
         headline["miou"] += shift
-        headline["per_class"][headline["worst_class"]]["iou"] += shift
-        (folder / "export.json").write_text(json.dumps(record))
-        (folder / "evaluation.json").write_text(json.dumps(scores))
-        (folder / "run.json").write_text(json.dumps({"mlflow_run_id": run_id}))
-        out = mlflow_folder / "registration.json"
-        return run(config, folder, folder / "evaluation.json", folder / "run.json", out)
+        for found in headline["per_class"].values():
+            found["iou"] += shift
+        write_json(folder / "evaluation.json", scores)
+        (folder / "model_card.md").write_text(f"model {letter}")
+        return sealed(folder)
+
+    return make
+
+
+@pytest.fixture
+def register(mlflow_folder, variant):
+    def call(letter: str, *, shift: float = 0.0, run_id: str | None = None, config=CONFIG, package=None, **protocol):
+        (mlflow_folder / "run.json").write_text(json.dumps({"mlflow_run_id": run_id}))
+        folder = package or variant(letter, shift=shift, **protocol)
+        return run(config, folder, mlflow_folder / "run.json", mlflow_folder / "registration.json")
 
     return call
 
 
-def aliases() -> dict[str, str]:
-    found = mlflow.MlflowClient().get_registered_model("city").aliases
-    return {alias: str(version) for alias, version in found.items()}
+def registry() -> Registry:
+    return Registry(mlflow.MlflowClient(), "city")
 
 
-def promotions() -> dict[str, dict]:
-    tags = mlflow.MlflowClient().get_registered_model("city").tags
-    return {key: json.loads(value) for key, value in tags.items() if key.startswith("promotion.")}
+def client() -> mlflow.MlflowClient:
+    return mlflow.MlflowClient()
 
 
-def test_the_first_model_becomes_champion_with_all_its_figures(register, trained) -> None:
+def changes() -> list[tuple[str, str | None, dict]]:
+    return [(event.kind, event.version, dict(event.sets)) for event in registry().history().events]
+
+
+def test_the_first_model_becomes_champion_with_all_its_figures(register, package) -> None:
     with open_run("mlflow", experiment="training") as training:
         pass
     result = register("a", run_id=training.id)
     assert (result.version, result.created, result.promoted, result.champion) == ("1", True, True, "1")
-    assert aliases() == {"challenger": "1", "champion": "1"}
-    version = mlflow.MlflowClient().get_model_version("city", "1")
-    balance = json.loads(trained.evaluation.read_text())["balance"]
+    assert registry().aliases() == {"challenger": "1", "champion": "1"}
+    version = client().get_model_version("city", "1")
+    evaluation = json.loads((package / "evaluation.json").read_text())
     assert {k: float(v) for k, v in version.tags.items() if k.startswith("balance.")} == {
-        f"balance.{name}": value for name, value in balance.items()
+        f"balance.{name}": value for name, value in evaluation["balance"].items()
     }
-    assert version.run_id == training.id
-    outputs = mlflow.MlflowClient().get_run(training.id).outputs.model_outputs
+    assert version.run_id == version.tags["mlflow_run_id"] == training.id
+    outputs = client().get_run(training.id).outputs.model_outputs
     assert [f"models:/{output.model_id}" for output in outputs] == [version.source]
-    said = {
-        key: version.tags[key]
-        for key in ("git_commit", "data_md5", "dataset", "split", "sha256", "scores.miou", "weights_licence")
-    }
-    assert said == {
-        "git_commit": "c" * 40,
-        "data_md5": "d" * 32,
-        "dataset": "sample",
-        "split": "sample",
-        "sha256": "a" * 64,
-        "weights_licence": "unknown",
-        "scores.miou": str(balance["both"]),
-    }
+    assert version.tags["sha256"] == digest(package / "model.safetensors")
+    expected = {"git_commit": "c" * 40, "data_md5": "d" * 32, "dataset": "sample", "split": "sample"}
+    assert {key: version.tags[key] for key in expected} == expected
+    assert version.tags["raw_md5"] == evaluation["protocol"]["raw_md5"]
 
 
-def test_a_model_without_a_run_is_registered_all_the_same(register) -> None:
+def test_every_file_of_the_package_identifies_the_version(register, variant) -> None:
+    register("a")
+    version = client().get_model_version("city", "1")
+    record = json.loads((variant("a") / "export.json").read_text())
+    assert version.tags["package_sha256"] == package_digest(record["sha256"])
+    for name in record["sha256"]:
+        assert package_digest(record["sha256"] | {name: "0" * 64}) != version.tags["package_sha256"]
+    assert register("b").version == "2"  # another card, the same weights
+
+
+def test_another_evaluation_of_the_same_weights_is_a_version_with_its_own_card_and_tags(register) -> None:
+    register("a")
+    assert register("a", shift=-1.0).version == "2"
+    for number, shift in (("1", 0.0), ("2", -1.0)):
+        folder = Path(mlflow.artifacts.download_artifacts(f"models:/city/{number}"))
+        evaluation = json.loads((folder / "evaluation.json").read_text())
+        tags = client().get_model_version("city", number).tags
+        assert float(tags["balance.expected_miou"]) == evaluation["balance"]["expected_miou"]
+        assert float(tags["scores.miou"]) == evaluation["scores"]["eroded"]["rgb+dsm"]["miou"]
+        assert float(tags["scores.miou"]) == pytest.approx(float(tags["balance.both"])), shift
+
+
+def test_a_model_without_a_run_is_registered_without_a_link(register) -> None:
     assert register("a", run_id=None).run_id is None
-    assert not mlflow.MlflowClient().get_model_version("city", "1").run_id
+    assert not client().get_model_version("city", "1").run_id
 
 
 def test_a_run_of_another_store_is_left_out_with_a_warning(register, caplog) -> None:
@@ -98,138 +140,131 @@ def test_a_run_of_another_store_is_left_out_with_a_warning(register, caplog) -> 
     assert "the version is not linked to a run" in caplog.text
 
 
-def test_a_better_model_takes_over_and_the_promotion_is_written_down(register) -> None:
+def test_a_link_to_the_run_that_was_missing_is_added_by_registering_again(register) -> None:
+    register("a", run_id=None)
+    with open_run("mlflow", experiment="training") as training:
+        pass
+    result = register("a", run_id=training.id)
+    assert (result.version, result.created, result.run_id) == ("1", False, training.id)
+    assert client().get_model_version("city", "1").tags["mlflow_run_id"] == training.id
+
+
+def test_a_better_model_takes_over_and_every_change_is_recorded(register) -> None:
     register("a")
     result = register("b", shift=1.0)
     assert (result.version, result.promoted, result.champion) == ("2", True, "2")
-    assert aliases() == {"challenger": "2", "champion": "2"}
-    written = promotions()
-    assert sorted(written) == ["promotion.0001", "promotion.0002"]
-    assert [(p["from"], p["to"]) for _, p in sorted(written.items())] == [(None, "1"), ("1", "2")]
-    assert [gate["passed"] for gate in written["promotion.0002"]["gates"]] == [True] * 5
-    assert len(json.dumps(written["promotion.0002"])) < 5000  # what a database column holds
+    assert registry().aliases() == {"challenger": "2", "champion": "2", "previous-champion": "1"}
+    assert changes() == [
+        ("register", "1", {"challenger": "1"}),
+        ("promote", "1", {"champion": "1", "previous-champion": None}),
+        ("register", "2", {"challenger": "2"}),
+        ("promote", "2", {"champion": "2", "previous-champion": "1"}),
+    ]
+    event = registry().history().events[-1]
+    assert [gate["passed"] for gate in event.gates] == [True] * len(result.gates)
+    assert event.digest == client().get_model_version("city", "2").tags["package_sha256"]
+    assert event.why and event.who and event.time
 
 
 def test_a_worse_model_leaves_the_champion_in_place(register) -> None:
     register("a")
     result = register("b", shift=-1.0)
     assert (result.version, result.promoted, result.champion) == ("2", False, "1")
-    assert aliases() == {"challenger": "2", "champion": "1"}
-    assert sorted(promotions()) == ["promotion.0001"]
+    assert registry().aliases() == {"challenger": "2", "champion": "1"}
     assert "FAILED" in result.as_table() and "version 1 stays the champion" in result.outcome
 
 
-def test_a_better_model_stays_challenger_where_promotion_is_not_wanted(register) -> None:
+def test_a_better_model_stays_challenger_where_promotion_is_not_requested(register) -> None:
     register("a")
     result = register("b", shift=1.0, config=replace(CONFIG, promote=False))
-    assert all(gate.passed for gate in result.gates) and not result.promoted
-    assert aliases() == {"challenger": "2", "champion": "1"}
+    assert result.may_be_promoted and not result.promoted
+    assert registry().aliases() == {"challenger": "2", "champion": "1"}
     assert (
         result.outcome
         == "version 2 of city is not promoted (promotion was not requested); version 1 stays the champion"
     )
 
 
-def test_a_model_scored_on_other_data_is_not_promoted_and_says_what_to_do(register) -> None:
+def test_a_model_scored_on_other_data_is_not_promoted_and_the_outcome_names_the_command(register) -> None:
     register("a")
-    result = register("b", shift=5.0, data_md5="e" * 32)
+    result = register("b", shift=5.0, raw_md5="e" * 32)
     assert not result.promoted
-    assert "(data version)" in result.outcome and "evaluate the champion again" in result.outcome
+    assert "(data version)" in result.outcome and "mobanet registry rescore" in result.outcome
 
 
-def test_a_champion_that_is_scored_again_can_then_be_replaced(register) -> None:
-    register("a")
-    assert not register("b", shift=1.0, data_md5="e" * 32).promoted
-    again = register("a", data_md5="e" * 32)
-    assert (again.version, again.created, again.champion) == ("1", False, "1")
-    assert aliases() == {"challenger": "2", "champion": "1"}
-    assert mlflow.MlflowClient().get_model_version("city", "1").tags["data_md5"] == "e" * 32
-    assert register("b", shift=1.0, data_md5="e" * 32).promoted
-
-
-def test_registering_the_same_model_again_adds_nothing(register, mlflow_folder) -> None:
+def test_registering_the_same_package_again_adds_nothing(register) -> None:
     register("a")
     register("b", shift=-1.0)
-    before = (aliases(), promotions())
-    for letter in "ab":
-        assert not register(letter, shift=0.0 if letter == "a" else -1.0).created
-    client = mlflow.MlflowClient()
-    assert len(client.search_model_versions("name = 'city'")) == 2
-    assert (aliases(), promotions()) == before
-    assert len(client.search_logged_models([client.get_experiment_by_name("city").experiment_id])) == 2
+    before = (registry().aliases(), changes())
+    for letter, shift in (("a", 0.0), ("b", -1.0)):
+        assert not register(letter, shift=shift).created
+    assert len(client().search_model_versions("name = 'city'")) == 2
+    assert (registry().aliases(), changes()) == before
+    assert len(client().search_logged_models([client().get_experiment_by_name("city").experiment_id])) == 2
 
 
-def test_a_promotion_that_was_cut_off_is_finished_without_a_second_entry(register) -> None:
+def test_a_rejected_version_is_not_promoted_again(register) -> None:
     register("a")
-    register("b", shift=1.0)
-    mlflow.MlflowClient().set_registered_model_alias("city", "champion", "1")  # as if killed before the alias moved
-    assert register("b", shift=1.0).promoted
-    assert sorted(promotions()) == ["promotion.0001", "promotion.0002"]
-    assert aliases()["champion"] == "2"
+    register("b", shift=1.0, config=replace(CONFIG, promote=False))
+    aliases.reject(registry(), "2", why="wrong roofs")
+    result = register("b", shift=1.0)
+    assert not result.promoted and not result.may_be_promoted
+    assert "it was rejected" in result.outcome
+    assert registry().aliases() == {"champion": "1"}
 
 
-def test_a_champion_that_was_made_by_hand_is_not_replaced_unseen(register) -> None:
+def test_an_alias_that_was_changed_by_hand_is_reported_and_nothing_moves(register) -> None:
     register("a")
-    mlflow.MlflowClient().delete_model_version_tag("city", "1", "promotion_record")
-    assert not register("b", shift=5.0).promoted
+    register("b", shift=-1.0)
+    client().set_registered_model_alias("city", "champion", "2")
+    result = register("c", shift=5.0)
+    assert not result.promoted and not result.may_be_promoted
+    assert "the alias champion was changed outside of this project" in result.outcome
+    assert registry().aliases() == {"challenger": "2", "champion": "2"}
+    aliases.undo(registry(), why="by mistake")
+    assert register("c", shift=5.0).promoted
 
 
-def test_figures_of_an_earlier_evaluation_do_not_stay(register) -> None:
+def test_a_champion_of_an_earlier_release_is_not_replaced_unseen(register) -> None:
     register("a")
-    mlflow.MlflowClient().set_model_version_tag("city", "1", "scores.invented", "1")
-    mlflow.MlflowClient().set_model_version_tag("city", "1", "note", "mine")
-    register("a", shift=1.0)
-    tags = mlflow.MlflowClient().get_model_version("city", "1").tags
+    client().set_model_version_tag("city", "1", "promotion_record", '{"data_md5": "d", "miou": 1.0}')
+    result = register("b", shift=5.0)
+    assert not result.promoted and "mobanet registry rescore city@champion" in result.outcome
+
+
+def test_tags_of_the_user_stay_and_those_of_other_figures_do_not(register) -> None:
+    register("a")
+    client().set_model_version_tag("city", "1", "scores.invented", "1")
+    client().set_model_version_tag("city", "1", "note", "mine")
+    register("a")
+    tags = client().get_model_version("city", "1").tags
     assert "scores.invented" not in tags and tags["note"] == "mine"
 
 
-def test_the_outcome_is_written_down(register, mlflow_folder) -> None:
+def test_the_outcome_is_written_to_a_file(register, mlflow_folder, package) -> None:
     result = register("a")
     content = json.loads((mlflow_folder / "registration.json").read_text())
     assert (content["version"], content["promoted"], content["outcome"]) == ("1", True, result.outcome)
-    assert content["gates"][0]["name"] == "balance figures" and content["sha256"] == "a" * 64
+    assert content["gates"][0]["name"] == "commit"
+    assert content["sha256"] == digest(package / "model.safetensors")
+    assert content["package_sha256"] == client().get_model_version("city", "1").tags["package_sha256"]
 
 
-def test_the_registered_model_answers_as_the_network_does(register, trained, package) -> None:
-    register("a")
-    served = mlflow.pyfunc.load_model("models:/city@champion")
-    rng = np.random.default_rng(0)
-    image = rng.uniform(0, 255, (2, 3, 32, 32)).astype(np.float32)
-    dsm = rng.normal(size=(2, 1, 32, 32)).astype(np.float32)
-    dsm[0, 0, :9] = np.nan
-    facts = trained.facts
-    inputs = normalise(torch.from_numpy(image), torch.from_numpy(dsm), facts.image_mean, facts.image_std)
-    with torch.inference_mode():
-        expected = trained.network(*inputs).numpy()
-    answer = served.predict({"image": image, "dsm": dsm})
-    np.testing.assert_allclose(answer["logits"], expected, atol=1e-4)
-    assert served.metadata.signature.inputs.input_names() == ["image", "dsm"]
-    example = served.input_example
-    assert served.predict(example)["logits"].shape == (1, 6, 32, 32)
+def test_a_file_that_was_changed_after_the_export_is_refused(register, variant) -> None:
+    folder = variant("a")
+    (folder / "evaluation.json").write_text((folder / "evaluation.json").read_text() + "\n")
+    with pytest.raises(DataError, match="evaluation.json"):
+        register("a", package=folder)
+    assert not client().search_registered_models()
 
 
-def test_the_version_carries_weights_card_and_evaluation_and_no_pickle(register, package) -> None:
-    register("a")
-    folder = Path(mlflow.artifacts.download_artifacts("models:/city/1"))
-    names = {file.name for file in folder.rglob("*")}
-    assert {"model.safetensors", "model_card.md", "evaluation.json", "export.json", "model.onnx", "MLmodel"} <= names
-    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth"))]
-    assert (folder / "model.safetensors").read_bytes() == (package / "model.safetensors").read_bytes()
-
-
-def test_an_evaluation_of_another_model_is_refused(mlflow_folder, trained, package) -> None:
-    scores = json.loads(trained.evaluation.read_text())
-    scores["protocol"]["model"]["sha256"] = "f" * 64
-    evaluation, training_run = mlflow_folder / "evaluation.json", mlflow_folder / "run.json"
-    evaluation.write_text(json.dumps(scores))
-    training_run.write_text('{"mlflow_run_id": null}')
-    with pytest.raises(DataError, match="not of the same model as"):
-        run(CONFIG, package, evaluation, training_run, mlflow_folder / "out.json")
-    evaluation.write_text('{"protocol": []}')
-    with pytest.raises(DataError, match="damaged; run evaluate and export again"):
-        run(CONFIG, package, evaluation, training_run, mlflow_folder / "out.json")
-    with pytest.raises(DataError, match="no such file; run the steps before register first"):
-        run(CONFIG, mlflow_folder, evaluation, training_run, mlflow_folder / "out.json")
+def test_a_package_without_its_evaluation_is_refused(register, variant, mlflow_folder) -> None:
+    folder = variant("a")
+    (folder / "evaluation.json").write_text('{"protocol": []}')
+    with pytest.raises(DataError, match="damaged; run the export step again"):
+        register("a", package=sealed(folder))
+    with pytest.raises(DataError, match="export"):
+        register("a", package=mlflow_folder)
 
 
 def test_an_artifact_store_that_refuses_leaves_no_version(register, monkeypatch) -> None:
@@ -239,7 +274,28 @@ def test_an_artifact_store_that_refuses_leaves_no_version(register, monkeypatch)
     monkeypatch.setattr(mlflow.MlflowClient, "log_model_artifacts", refuse)
     with pytest.raises(TrackingError, match=r"did not accept the model \(access denied\)"):
         register("a")
-    assert mlflow.MlflowClient().search_model_versions("name = 'city'") == []
+    assert client().search_model_versions("name = 'city'") == []
+
+
+def test_a_version_that_reads_back_differently_gets_no_alias(register, monkeypatch) -> None:
+    real = mlflow.MlflowClient.log_model_artifacts
+
+    def damaging(self, model_id, local_dir, *args, **kwargs):
+        path = Path(local_dir) / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+        return real(self, model_id, local_dir, *args, **kwargs)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_model_artifacts", damaging)
+    with pytest.raises((TrackingError, DataError), match="model.safetensors"):
+        register("a")
+    assert registry().aliases() == {}
+
+
+def test_a_champion_whose_files_are_lost_is_not_called_up_to_date(register, mlflow_folder) -> None:
+    register("a")
+    shutil.rmtree(mlflow_folder / "mlruns")
+    with pytest.raises((TrackingError, DataError)):
+        register("a")
 
 
 def test_what_the_registry_refuses_is_one_sentence(register, monkeypatch) -> None:
@@ -249,33 +305,18 @@ def test_what_the_registry_refuses_is_one_sentence(register, monkeypatch) -> Non
         raise MlflowException("quota exceeded\nand a long story")
 
     monkeypatch.setattr(mlflow.MlflowClient, "create_model_version", refuse)
-    with pytest.raises(TrackingError, match="rejected a request: quota exceeded$"):
+    with pytest.raises(TrackingError, match="quota exceeded"):
         register("a")
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"model_name": "a/b"},
-        {"model_name": ""},
-        {"model_name": "a\n"},
-        {"max_fused_drop": -0.1},
-        {"max_worst_class_drop": float("nan")},
-    ],
-)
-def test_a_parameter_out_of_range_names_itself(wrong) -> None:
-    good = {"model_name": "city", "promote": True, "max_fused_drop": 0.5, "max_worst_class_drop": 2.0}
-    with pytest.raises(ParamsError, match=rf"^register\.{next(iter(wrong))} is .*; expected"):
-        from_mapping(RegisterConfig, good | wrong, "register")
-
-
-def test_a_package_with_a_weight_that_is_not_finite_is_not_registered(register, package, tmp_path) -> None:
-    path = tmp_path / "package/model.safetensors"
-    shutil.copytree(package, path.parent)
+def test_a_package_with_a_weight_that_is_not_finite_is_not_registered(register, variant) -> None:
+    folder = variant("a")
+    path = folder / "model.safetensors"
     with safe_open(path, "pt") as file:
         tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
     tensors["decoder.classifier.1.weight"][0] = float("nan")
+    assert isinstance(tensors["decoder.classifier.1.weight"], torch.Tensor)
     save_file(tensors, path, metadata)  # as an earlier version exported it
     with pytest.raises(WeightsError, match="decoder.classifier.1.weight has a NaN or infinite value; train, evaluate"):
-        register("a", package=path.parent)
-    assert not mlflow.MlflowClient().search_registered_models()
+        register("a", package=sealed(folder))
+    assert not client().search_registered_models()
