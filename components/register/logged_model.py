@@ -32,6 +32,9 @@ SETTINGS: Mapping[str, tuple[str, float | int | str]] = {
 }
 """Type and default of the prediction settings, those of the project's params.yaml."""
 
+DESCRIPTION = "MLmodel"
+"""MLflow's description of a logged model."""
+
 EXAMPLE_PX = 8
 """Side of the example input, pixels."""
 
@@ -69,6 +72,8 @@ def upload(client: MlflowClient, package: Path, record: Mapping[str, Any], origi
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "model"
             describe(target, record, identity)
+            identity.model_size_bytes = sum(file.stat().st_size for file in (*package.iterdir(), *target.iterdir()))
+            identity.save(str(target / DESCRIPTION))
             _send(client, model_id, package)
             _send(client, model_id, target)
     except BaseException:
