@@ -16,7 +16,7 @@ from components.common.entrypoints.dvc import exit_code, log_to_stderr
 from pipeline import __version__
 from pipeline.bench import loader, preprocess, train_commands
 from pipeline.bench.prediction import bench as bench_predict
-from pipeline.commands import ablate, check, data, model, params, pipeline, predict, submit
+from pipeline.commands import ablate, champion, check, data, model, params, pipeline, predict, submit, versions
 
 app = typer.Typer(
     help="MoBaNet Pipeline: segmentation of aerial images fused with heights.\n\n"
@@ -36,6 +36,21 @@ COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "pipeline": (
         "Compile, run and submit the Kubeflow graph.",
         {"compile": pipeline.compile_, "run": pipeline.run, "submit": submit.submit},
+    ),
+    "registry": (
+        "Look at registered models, and change which one is the champion.",
+        {
+            "list": versions.list_,
+            "show": versions.show,
+            "compare": versions.compare,
+            "promote": champion.promote,
+            "rollback": champion.rollback,
+            "reject": champion.reject,
+            "history": versions.history,
+            "verify": versions.verify,
+            "rescore": champion.rescore,
+            "gc": versions.gc,
+        },
     ),
     "bench": (
         "Measure speed and memory as ratios within one run.",
