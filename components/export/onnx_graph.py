@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 INPUTS = ("image", "dsm")
 OUTPUT = "logits"
 
-RUNS = 5
+RUNS = 3
 """Number of timed runs of the graph."""
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from components.common.data import datasets
-from components.common.data.store import Heights, Manifest, Tile, TileEntry, write_manifest, write_tile
+from components.common.data.store import Heights
 from components.common.files import digest, write_json
 from components.common.inference.modelfile import ModelFacts, save_model
 from components.common.scoring.conditions import GROUND_TRUTHS
@@ -22,7 +22,6 @@ from model import MoBaNet, MoBaNetConfig
 
 DATA_MD5 = "d" * 32
 RAW_MD5 = "e" * 32
-TILE_PX = 48
 
 
 @dataclass(frozen=True)
@@ -97,31 +96,8 @@ def toy_evaluation(facts: ModelFacts, weights: Path) -> record.Evaluation:
     return record.evaluation(totals, facts, protocol, 0.1, ())
 
 
-def write_toy_store(folder: Path, facts: ModelFacts) -> None:
-    """A store with two validation tiles of noise, 48 px a side, for a model of these facts."""
-    rng = np.random.default_rng(0)
-    entries = []
-    for tile in ("4_10", "4_11"):
-        image_HWC = rng.integers(0, 256, (TILE_PX, TILE_PX, len(facts.bands)), dtype=np.uint8)
-        dsm_HW = rng.uniform(*facts.heights.clip, (TILE_PX, TILE_PX)).astype(np.float32)
-        dsm_HW[20:24, 20:40] = np.nan
-        label_HW = rng.integers(0, len(facts.classes), (TILE_PX, TILE_PX), dtype=np.uint8)
-        write_tile(folder / f"{tile}.arrow", Tile(image_HWC, dsm_HW, label_HW, label_HW))
-        counts = tuple(np.bincount(label_HW.ravel(), minlength=len(facts.classes)).tolist())
-        place = ("EPSG:32633", (facts.gsd_m, 0.0, 0.0, 0.0, -facts.gsd_m, 0.0))
-        sources = {f"{tile}.tif": "00"}
-        entries.append(
-            TileEntry(tile, "val", f"{tile}.arrow", TILE_PX, TILE_PX, *place, counts, 0, 0, 0, 0.0, (), sources)
-        )
-    shared = (
-        *("dataset", "source", "split", "classes", "in_means", "palette", "bands", "image_range", "image_mean"),
-        *("image_std", "gsd_m", "heights", "acknowledgement", "tool_version"),
-    )
-    write_manifest(folder, Manifest(**{name: getattr(facts, name) for name in shared}, tiles=tuple(entries)))
-
-
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory) -> Trained:
+def trained(tmp_path_factory, toy_store: Path) -> Trained:
     """A toy model and its evaluation; every random weight is large enough to matter."""
     folder = tmp_path_factory.mktemp("trained")
     torch.manual_seed(0)
@@ -132,11 +108,10 @@ def trained(tmp_path_factory) -> Trained:
             if "pos_embed" in name or "gate" in name:
                 value.normal_(std=0.5)
     facts = toy_facts(network.config)
-    weights, evaluation, store = folder / "best.safetensors", folder / "evaluation.json", folder / "store"
+    weights, evaluation = folder / "best.safetensors", folder / "evaluation.json"
     save_model(weights, network, facts)
     write_json(evaluation, as_json(toy_evaluation(facts, weights)))
-    write_toy_store(store, facts)
-    return Trained(network, facts, weights, evaluation, store)
+    return Trained(network, facts, weights, evaluation, toy_store)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from components.common.params import from_mapping
 from components.evaluate import outputs, step
 from components.evaluate.step import EvaluateConfig, run
 from model import MoBaNet, MoBaNetConfig
+from tests.components.evaluate.conftest import HEIGHTS
 
 CONFIG = EvaluateConfig(window_px=None, stride_px=12, batch_size=3, failure_probability=0.1, panel_px=64)
 SCHEMA = json.loads((Path(step.__file__).with_name("evaluation.schema.json")).read_text())
@@ -133,11 +134,26 @@ def test_another_data_version_is_a_warning(make_store, use_network, by_rule, tmp
     assert result.evaluation.protocol.model.data_md5 == "0" * 32 != result.evaluation.protocol.data_md5
 
 
-def test_other_bands_or_classes_are_refused_by_name(make_store, use_network, by_rule, tmp_path) -> None:
+def test_a_store_with_inputs_of_another_model_is_refused_in_one_sentence(make_store, use_network, by_rule, tmp_path):
     store = make_store()
-    weights = use_network(by_rule(), store, bands=("near infrared", "red", "green"))
-    with pytest.raises(StoreError, match="image bands are red, green, blue, but .* was trained with near infrared"):
-        run(CONFIG, store, weights, tmp_path / "reports")
+    scaled = replace(HEIGHTS, scale_m=20.0)
+    for changes, sentence in (
+        ({"heights": scaled}, "settings of the heights are scale_m 10.0, but .* was trained with scale_m 20.0; score "),
+        ({"bands": ("near infrared", "red", "green")}, "bands are red, green, blue, but .* trained with near infrared"),
+    ):
+        weights = use_network(by_rule(), store, **changes)
+        with pytest.raises(StoreError, match=f"{sentence}.*`mobanet registry rescore`"):
+            run(CONFIG, store, weights, tmp_path / "reports")
+    assert not (tmp_path / "reports").exists()
+
+
+def test_the_record_names_the_raw_data_whatever_the_scaling_of_heights(make_store, use_network, by_rule, tmp_path):
+    found = []
+    for scale_m in (10.0, 20.0):
+        heights = replace(HEIGHTS, scale_m=scale_m)
+        store = make_store(heights=heights)
+        found.append(run(CONFIG, store, use_network(by_rule(), store), tmp_path / "reports").evaluation.protocol)
+    assert found[0].raw_md5 == found[1].raw_md5 and found[0].data_md5 != found[1].data_md5
 
 
 def test_a_store_without_test_tiles_or_labels_is_refused(make_store, use_network, by_rule, tmp_path) -> None:

@@ -52,6 +52,7 @@ def test_the_package_holds_what_its_record_says(package, trained) -> None:
     assert (package / "evaluation.json").read_bytes() == trained.evaluation.read_bytes()
 
 
+@pytest.mark.system
 def test_exporting_again_elsewhere_gives_the_same_identity_and_another_operator_set_another(
     package, trained, tmp_path, monkeypatch
 ) -> None:
@@ -84,6 +85,7 @@ def test_the_packaged_model_gives_the_stored_crops(package, trained) -> None:
     found = run_crops(package / "crops.safetensors", *load_model(package / "model.safetensors"))
     assert (found.changed_px, found.total_px) == (0, 3 * 3 * 32 * 32)
     assert found.largest_difference <= 1e-5
+    assert run_crops(package / "crops.safetensors", trained.network, trained.facts).changed_px == 0
 
 
 def test_a_store_with_other_heights_or_without_validation_tiles_is_refused(trained, tmp_path) -> None:

@@ -217,6 +217,49 @@ def test_another_format_is_another_data_version(monkeypatch):
     assert MANIFEST_.data_md5 != before
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"heights": replace(MANIFEST_.heights, scale_m=8.0)},
+        {"image_range": (0.0, 2047.0), "image_mean": (0.4, 0.4, 0.4), "image_std": (0.1, 0.1, 0.1)},
+        {"reading": {"dsm": {"scale": 0.01}, "image": {"mean": (0.4, 0.4, 0.4)}}},
+        {"tool_version": "9.9.9", "acknowledgement": "other words"},
+        {"tiles": tiles_with(dsm_missing_share=0.5, notes=("other words",))},
+    ],
+    ids=["heights", "image", "reading of inputs", "release", "facts about heights"],
+)
+def test_another_scaling_of_the_inputs_keeps_the_raw_data_version(changes):
+    assert replace(MANIFEST_, **changes).raw_md5 == MANIFEST_.raw_md5 != MANIFEST_.data_md5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dataset": "vaihingen"},
+        {"source": "isprs"},
+        {"split": "other"},
+        {"classes": ("road", "house")},
+        {"in_means": (True, True)},
+        {"palette": ((255, 255, 255), (0, 255, 0))},
+        {"accepted": {"label-unknown": "all"}},
+        {"reading": {"label": {"ignore": (0,)}}},
+        {"reading": {"values": (1, 2)}},
+        {"tiles": tiles_with(sources={"a.tif": "01"})},
+        {"tiles": tiles_with(subset="test")},
+        {"tiles": MANIFEST_.tiles[:1]},
+    ],
+    ids=str,
+)
+def test_other_raw_files_labels_or_another_split_are_another_raw_data_version(changes):
+    assert replace(MANIFEST_, **changes).raw_md5 != MANIFEST_.raw_md5
+
+
+def test_the_raw_data_version_survives_writing_and_reading(store):
+    changed = replace(MANIFEST_, accepted={"label-unknown": ("2_10",)}, reading={"values": (1, 2)})
+    write_manifest(store, changed)
+    assert read_manifest(store).raw_md5 == changed.raw_md5
+
+
 def test_a_store_of_an_earlier_version_is_readable(store):
     content = json.loads((store / MANIFEST).read_text())
     (store / MANIFEST).write_text(json.dumps({key: content[key] for key in content if key != "reading"}))
