@@ -17,7 +17,7 @@ BASE_IMAGE ?= python:3.11-slim
 IMAGE ?= mobanet:latest
 BUILD_OPTIONS ?=
 
-.PHONY: help setup lock repro baselines remote image check schema docs format test test-cpus test-system clean
+.PHONY: help setup lock repro baselines remote services services-stop image check schema docs format test test-cpus test-system clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ remote:  ## Configure DVC's S3 remote: make remote MOBANET_REMOTE=s3://bucket/pr
 	@test -n "$$MOBANET_REMOTE" || { echo 'MOBANET_REMOTE is not set; run make remote MOBANET_REMOTE=s3://bucket/prefix' >&2; exit 2; }
 	$(BIN)/dvc remote add --quiet --local --default --force storage "$$MOBANET_REMOTE"
 	$(BIN)/dvc remote modify --local storage verify true
+
+services: setup  ## Start MLflow with accounts, PostgreSQL and an S3 store on this machine; prints the variables of clients
+	@$(BIN)/python -m pipeline.services start
+
+services-stop: setup  ## Stop these servers; their data stays in .services
+	@$(BIN)/python -m pipeline.services stop
 
 image:  ## Build the image of all steps with Docker or buildah: make image IMAGE=registry/mobanet:1 (docs/kubeflow_local.md)
 	@test -n "$(BUILD)" || { echo 'No Docker engine is running and buildah is not installed; start Docker or install buildah' >&2; exit 2; }
