@@ -30,7 +30,7 @@ from components.common.tracking.registered_models import MODEL_FILE, SCHEME, URI
 from model import MoBaNet
 from model.inputs import normalise, padded_side
 from model.mobanet import on_meta
-from model.speed import Precision
+from model.speed import Precision, autocast
 
 FORMATS = "a package folder, a .safetensors or .onnx file of this project, or models:/NAME@ALIAS"
 
@@ -160,7 +160,8 @@ class _Network:
         self.patch_size, self.has_gates = network.patch_size, has_gates(network)
 
     def __call__(self, image_BCHW: Tensor, dsm_B1HW: Tensor) -> Maps:
-        with torch.inference_mode():
+        # autocast belongs to a thread, and other threads than the one that opened the network may call it
+        with torch.inference_mode(), autocast(self.precision, self.device):
             rgb_BCHW, heights_B1HW = normalise(image_BCHW, dsm_B1HW, self.facts.image_mean, self.facts.image_std)
             rgb = torch.where(torch.isnan(rgb_BCHW), 0.0, rgb_BCHW) if "rgb" in self._modalities else None
             dsm = heights_B1HW if "dsm" in self._modalities else None

@@ -1,0 +1,58 @@
+"""A service of a toy model, its client, and rasters."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fastapi.testclient import TestClient
+
+from components.predict.config import PredictConfig
+from components.serve.app import create_app
+from components.serve.config import ServeConfig
+from components.serve.following import ModelSource
+from components.serve.served import Served
+
+DEFAULTS = ServeConfig(
+    max_body_mb=4,
+    max_pixels=0.25,
+    timeout_s=20.0,
+    concurrency=2,
+    queue=14,
+    poll_s=0.05,
+    url_prefixes=(),
+    allow_private_hosts=False,
+)
+PREDICT = PredictConfig(
+    tiles=None, window_px=None, overlap=0.25, batch_size=4, block_px=256, min_agreement=None, precision="auto"
+)
+
+
+def opener(package, registered):
+    return Served(package, registered, PREDICT, torch.device("cpu"))
+
+
+@contextmanager
+def service(package, **changes):
+    """A client of the service of a package; a failure of the service itself is an answer, not an exception."""
+    app = create_app(ModelSource(str(package), opener, 1.0), replace(DEFAULTS, **changes), PREDICT)
+    with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client(package):
+    with service(package) as opened:
+        yield opened
+
+
+def heights_of(height_px, width_px):
+    """A slope with roofs, a hole, and pixels of the usual nodata value -9999."""
+    dsm = np.linspace(30, 36, height_px * width_px, dtype=np.float32).reshape(height_px, width_px)
+    dsm[height_px // 3 : height_px // 2, width_px // 4 : width_px // 2] += 9
+    dsm[: height_px // 5, : width_px // 3] = np.nan
+    dsm[-2:, -5:] = -9999
+    return dsm
