@@ -3,8 +3,9 @@
 In: `models/best.safetensors`, `reports/evaluation.json` of the same model, validation tiles of `data/store`. Out, in
 the package folder, which is written atomically: `model.safetensors` (without the auxiliary heads, which only training
 needs), `model.onnx`, `model_card.md`, `evaluation.json`, `crops.safetensors` (crops with the logits that the model
-must give), and `export.json`, which records the checksums of these files and the comparison of ONNX with PyTorch.
-The digest of the checksums is the identity of the package, so every file depends on model, data and parameters only.
+must give), `reference.json` (statistics that production is compared with), and `export.json`, which records the
+checksums of these files and the comparison of ONNX with PyTorch. The digest of the checksums is the identity of the
+package, so every file depends on model, data and parameters only.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from components.common.data.datasets import Subset
 from components.common.data.store import Store, Tile
+from components.common.drift.reference_windows import FILE as REFERENCE
+from components.common.drift.reference_windows import reference
 from components.common.errors import DataError, StoreError
 from components.common.files import digest, replacing_folder, write_json
 from components.common.inference.model_inputs import require_inputs_of
@@ -40,7 +43,7 @@ WEIGHTS, ONNX, CARD = "model.safetensors", "model.onnx", "model_card.md"
 EVALUATION, CROPS = "evaluation.json", "crops.safetensors"
 
 SUBSET: Subset = "val"
-"""Tiles of the crops; they are not part of the scores."""
+"""Tiles of the crops and the statistics; they are not part of the scores."""
 
 
 @checked_dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -84,6 +87,7 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, store: Path, pack
         lean = _without_auxiliary_heads(network, facts)
         save_model(draft / WEIGHTS, *lean)
         write_crops(draft / CROPS, *lean, tiles)
+        (draft / REFERENCE).write_text(json.dumps(reference(*lean, tiles), allow_nan=False) + "\n")
         start = time.monotonic()
         log.info("writing %s: operator set %d, inputs of %d px", ONNX, config.opset, facts.window_px)
         onnx_graph.write_onnx(draft / ONNX, *lean, config.opset)

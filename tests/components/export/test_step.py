@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from components.common.data.store import read_manifest, write_manifest
+from components.common.drift.reference_windows import read_reference
 from components.common.errors import DataError, ParamsError, StoreError, WeightsError
 from components.common.files import digest, write_json
 from components.common.inference.modelfile import load_model
@@ -41,8 +42,10 @@ def logits_of(package, image, dsm):
 
 def test_the_package_holds_what_its_record_says(package, trained) -> None:
     record = json.loads((package / "export.json").read_text())
-    files = {"model.safetensors", "model.onnx", "model_card.md", "evaluation.json", "crops.safetensors"}
-    assert {f.name for f in package.iterdir()} == files | {"export.json"} and record["format"] == 2
+    weights, others = {"model.safetensors", "model.onnx"}, {"model_card.md", "evaluation.json"}
+    checks = {"crops.safetensors", "reference.json"}
+    assert {f.name for f in package.iterdir()} == weights | others | checks | {"export.json"}
+    assert record["sha256"].keys() == weights | others | checks and record["format"] == 2
     assert record["sha256"] == {name: digest(package / name) for name in record["sha256"]}
     assert record["source_sha256"] == digest(trained.weights)
     assert record["parity"]["largest_difference"] <= record["parity"]["tolerance"] == 1e-4
@@ -86,6 +89,12 @@ def test_the_packaged_model_gives_the_stored_crops(package, trained) -> None:
     assert (found.changed_px, found.total_px) == (0, 3 * 3 * 32 * 32)
     assert found.largest_difference <= 1e-5
     assert run_crops(package / "crops.safetensors", trained.network, trained.facts).changed_px == 0
+
+
+def test_the_package_has_the_statistics_of_windows_of_the_validation_tiles(package, trained) -> None:
+    found = read_reference(package / "reference.json", trained.facts)
+    assert (found.window_px, found.tile_px, set(found.tiles)) == (32, 96, {0, 1})
+    assert found.histograms["band_red"].counts_NB.sum() == len(found.tiles) * 32 * 32
 
 
 def test_a_store_with_other_heights_or_without_validation_tiles_is_refused(trained, tmp_path) -> None:
