@@ -1,4 +1,4 @@
-"""The two graphs, `train` and `predict`: how each is built, and how the values of its parameters are checked.
+"""The graphs `train`, `predict` and `watch`: how each is built, and how the values of its parameters are checked.
 
 kfp is imported only when a graph is built.
 """
@@ -13,9 +13,10 @@ from typing import Any
 from components.common.errors import ParamsError
 from components.common.yaml_files import parse_yaml
 from components.predict.publication.scene_tasks import order_of
+from components.watch.config import order_of as watch_order_of
 from pipeline.form import LIMIT, check_memory, checked, defaults
-from pipeline.local_files import Places, prediction_places, training_places
-from pipeline.resources import PREDICTION_RESOURCES, RESOURCES, Resources
+from pipeline.local_files import Places, prediction_places, training_places, watch_places
+from pipeline.resources import PREDICTION_RESOURCES, RESOURCES, WATCH_RESOURCES, Resources
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +37,7 @@ def graph(name: str) -> Graph:
         ParamsError: there is no such graph.
     """
     if name not in GRAPHS:
-        raise ParamsError(f"there is no graph {name!r}; expected {' or '.join(GRAPHS)}")
+        raise ParamsError(f"there is no graph {name!r}; expected one of {', '.join(GRAPHS)}")
     return GRAPHS[name]
 
 
@@ -52,11 +53,22 @@ def _prediction(params: Path, *arguments: Any) -> Any:
     return build_prediction(default_text(params), *arguments)
 
 
+def _watch(params: Path, *arguments: Any) -> Any:
+    from pipeline.watch_graph import build_watch, watch_text
+
+    return build_watch(watch_text(params), *arguments)
+
+
 def _check_prediction(values: Mapping[str, Any]) -> None:
     order_of(values)
     check_memory(memory=values["memory"])
     if values["gpus"] not in (0, 1):
         raise ParamsError(f"gpus is {values['gpus']}; expected 0 or 1, as a task uses one GPU; increase parts instead")
+
+
+def _check_watch(values: Mapping[str, Any]) -> None:
+    watch_order_of(values, Path())
+    check_memory(memory=values["memory"])
 
 
 GRAPHS = {
@@ -67,6 +79,13 @@ GRAPHS = {
         build=_prediction,
         check=_check_prediction,
         places=prediction_places,
+    ),
+    "watch": Graph(
+        pipeline="mobanet-watch",
+        resources=WATCH_RESOURCES,
+        build=_watch,
+        check=_check_watch,
+        places=watch_places,
     ),
 }
 """Graphs by their name on the command line."""

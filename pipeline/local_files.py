@@ -61,3 +61,9 @@ def prediction_places(form: Mapping[str, Any]) -> Places:
         written = (Path(form["output"]).expanduser().absolute(),)
         values["output"] = str(written[0])
     return Places(values, tuple(sorted(read - set(written))), written)
+
+
+def watch_places(form: Mapping[str, Any]) -> Places:
+    """Files and folders that the graph `watch` reads; it writes artifacts only."""
+    found = prediction_places({**form, "output": ""})
+    return Places(found.values, found.read)

@@ -84,6 +84,11 @@ PREDICTION_RESOURCES = {
 }
 """Task of the prediction graph -> its resources."""
 
+WATCH_RESOURCES = {
+    "watch": Resources(cpu="4", memory="16G", gpus="gpus", timeout_s=6 * HOUR_S, retries=0),
+}
+"""Task of the graph `watch` -> its resources; no retry, because drift stays."""
+
 
 def apply(task: dsl.PipelineTask, given: Resources, image: str, gpus: object = None, memory: object = None) -> None:
     """Set image, resources, retries, caching and secrets of a task.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from components.common.drift.verdicts import Tolerance
-from components.common.params import STRICT, Seed, Share
+from components.common.errors import ParamsError
+from components.common.params import STRICT, Seed, Share, from_mapping
+from components.common.yaml_files import parse_yaml
 from components.predict.config import Device
 
 
@@ -44,3 +47,22 @@ class WatchRequest:
 
 Content = dict[str, Any]
 """`drift.json` as a mapping."""
+
+
+def order_of(form: Mapping[str, Any], reports: Path) -> tuple[WatchConfig, WatchRequest]:
+    """Check the form of a Kubeflow run; no file is opened.
+
+    Args:
+        form: parameter of the graph -> value.
+        reports: folder that gets the reports.
+
+    Raises:
+        ParamsError: a value is wrong.
+    """
+    if not form["model"]:
+        raise ParamsError("model is empty; set it, for example to models:/NAME@ALIAS")
+    if not form["image"] and not form["dsm"]:
+        raise ParamsError("image and dsm are empty; set at least one of them, for example to s3://BUCKET/PREFIX")
+    config = from_mapping(WatchConfig, parse_yaml(form["params"], "params"), "watch")
+    names = {name: form[name] for name in ("model", "image", "dsm")}
+    return config, WatchRequest(**names, crs=form["crs"] or None, reports=reports)

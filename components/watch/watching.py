@@ -47,8 +47,8 @@ class DriftError(MobanetError):
     exit_code: ClassVar[int] = 1
 
 
-def run(config: WatchConfig, request: WatchRequest, tracking: Backend, experiment: str) -> Content:
-    """Compare scenes with the reference of a model; returns the content of `drift.json`.
+def observe(config: WatchConfig, request: WatchRequest, tracking: Backend, experiment: str) -> Content:
+    """Compare scenes with the reference of a model, write the reports; returns the content of `drift.json`.
 
     Args:
         config: section `watch`.
@@ -57,7 +57,6 @@ def run(config: WatchConfig, request: WatchRequest, tracking: Backend, experimen
         experiment: of that run.
 
     Raises:
-        DriftError: a statistic differs by more than its limit; reports and MLflow run are complete.
         ParamsError: the scenes or the model are not named correctly.
         DataError: a raster or the reference cannot be read.
         TrackingError: the registered model cannot be downloaded, or no run can be opened.
@@ -73,9 +72,21 @@ def run(config: WatchConfig, request: WatchRequest, tracking: Backend, experimen
     with replacing(request.reports / PAGE) as draft:
         draft.write_text(report.render(content))
     _record(content, request.reports, tracking, experiment)
-    if content["drifted"]:
-        raise DriftError(f"{_listed(content)} differ from validation; see {request.reports / PAGE}")
     return content
+
+
+def require_none(content: Content, reports: Path) -> None:
+    """Check that no statistic drifted.
+
+    Args:
+        content: result of `observe`.
+        reports: folder of the reports, for the message.
+
+    Raises:
+        DriftError: one did.
+    """
+    if content["drifted"]:
+        raise DriftError(f"drift in {_listed(content)}; see {reports / PAGE}")
 
 
 @contextmanager

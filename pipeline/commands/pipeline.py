@@ -15,7 +15,7 @@ from components.common.files import replacing
 if TYPE_CHECKING:
     from pipeline.graphs import Graph
 
-GRAPH = Annotated[str, typer.Argument(metavar="[train|predict]", help="The graph.", show_default=True)]
+GRAPH = Annotated[str, typer.Argument(metavar="[train|predict|watch]", help="The graph.", show_default=True)]
 PARAMS = Annotated[Path, typer.Option(metavar="FILE", help="File with the default of every parameter.")]
 IMAGE_OPTION = Annotated[
     str,

@@ -48,9 +48,9 @@ def submit(
 ) -> None:
     """Send a graph to Kubeflow Pipelines and run it there.
 
-    Set KFP_TOKEN if the server needs a bearer token. The graph becomes a version of the pipeline `mobanet` or
-    `mobanet-predict`; a graph that was uploaded before is not uploaded again. Prints one line to stdout: the run's id
-    and URL.
+    Set KFP_TOKEN if the server needs a bearer token. The graph becomes a version of the pipeline `mobanet`,
+    `mobanet-predict` or `mobanet-watch`; a graph that was uploaded before is not uploaded again. Prints one line to
+    stdout: the run's id and URL.
 
     Exit 0: started; with --wait: succeeded. Exit 2: bad input, or the server rejects the request. Exit 3: with --wait,
     the run failed. Exit 130: interrupted; a started run continues.

@@ -53,7 +53,7 @@ def test_the_prediction_graph_has_tasks_and_parameters_of_its_own(tmp_path):
 
 
 def test_an_unknown_graph_is_one_sentence(tmp_path):
-    with pytest.raises(ParamsError, match="there is no graph 'map'; expected train or predict"):
+    with pytest.raises(ParamsError, match="there is no graph 'map'; expected one of train, predict, watch"):
         call("compile", "map", "-o", tmp_path / "map.yaml")
 
 
