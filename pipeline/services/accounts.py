@@ -16,6 +16,9 @@ FILE = "accounts.json"
 BUCKET = "mlflow"
 """Bucket of MLflow's files."""
 
+PORTS = (5000, 5433, 9000)
+"""Ports of MLflow, PostgreSQL and S3, unless others use them."""
+
 
 class ServicesError(MobanetError):
     """A local server is missing, cannot start, or its files are damaged."""
@@ -73,12 +76,13 @@ class Accounts:
         }
 
 
-def accounts(folder: Path, cluster: Path) -> Accounts:
+def accounts(folder: Path, cluster: Path, ports: tuple[int, int, int] = PORTS) -> Accounts:
     """The accounts in this folder; they are generated at the first call.
 
     Args:
         folder: folder of the servers' state; it must exist.
         cluster: folder for PostgreSQL's files, used at the first call.
+        ports: ports of MLflow, PostgreSQL and S3, used at the first call if they are free; 0: any free port.
 
     Raises:
         ServicesError: the file of the accounts is damaged.
@@ -89,7 +93,7 @@ def accounts(folder: Path, cluster: Path) -> Accounts:
             return Accounts(**json.loads(path.read_text()))
         except (ValueError, TypeError):
             raise ServicesError(f"{path}: damaged; run `make services-stop`, then delete the folder {folder}") from None
-    mlflow_port, postgres_port, s3_port = free_ports(5000, 5433, 9000)
+    mlflow_port, postgres_port, s3_port = free_ports(*ports)
     made = Accounts(
         mlflow_port=mlflow_port,
         postgres_port=postgres_port,

@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from pipeline.services import deployed, postgres, processes
-from pipeline.services.accounts import BUCKET, FILE, Accounts, ServicesError, accounts
+from pipeline.services.accounts import BUCKET, FILE, PORTS, Accounts, ServicesError, accounts
 
 MLFLOW, S3 = "mlflow", "s3"
 
@@ -21,11 +21,12 @@ MLFLOW, S3 = "mlflow", "s3"
 class Services:
     """The servers whose state is in one folder."""
 
-    def __init__(self, folder: Path, *, postgres_options: str = "") -> None:
+    def __init__(self, folder: Path, *, ports: tuple[int, int, int] = PORTS, postgres_options: str = "") -> None:
         """Read the accounts of the servers, or create them.
 
         Args:
             folder: folder of their state; it is created.
+            ports: ports of MLflow, PostgreSQL and S3, used when their accounts are created; 0: any free port.
             postgres_options: more options of PostgreSQL's server.
         """
         self.folder = folder.resolve()
@@ -34,7 +35,8 @@ class Services:
         postgres.programs()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         known = (self.folder / FILE).exists()
-        self.accounts: Accounts = accounts(self.folder, Path() if known else postgres.cluster_folder(self.folder))
+        cluster = Path() if known else postgres.cluster_folder(self.folder)
+        self.accounts: Accounts = accounts(self.folder, cluster, ports)
         self.s3_url = f"http://localhost:{self.accounts.s3_port}"
         """Address at which MLflow reaches the S3 store."""
 
@@ -68,7 +70,7 @@ class Services:
             "RCLONE_CONFIG": "/dev/null",
             "RCLONE_AUTH_KEY": f'"{given.s3_key},{given.s3_secret}"',
         }
-        processes.start(self.folder, S3, command, env, lambda: processes.listens(given.s3_port))
+        processes.start(self.folder, S3, command, env, self.folder, lambda: processes.listens(given.s3_port))
 
     def start_mlflow(self) -> None:
         """Start MLflow unless it runs; create or upgrade its tables before."""
@@ -76,14 +78,20 @@ class Services:
             return
         auth_file = self.folder / deployed.AUTH_CONFIG
         auth_file.write_text(deployed.auth_config())
+        work, temporary = self.folder / "work", self.folder / "tmp"  # MLflow writes nothing into the first one
+        for path in (work, temporary):
+            path.mkdir(exist_ok=True)
         env = processes.clean_environment() | deployed.environment(self.accounts.secrets(self.s3_url), auth_file)
+        env |= {"HOME": str(temporary), "TMPDIR": str(temporary)}
         log = self.folder / f"{MLFLOW}.log"
         with log.open("ab") as output:
-            upgrade = subprocess.run(self._local(deployed.upgrade_command()), env=env, stdout=output, stderr=output)
+            upgrade = subprocess.run(
+                self._local(deployed.upgrade_command()), env=env, cwd=work, stdout=output, stderr=output
+            )
         if upgrade.returncode != 0:
             raise ServicesError(f"MLflow cannot create or upgrade its tables; its messages are in {log}")
         command = self._local(deployed.command(self.accounts.mlflow_port))
-        processes.start(self.folder, MLFLOW, command, env, self._healthy)
+        processes.start(self.folder, MLFLOW, command, env, work, self._healthy)
 
     def _local(self, command: list[str]) -> list[str]:
         return [self.programs[command[0]], *command[1:]]

@@ -19,7 +19,7 @@ PATIENCE_S = 180
 
 
 def start(
-    folder: Path, name: str, command: Sequence[str], env: Mapping[str, str], ready: Callable[[], bool]
+    folder: Path, name: str, command: Sequence[str], env: Mapping[str, str], cwd: Path, ready: Callable[[], bool]
 ) -> subprocess.Popen[bytes] | None:
     """Start a server in the background and wait until it answers; None: it is running already.
 
@@ -28,6 +28,7 @@ def start(
         name: name of the server.
         command: its command line.
         env: its environment variables.
+        cwd: its current folder.
         ready: whether it answers.
 
     Raises:
@@ -38,7 +39,7 @@ def start(
     log = folder / f"{name}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            list(command), env=dict(env), cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            list(command), env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             start_new_session=True,
         )  # fmt: skip
     record = {"pid": process.pid, "started": psutil.Process(process.pid).create_time()}

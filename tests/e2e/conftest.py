@@ -116,3 +116,25 @@ def tiny_project(tmp_path_factory) -> Project:
         done = project.step(step)
         assert done.returncode == 0, done.stderr
     return project
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory):
+    """The servers of a team: MLflow with accounts on PostgreSQL, and an S3 store."""
+    from tests.servers import team_servers
+
+    with team_servers(tmp_path_factory.mktemp("services")) as servers:
+        yield servers
+
+
+@pytest.fixture
+def task(services, monkeypatch):
+    """The servers, and this process as a task of the graph: it knows an account of MLflow, and no key of S3."""
+    import mlflow
+
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_REGISTRY_URI", *(name for name in os.environ if name.startswith("AWS_"))):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in services.environment().items():
+        monkeypatch.setenv(name, value)
+    mlflow.set_tracking_uri(None)
+    return services

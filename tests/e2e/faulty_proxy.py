@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import random
 import threading
+import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -25,6 +26,7 @@ class FaultyProxy(ThreadingHTTPServer):
     def __init__(self, port: int, *, share: float, kinds=KINDS, seed: int, healthy: int = 0) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream, self.share, self.kinds, self.healthy = port, share, kinds, healthy
+        self.delay_s = 0.0  # pause before every request, seconds
         self.done = Counter()
         self._rng, self._lock = random.Random(seed), threading.Lock()
 
@@ -60,6 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_request(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        time.sleep(self.server.delay_s)
         possible = {"busy", "dropped"} | ({"upload cut"} if body else set())
         if self.command == "GET":
             possible |= {"download cut"} | ({"lie"} if "list-type" not in self.path else set())

@@ -13,7 +13,7 @@ import pytest
 from components.register import alias_changes
 from tests.e2e.conftest import free_port
 from tests.e2e.registry_sequences import Sequence
-from tests.e2e.test_mlflow_server import PROGRAMS, postgres
+from tests.servers import PROGRAMS, postgres
 
 SEQUENCES, COMMANDS, WORKERS = 200, 6, 2
 FIRST_SEED = int(os.environ.get("MOBANET_SEED", "0"))

@@ -154,7 +154,9 @@ def test_the_two_secrets_have_the_keys_that_are_asked_for():
             if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
                 asked.setdefault(reference["name"], {})[reference["key"]] = reference.get("optional", False)
     assert asked.keys() == {SECRET, "mobanet-mlflow"}
-    assert asked[SECRET].items() <= ENVIRONMENT.items()
+    optional = {key for key, optional in ENVIRONMENT.items() if optional}
+    account = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}  # a task can do without, this MLflow cannot
+    assert {key for key, may_lack in asked[SECRET].items() if may_lack} == (asked[SECRET].keys() & optional) - account
     assert asked["mobanet-mlflow"].keys() <= of_mlflow.keys()
     assert of_mlflow["PGHOST"] == one("Service", "mobanet-postgres")["metadata"]["name"]
 
@@ -278,3 +280,56 @@ def test_the_pipeline_may_launch_follow_and_remove_a_training_and_nothing_else()
 def test_the_image_does_not_hold_the_manifests_nor_a_secret_that_lies_beside_them():
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert lines.index("pipeline/deploy") > lines.index("!pipeline")
+
+
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+PLACES = {"PGHOST", "MLFLOW_ARTIFACTS_DESTINATION", "AWS_ENDPOINT_URL"}
+"""Variables of MLflow with addresses, which differ between a cluster and Docker."""
+
+
+def mlflow_container(kind):
+    (only,) = one("Deployment", "mobanet-mlflow")["spec"]["template"]["spec"][kind]
+    return only
+
+
+@pytest.mark.parametrize(("service", "kind"), [("mlflow", "containers"), ("schema", "initContainers")])
+def test_compose_starts_mlflow_with_the_command_of_the_manifests(service, kind):
+    container = mlflow_container(kind)
+    assert COMPOSE["services"][service]["entrypoint"] == container["command"]
+    assert COMPOSE["services"][service]["command"] == container["args"]
+
+
+def test_compose_gives_mlflow_the_variables_of_the_manifests():
+    files = {name: settings(DEPLOY / f"{name}.env.example") for name in (SECRET, "mobanet-mlflow", "compose")}
+    wanted = dict(files["mobanet-mlflow"])
+    for variable in mlflow_container("containers")["env"]:
+        if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
+            if reference["key"] in files[reference["name"]]:
+                wanted[variable["name"]] = files[reference["name"]][reference["key"]]
+        else:
+            wanted[variable["name"]] = variable["value"]
+    given = COMPOSE["services"]["mlflow"]["environment"]
+    assert given.keys() == wanted.keys()
+    for name in given.keys() - PLACES:
+        assert given[name] == wanted[name] or (wanted[name] == "" and given[name].startswith("${")), name
+
+
+def test_compose_asks_for_the_passwords_of_its_example_and_no_others():
+    named = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
+    assert named == settings(DEPLOY / "compose.env.example").keys()
+
+
+def test_compose_and_the_manifests_have_one_configuration_of_accounts():
+    of_compose = COMPOSE["configs"]["basic_auth"]["content"]
+    assert of_compose == one("ConfigMap", "mobanet-mlflow")["data"]["basic_auth.ini"]
+    (config,) = COMPOSE["services"]["mlflow"]["configs"]
+    mounted = {mount["name"]: mount["mountPath"] for mount in mlflow_container("containers")["volumeMounts"]}
+    path = COMPOSE["services"]["mlflow"]["environment"]["MLFLOW_AUTH_CONFIG_PATH"]
+    assert path == config["target"] == f"{mounted['config']}/basic_auth.ini"
+
+
+def test_compose_has_the_images_of_the_manifests():
+    images = {image["name"]: image for image in KUSTOMIZATIONS["image"]["images"]}
+    postgres = f"{images['postgres']['newName']}:{images['postgres']['newTag']}"
+    assert COMPOSE["services"]["postgres"]["image"] == postgres
+    assert {COMPOSE["services"][name]["image"] for name in ("schema", "mlflow")} == {"mobanet:latest"}
