@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from components.common.errors import MobanetError
 from components.register.events import Event, History
+from components.register.patience import created
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -97,11 +98,18 @@ class Ledger:
         """Write an event at the end of the log. Afterwards the log says whether it takes effect."""
         tags = {EVENT: event.to_json(), APPLIED: str(event.applied).lower()}
         sentence = sentence_of(event, self.model)[:LONGEST_SENTENCE]
-        try:
-            self.client.create_model_version(self.name, SOURCE, tags=tags, description=sentence, await_creation_for=0)
-        except Exception:  # an answer that did not arrive: the event may be written
-            if self.read().event(event.id) is None:
-                raise
+
+        def create() -> int:
+            made = self.client.create_model_version(
+                self.name, SOURCE, tags=tags, description=sentence, await_creation_for=0
+            )
+            return int(made.version)
+
+        created(create, lambda: self._number(event), f"record a change in {self.name}")
+
+    def _number(self, event: Event) -> int | None:
+        found = self.read().event(event.id)
+        return None if found is None else found.number
 
     def mark_applied(self, event: Event) -> None:
         """Record that the aliases in MLflow were set after an event."""

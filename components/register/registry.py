@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from components.common.tracking.answers import absent
 from components.register.events import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Event, History, State
 from components.register.ledger import SUFFIX, Ledger, RegistryError
+from components.register.patience import created, patient
 from components.register.promotion import PromotionRecord
 
 if TYPE_CHECKING:
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
 SHA256, PACKAGE_SHA256 = "sha256", "package_sha256"
 PROMOTION_RECORD, RUN_ID = "promotion_record", "mlflow_run_id"
 FIGURES = ("balance.", "scores.")
-
-ABSENT = "RESOURCE_DOES_NOT_EXIST"
-"""MLflow's code of an error about something that does not exist."""
 
 OLD_PROMOTION = "promotion."
 """Beginning of the tags in which releases up to format 1 recorded promotions."""
@@ -56,8 +55,8 @@ class Registry:
         """
         if name.endswith(SUFFIX):
             raise RegistryError(f"{name} is the history of a registered model; choose a name without {SUFFIX}")
-        self._client, self.name = client, name
-        self.ledger = Ledger(client, name)
+        self._client, self.name = patient(client), name
+        self.ledger = Ledger(self._client, name)
 
     @classmethod
     def open(cls, client: MlflowClient, name: str) -> Registry:
@@ -102,7 +101,7 @@ class Registry:
         try:
             self._client.set_registered_model_alias(self.name, alias, version)
         except MlflowException as error:
-            if error.error_code != ABSENT:
+            if not absent(error):
                 raise
             return False
         return True
@@ -142,7 +141,7 @@ class Registry:
         try:
             return dict(self._client.get_model_version(self.name, version).tags or {})
         except MlflowException as error:
-            if error.error_code != ABSENT:
+            if not absent(error):
                 raise
             raise RegistryError(f"{self.name} has no version {version}; see `mobanet registry list`") from None
 
@@ -158,11 +157,19 @@ class Registry:
             The number of the version. If another process has just registered the same package, that is its version, and
             the one made here is deleted.
         """
-        made = self._client.create_model_version(
-            self.name, f"models:/{model_id}", run_id=run_id, tags=dict(tags), model_id=model_id
-        )
-        version = str(made.version)
-        first = self.find(tags[PACKAGE_SHA256]) if PACKAGE_SHA256 in tags else None
+        identity = tags.get(PACKAGE_SHA256)
+
+        def create() -> str:
+            made = self._client.create_model_version(
+                self.name, f"models:/{model_id}", run_id=run_id, tags=dict(tags), model_id=model_id
+            )
+            return str(made.version)
+
+        def find() -> str | None:
+            return None if identity is None else self.find(identity)
+
+        version = created(create, find, f"create a version of {self.name}")
+        first = find()
         if first is None or first == version:
             return version
         self._client.delete_model_version(self.name, version)

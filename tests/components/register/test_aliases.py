@@ -8,6 +8,8 @@ import time
 import mlflow
 import pytest
 
+from components.common.errors import TrackingError
+from components.common.tracking import answers
 from components.register import alias_changes, aliases
 from components.register.aliases import ConflictError, RegistryError
 from components.register.events import ALIASES, CHALLENGER, CHAMPION, PREVIOUS
@@ -237,21 +239,43 @@ def test_a_command_killed_at_any_request_leaves_one_champion_and_a_record_that_i
     assert request > 8
 
 
-def test_an_event_whose_answer_is_lost_is_written_once(client, registry):
-    class Deaf(Hook):
-        def __getattr__(self, name):
-            method = getattr(self.client, name)
+class Lossy:
+    """A client that loses the first answer of one method, after the request or before it."""
 
-            def call(*arguments, **options):
-                answer = method(*arguments, **options)
-                if name == "create_model_version":
-                    raise ConnectionError("the answer did not arrive")
-                return answer
+    def __init__(self, client, lost: str, arrives: bool) -> None:
+        self.client, self.lost, self.arrives = client, [lost], arrives
 
-            return call
+    def __getattr__(self, name):
+        method = getattr(self.client, name)
 
-    aliases.promote(Registry(Deaf(client, None), registry.name), "1", None, PASSED, why="passed every gate")
-    assert registry.champion() == "1" and registry.history().head == 1
+        def call(*arguments, **options):
+            if name not in self.lost:
+                return method(*arguments, **options)
+            self.lost.clear()
+            if self.arrives:
+                method(*arguments, **options)
+            raise ConnectionError("no answer")
+
+        return call
+
+
+@pytest.mark.parametrize("request_name", ["create_model_version", "set_registered_model_alias", "get_registered_model"])
+@pytest.mark.parametrize("arrives", [True, False])
+def test_an_event_is_written_once_although_an_answer_is_lost(client, registry, monkeypatch, request_name, arrives):
+    monkeypatch.setattr(answers, "PAUSES_S", (0.0, 0.0))
+    aliases.promote(Registry(Lossy(client, request_name, arrives), registry.name), "1", None, PASSED, why="better")
+    assert registry.aliases() == {CHAMPION: "1"}
+    assert [event.applied for event in registry.history().events] == [True]
+
+
+def test_a_server_that_does_not_answer_is_reported_in_one_sentence(client, registry, monkeypatch):
+    monkeypatch.setattr(answers, "PAUSES_S", (0.0, 0.0))
+
+    def refuse(_: str) -> None:
+        raise ConnectionError("connection refused")
+
+    with pytest.raises(TrackingError, match=r"cannot .* in .* \(connection refused\)"):
+        aliases.rollback(Registry(Hook(client, refuse), registry.name), why="an incident")
 
 
 def test_a_champion_made_by_hand_is_found_and_blocks_promotion(client, registry):
