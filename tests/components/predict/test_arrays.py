@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -156,3 +157,14 @@ def test_a_model_of_one_sensor_refuses_the_other_sensor_alone():
     facts = replace(FACTS, network=replace(FACTS.network, modalities=("dsm",), dgfm=False))
     with pytest.raises(DataError, match="this model classifies a DSM only"):
         predict_arrays(KnownPredictor(facts=facts), CONFIG, IMAGE, None)
+
+
+def test_a_model_opened_in_one_thread_computes_in_its_precision_in_another(tmp_path):
+    torch.manual_seed(0)
+    save_model(tmp_path / "model.safetensors", MoBaNet(FACTS.network), FACTS)
+    inputs = torch.rand(2, 3, 32, 32) * 255, torch.rand(2, 1, 32, 32)
+    with open_model(str(tmp_path / "model.safetensors"), torch.device("cpu"), None, "bf16") as opened:
+        here = opened(*inputs).logits_BKHW
+        with ThreadPoolExecutor(1) as thread:
+            there = thread.submit(opened, *inputs).result().logits_BKHW
+    assert torch.equal(here, there)
