@@ -9,14 +9,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from components.common.errors import reason
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 BATCH = 1000
 """Points per request: the most that MLflow accepts."""
+
+ENTRIES = 100
+"""Parameters or tags per request: the most that MLflow accepts."""
 
 RETRY_S = 30.0
 """Pause after a failed request, seconds."""
@@ -41,6 +47,7 @@ class Outbox:
         send: Callable[[Sequence[Point]], object],
         last_step: Callable[[str], int],
         refused: Callable[[Exception], bool] = lambda error: False,
+        explain: Callable[[Exception], str] = reason,
     ) -> None:
         """Queue points and calls for one store.
 
@@ -49,8 +56,9 @@ class Outbox:
             send: stores points, all or none; may raise any exception.
             last_step: metric -> last step at which the store has it, -1 if it has none.
             refused: whether an exception is the store's final answer, so that another attempt cannot succeed.
+            explain: an exception -> text for messages.
         """
-        self._name, self._send, self._ask, self._is_refused = name, send, last_step, refused
+        self._name, self._send, self._ask, self._is_refused, self._explain = name, send, last_step, refused, explain
         self._points: list[Point] = []
         self._calls: list[tuple[str, Callable[[], object]]] = []  # (description, function that sends it)
         self._last: dict[str, int] = {}  # metric -> last step in the store
@@ -67,6 +75,21 @@ class Outbox:
         self._calls.append((what, call))
         self.flush()
 
+    def put(
+        self, kind: str, items: Sequence[T], send: Callable[[Sequence[T]], object], name: Callable[[T], str]
+    ) -> None:
+        """Send items in few requests, now or later. If some are refused, all others are sent.
+
+        Args:
+            kind: what an item is, for messages.
+            items: the items; sending one again must be harmless.
+            send: stores items, all or none.
+            name: name of an item, for messages.
+        """
+        for start in range(0, len(items), ENTRIES):
+            part = items[start : start + ENTRIES]
+            self.put_call(f"{kind}s", partial(self._send_items, kind, part, send, name))
+
     def flush(self, *, at_once: bool = False) -> None:
         """Send the queue. If the store fails, log a warning and keep the rest; `at_once` ignores the pause."""
         if time.monotonic() < self._silent_until and not at_once:
@@ -78,7 +101,9 @@ class Outbox:
                 self._send_call(*self._calls[0])
                 del self._calls[0]
         except Exception as error:  # any error of MLflow, requests or a database: it must not stop a training
-            log.warning("%s did not accept %s (%s); the run continues", self._name, self._queued()[0], reason(error))
+            log.warning(
+                "%s did not accept %s (%s); the run continues", self._name, self._queued()[0], self._explain(error)
+            )
             self._last.clear()  # perhaps the data arrived and only the answer was lost
             self._silent_until = time.monotonic() + RETRY_S
 
@@ -118,9 +143,26 @@ class Outbox:
                 raise
             self._drop(what, error)
 
+    def _send_items(
+        self, kind: str, items: Sequence[T], send: Callable[[Sequence[T]], object], name: Callable[[T], str]
+    ) -> None:
+        """Send items. If the store refuses them, its halves are sent, down to the items that it refuses."""
+        try:
+            send(items)
+        except Exception as error:
+            if not self._is_refused(error):
+                raise
+            if len(items) == 1:
+                self._drop(f"{kind} {name(items[0])}", error)
+                return
+            for half in (items[: len(items) // 2], items[len(items) // 2 :]):
+                self._send_items(kind, half, send, name)
+
     def _drop(self, what: str, error: Exception) -> None:
         if what not in self._dropped:
-            log.warning("%s refuses %s (%s), which is left out; the run continues", self._name, what, reason(error))
+            log.warning(
+                "%s refuses %s (%s), which is left out; the run continues", self._name, what, self._explain(error)
+            )
         self._dropped[what] = None
 
     def _last_step(self, metric: str) -> int:

@@ -1,14 +1,21 @@
-"""Files of registered models: `models:/NAME@ALIAS` or `models:/NAME/VERSION` -> a file of that version."""
+"""Versions of registered models: `models:/NAME@ALIAS` or `models:/NAME/VERSION` -> its tags, a file, or its package.
+
+What is downloaded is compared with the checksums that the version had when it was registered.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
-from components.common.errors import TrackingError, reason
+from components.common.errors import DataError, TrackingError, root
 from components.common.files import digest
-from components.common.tracking.server import address, connect
+from components.common.tracking.addresses import explained, kind
+from components.common.tracking.answers import retried
+from components.common.tracking.packages import RECORD, package_digest, read_record, verify_files
+from components.common.tracking.server import address, connect, store
 
 log = logging.getLogger(__name__)
 
@@ -18,18 +25,65 @@ SCHEME = "models:/"
 MODEL_FILE = "model.safetensors"
 """Name of the network's file in a registered model."""
 
-SHA256 = "sha256"
-"""Tag of a version: checksum of its `model.safetensors`."""
+SHA256, PACKAGE_SHA256 = "sha256", "package_sha256"
+"""Tags of a version: checksum of its `model.safetensors`, and identity of its package."""
 
 URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 """URI of one version of a registered model."""
 
 
-def fetch(uri: str, file: str, folder: Path, setting: str = "model.init") -> tuple[Path, str]:
-    """Download one file of a registered model. The checksum of `model.safetensors` must be that of the version's tag.
+@dataclass(frozen=True, slots=True)
+class RegisteredVersion:
+    """One version of a registered model."""
+
+    name: str
+    version: str
+    tags: dict[str, str]
+    run_id: str | None  # training run; None: the version is not linked to one
+
+    @property
+    def uri(self) -> str:
+        """`models:/NAME/VERSION`, which always means this version."""
+        return f"{SCHEME}{self.name}/{self.version}"
+
+
+def resolve(uri: str, setting: str = "--model") -> RegisteredVersion:
+    """The version that a URI names now.
 
     Args:
-        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`; matches `URI`.
+        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        setting: key of params.yaml or option that names the model, for messages.
+
+    Raises:
+        TrackingError: the URI has another form, the store cannot be reached, or it does not have the model, the version
+            or the alias.
+    """
+    match = URI.fullmatch(uri)
+    if match is None:
+        raise TrackingError(f"{uri}: expected {SCHEME}NAME@ALIAS or {SCHEME}NAME/VERSION; correct {setting}")
+    try:
+        client = connect()
+    except TrackingError as error:
+        problem = str(error).split("; ")[0]
+        raise type(error)(f"{uri}: {problem}; correct MLFLOW_TRACKING_URI, or set {setting} to a file") from None
+    name, version = match["name"], match["version"]
+    try:
+        if version is None:
+            found = retried(lambda: client.get_model_version_by_alias(name, match["alias"]), f"look up {uri}")
+        else:
+            found = retried(lambda: client.get_model_version(name, version), f"look up {uri}")
+    except TrackingError:
+        raise
+    except Exception as error:  # MLflow, requests and SQLAlchemy raise many types
+        raise TrackingError(f"{uri}: not in {address()} ({explained(error, store())}); correct {setting}") from None
+    return RegisteredVersion(name, str(found.version), dict(found.tags or {}), found.run_id or None)
+
+
+def fetch(uri: str, file: str, folder: Path, setting: str = "model.init") -> tuple[Path, str]:
+    """Download one file of a registered model, and compare it with the version's recorded checksum.
+
+    Args:
+        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
         file: name of the file in the model.
         folder: existing folder for the file.
         setting: key of params.yaml or option that names the model, for messages.
@@ -41,33 +95,71 @@ def fetch(uri: str, file: str, folder: Path, setting: str = "model.init") -> tup
         TrackingError: the store cannot be reached, does not have the model, the version, the alias or the file, or the
             file is not the one that was registered.
     """
-    match = URI.fullmatch(uri)
-    assert match is not None, uri
-    try:
-        client = connect()
-    except TrackingError as error:
-        problem = str(error).split("; ")[0]
-        raise TrackingError(f"{uri}: {problem}; correct MLFLOW_TRACKING_URI, or set {setting} to a file") from None
-    import mlflow.artifacts
-
-    name, version = match["name"], match["version"]
-    try:
-        if version is None:
-            version = client.get_model_version_by_alias(name, match["alias"]).version
-        pinned = f"{SCHEME}{name}/{version}"
-        registered = client.get_model_version(name, str(version)).tags.get(SHA256)
-    except Exception as error:  # MLflow, requests and SQLAlchemy raise many types
-        raise TrackingError(f"{uri}: not in {address()} ({reason(error)}); correct {setting}") from None
-    try:
-        path = Path(mlflow.artifacts.download_artifacts(f"{pinned}/{file}", dst_path=str(folder)))
-    except Exception as error:
+    found = resolve(uri, setting)
+    path = _download(found, file, folder)
+    if file == MODEL_FILE and found.tags.get(SHA256) not in (None, digest(path)):
         raise TrackingError(
-            f"{pinned}: {file} cannot be downloaded ({reason(error)}); use a version that the register step created"
-        ) from None
-    if file == MODEL_FILE and registered not in (None, digest(path)):
-        raise TrackingError(
-            f"{pinned}: {file} is not the file that was registered (its sha256 differs from the tag {SHA256}); "
+            f"{found.uri}: {file} is not the file that was registered (its sha256 differs from the tag {SHA256}); "
             "register the model again"
         )
-    log.info("%s: downloaded %s of version %s", uri, file, version)
-    return path, pinned
+    log.info("%s: downloaded %s of version %s", uri, file, found.version)
+    return path, found.uri
+
+
+def fetch_package(uri: str, folder: Path, setting: str = "--model") -> tuple[Path, RegisteredVersion]:
+    """Download the package of a registered version, and compare all files with what was registered.
+
+    Args:
+        uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        folder: existing, empty folder for the files.
+        setting: key of params.yaml or option that names the model, for messages.
+
+    Returns:
+        Folder of the package, and its version.
+
+    Raises:
+        TrackingError: the store cannot be reached, does not have the version or one of its files, or a file is not the
+            one that was registered.
+    """
+    found = resolve(uri, setting)
+    _download(found, RECORD, folder)
+    try:
+        files: dict[str, str] = read_record(folder)["sha256"]
+        for file in files:
+            if Path(file).name == file:
+                _download(found, file, folder)
+        verify_files(folder)
+    except DataError as error:
+        raise TrackingError(f"{str(error).replace(str(folder), found.uri)} and register it") from None
+    if found.tags.get(PACKAGE_SHA256) != package_digest(files):
+        raise TrackingError(
+            f"{found.uri}: not the package that was registered (its checksums differ from the tag {PACKAGE_SHA256}); "
+            "register the package again"
+        )
+    log.info("%s: downloaded version %s", uri, found.version)
+    return folder, found
+
+
+def _download(version: RegisteredVersion, file: str, folder: Path) -> Path:
+    import mlflow.artifacts
+
+    def download() -> str:
+        return mlflow.artifacts.download_artifacts(f"{version.uri}/{file}", dst_path=str(folder))
+
+    try:
+        return Path(retried(download, f"download {file} of {version.uri}"))
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(
+            f"{version.uri}: {file} cannot be downloaded ({explained(error, store())}); {_remedy(error)}"
+        ) from None
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(root(error), OSError) and kind(store()) == "database":
+        return (
+            "if the folder of this MLflow store was moved, run `python -m components.common.tracking.sqlite_store`, "
+            "else use a version that the register step created"
+        )
+    return "use a version that the register step created"

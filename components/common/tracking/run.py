@@ -23,22 +23,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from components.common.errors import TrackingError, reason
+from components.common.errors import TrackingError
 from components.common.metric_names import image_name, metric_name
 from components.common.params import dotted
+from components.common.tracking.addresses import explained
+from components.common.tracking.answers import RefusedError, UnreachableError, is_refusal, retried
 from components.common.tracking.outbox import Outbox, Point
-from components.common.tracking.server import (
-    RefusedError,
-    address,
-    connect,
-    environment,
-    experiment_id,
-    is_known,
-    is_refusal,
-)
+from components.common.tracking.server import address, connect, environment, experiment_id, is_known, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Param
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +41,9 @@ Backend = Literal["mlflow", "none"]
 
 RUN_ID = "MLFLOW_RUN_ID"
 """Environment variable with the id of an open run. Steps log to that run instead of starting their own."""
+
+JOINED_AT = "mobanet.joined_ms"
+"""Tag of a run that a further training joined: when, milliseconds since 1970. Earlier metrics are not its own."""
 
 
 class Run:
@@ -63,8 +61,8 @@ class Run:
     def metrics(self, values: Mapping[str, float | None], step: int, *, once: bool = False) -> None:
         """Record metrics at a step. None, NaN and infinite values are left out. MLflow gets `metric_name` of each name.
 
-        With `once`, a metric that the run has at this step or a later one is left out as well: a training that resumes
-        from a checkpoint repeats steps that it has already logged.
+        With `once`, a metric that this training has already logged at this step or a later one is left out as well: a
+        training that resumes from a checkpoint repeats steps. Metrics of another training in the same run do not count.
         """
 
     def image(self, name: str, image_HWC: npt.NDArray[np.uint8], step: int) -> None:
@@ -84,7 +82,9 @@ class _MlflowRun(Run):
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
-        self._outbox = Outbox("MLflow", self._send_points, self._last_step, is_refusal)
+        self._outbox = Outbox(
+            "MLflow", self._send_points, self._last_step, is_refusal, lambda error: explained(error, store())
+        )
 
     @functools.cached_property
     def _client(self) -> MlflowClient:
@@ -94,18 +94,17 @@ class _MlflowRun(Run):
         return mlflow.MlflowClient()
 
     def params(self, values: Mapping[str, Any]) -> None:
-        flat = {key: str(value) for key, value in dotted(values)}
-        self._outbox.put_call("parameters", lambda: self._send_params(flat))
-
-    def _send_params(self, flat: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
+        flat = [Param(metric_name(key), str(value)) for key, value in dotted(values)]
+        self._outbox.put("parameter", flat, self._send_params, lambda param: param.key)
+
+    def _send_params(self, params: Sequence[Param]) -> None:
         known = self._client.get_run(self.id).data.params
-        for key in flat.keys() & known.keys():
-            if known[key] != flat[key]:
-                log.warning("MLflow keeps %s = %s from the start of the run; it is %s now", key, known[key], flat[key])
-        new = [Param(key, value) for key, value in flat.items() if key not in known]
-        self._client.log_batch(self.id, params=new)
+        for key, value in ((param.key, param.value) for param in params if param.key in known):
+            if known[key] != value:
+                log.warning("MLflow keeps %s = %s from the start of the run; it is %s now", key, known[key], value)
+        self._client.log_batch(self.id, params=[param for param in params if param.key not in known])
 
     def metrics(self, values: Mapping[str, float | None], step: int, *, once: bool = False) -> None:
         now_ms = int(time.time() * 1000)
@@ -119,44 +118,63 @@ class _MlflowRun(Run):
 
     def _last_step(self, metric: str) -> int:
         history = self._client.get_metric_history(self.id, metric)
-        return max((point.step for point in history), default=-1)
+        return max((point.step for point in history if point.timestamp >= self._since_ms), default=-1)
+
+    @functools.cached_property
+    def _since_ms(self) -> int:
+        """When this training began, if it joined a run with metrics of another one; 0 otherwise."""
+        return int(self._client.get_run(self.id).data.tags.get(JOINED_AT, 0))
+
+    def join(self) -> None:
+        """Count only metrics from now on as those of this training."""
+        self._since_ms = int(time.time() * 1000)
+        self.tags({JOINED_AT: self._since_ms})
 
     def image(self, name: str, image_HWC: npt.NDArray[np.uint8], step: int) -> None:
         key = image_name(name)
         self._outbox.put_call(f"image {name}", lambda: self._client.log_image(self.id, image_HWC, key=key, step=step))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        method = "log_artifacts" if path.is_dir() else "log_artifact"
+        if not path.is_dir():
+            self._artifact(path, folder)
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            inside = file.parent.relative_to(path).as_posix()
+            self._artifact(file, "/".join(part for part in (folder, inside) if part and part != ".") or None)
 
+    def _artifact(self, path: Path, folder: str | None) -> None:
         def send() -> None:
             if not path.exists():
                 raise RefusedError(f"{path} does not exist any more")
-            getattr(self._client, method)(self.id, str(path), folder)
+            self._client.log_artifact(self.id, str(path), folder)
 
         self._outbox.put_call(str(path), send)
 
     def tags(self, values: Mapping[str, object]) -> None:
         from mlflow.entities import RunTag
 
-        tags = [RunTag(key, str(value)) for key, value in values.items()]
-        self._outbox.put_call("tags", lambda: self._client.log_batch(self.id, tags=tags))
+        tags = [RunTag(metric_name(key), str(value)) for key, value in values.items()]
+        self._outbox.put("tag", tags, lambda part: self._client.log_batch(self.id, tags=part), lambda tag: tag.key)
 
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Send the queue, warn about data that could not be sent, and close the run."""
-        import mlflow
-
         self._outbox.flush(at_once=True)
         self.missing = tuple(self._outbox.missing())
         if self.missing:
             log.warning("MLflow run %s lacks %s", self.id, ", ".join(self.missing))
         with environment(**{RUN_ID: os.environ.get(RUN_ID)}):  # MLflow removes it
             try:
-                if mlflow.active_run() is not None:
-                    mlflow.end_run(status)
-                else:  # resumed while the store did not answer
-                    self._client.set_terminated(self.id, status)
+                retried(lambda: self._close(status), f"close run {self.id}")
             except Exception as error:  # the training is over and its results are written: never fail here
-                log.warning("MLflow run %s could not be closed as %s (%s)", self.id, status, reason(error))
+                why = explained(error, store())
+                log.warning("MLflow run %s could not be closed as %s (%s)", self.id, status, why)
+
+    def _close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        import mlflow
+
+        if mlflow.active_run() is not None:
+            mlflow.end_run(status)
+        else:  # resumed while the store did not answer, or MLflow has forgotten it in a failed attempt
+            self._client.set_terminated(self.id, status)
 
 
 @contextmanager
@@ -171,7 +189,8 @@ def open_run(backend: Backend, *, experiment: str, run_id: str | None = None, pa
         patient: resume `run_id` even if the store does not answer; data is queued until it does.
 
     Raises:
-        TrackingError: MLflow is not installed, the store cannot be reached, or it does not contain the run that
+        UnreachableError: the store does not answer.
+        TrackingError: MLflow is not installed, the store cannot be used, or it does not contain the run that
             `MLFLOW_RUN_ID` names.
     """
     if backend == "none":
@@ -179,7 +198,7 @@ def open_run(backend: Backend, *, experiment: str, run_id: str | None = None, pa
         return
     try:
         run = _start(connect(), experiment, run_id)
-    except TrackingError as error:
+    except UnreachableError as error:
         if not patient or run_id is None:
             raise
         log.warning("%s. The run continues, and MLflow gets the data as soon as it answers", error)
@@ -211,13 +230,22 @@ def _start(client: MlflowClient, experiment: str, run_id: str | None) -> _Mlflow
     with environment(**{RUN_ID: None}):
         system_metrics = importlib.util.find_spec("psutil") is not None
         try:
-            place = None if joined else experiment_id(client, experiment)
-            started = mlflow.start_run(joined, place, log_system_metrics=system_metrics)
+            if joined is None:  # not repeated: a lost answer would leave a second run
+                place = experiment_id(client, experiment)
+                started = mlflow.start_run(experiment_id=place, log_system_metrics=system_metrics)
+            else:
+                started = retried(
+                    lambda: mlflow.start_run(joined, log_system_metrics=system_metrics), f"resume run {joined}"
+                )
+        except TrackingError:
+            raise
         except Exception as error:
-            raise TrackingError(f"cannot open a run in {address()}: {reason(error)}") from None
+            raise TrackingError(f"cannot open a run in {address()}: {explained(error, store())}") from None
     run = _MlflowRun(started.info.run_id)
     if run_id is not None and joined is None:
         run.tags({"continues": run_id})
+    if joined is not None and run_id is None:
+        run.join()
     return run
 
 

@@ -1,29 +1,50 @@
 """The store that `MLFLOW_TRACKING_URI` names: connect to it, look up runs and experiments, close lost runs.
 
-MLflow is imported on use, so a machine that tracks nothing does not need it.
+The first contact finds what would otherwise fail after the training: a store that cannot be used, a server that is too
+old, a store whose folder was moved. MLflow is imported on use, so a machine that tracks nothing does not need it.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from components.common.errors import TrackingError, reason, root
+from components.common.errors import TrackingError, root
+from components.common.tracking import sqlite_store
+from components.common.tracking.addresses import explained, kind, misread, plugin, shown
+from components.common.tracking.answers import NO_ENDPOINT, UnreachableError, absent, is_temporary, retried, status
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
+log = logging.getLogger(__name__)
+
+REMEDY = "start the server, correct MLFLOW_TRACKING_URI, or set runtime.tracking: none"
+
+OLDEST = (3, 0)
+"""Oldest version of a server: it stores logged models."""
+
+SAFE = (3, 17)
+"""Oldest version that numbers the versions of a model without gaps or duplicates when several clients register."""
+
+AUTH = "MLFLOW_TRACKING_AUTH"
+"""Environment variable that names a provider of credentials."""
 
 
 def connect() -> MlflowClient:
-    """A client for the store that the environment names, checked with one quick request. Quiets MLflow's own output.
+    """A client for the store that the environment names, checked with quick requests. Quiets MLflow's own output.
 
     Raises:
-        TrackingError: MLflow is not installed, or the store cannot be reached.
+        UnreachableError: the store does not answer.
+        TrackingError: MLflow is not installed, or the store cannot be used.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -33,68 +54,152 @@ def connect() -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if importlib.util.find_spec("mlflow") is None:
         raise TrackingError("MLflow is not installed here; run `pip install mlflow`, or set runtime.tracking: none")
-    import mlflow
-
-    uri = mlflow.get_tracking_uri()
+    uri = store()
+    if misread(uri):
+        raise TrackingError(
+            f"cannot use the MLflow store {shown(uri)} (its user name or password contains @, /, ? or #); write "
+            "these characters as %40, %2F, %3F and %23 in MLFLOW_TRACKING_URI"
+        )
     try:
         return _first_contact(uri)
-    except Exception as error:  # requests, SQLAlchemy, a missing database driver, MLflow: the remedy is the same
-        raise TrackingError(
-            f"cannot use the MLflow store {_without_password(uri)} ({reason(root(error))}); "
-            "start the server, correct MLFLOW_TRACKING_URI, or set runtime.tracking: none"
-        ) from None
+    except TrackingError:
+        raise
+    except Exception as error:  # requests, SQLAlchemy, a missing database driver, MLflow
+        raise _unusable(uri, error) from None
 
 
 def _first_contact(uri: str) -> MlflowClient:
     """A client after one successful request, without the minutes of retries that MLflow spends on a dead store."""
     import mlflow
 
-    if not uri.startswith(("http://", "https://")):
-        import sqlalchemy
-
-        patience = {"connect_timeout": 5} if urlsplit(uri).hostname else {}
-        engine = sqlalchemy.create_engine(uri, connect_args=patience)
-        sqlalchemy.inspect(engine).get_table_names()
-        engine.dispose()
+    _require_auth_provider()
+    if kind(uri) == "database":
+        with sqlite_store.creation(uri):
+            sqlite_store.require_tables(uri)
+            client = mlflow.MlflowClient()
+            client.search_experiments(max_results=1)
+        sqlite_store.require_place(uri)
+        return client
     with environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
         client = mlflow.MlflowClient()
-        client.search_experiments(max_results=1)
+        retried(lambda: client.search_experiments(max_results=1), "list experiments", again=_answered, remedy=REMEDY)
+        _require_features(uri)
     return client
 
 
-class RefusedError(Exception):
-    """The store will never accept a request."""
+def _answered(error: BaseException) -> bool:
+    """Whether a server or a proxy in front of it answered that it is not ready, or denied access for the moment."""
+    from mlflow.exceptions import MlflowException
+    from urllib3.exceptions import ResponseError
+
+    return is_temporary(error) and status(error) != 401 and isinstance(root(error), ResponseError | MlflowException)
 
 
-TEMPORARY = frozenset({401, 403, 408, 429})
-"""HTTP codes below 500 after which a request may be accepted later, for example once a login is renewed."""
+def _unusable(uri: str, error: BaseException) -> TrackingError:
+    """The error for a store that first contact could not use."""
+    from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
+
+    if isinstance(error, UnsupportedModelRegistryStoreURIException):
+        package = plugin(uri)
+        remedy = f"run `pip install {package}`" if package else "correct MLFLOW_TRACKING_URI"
+        return TrackingError(f"cannot use the MLflow store {shown(uri)} (MLflow does not know its scheme); {remedy}")
+    if kind(uri) == "other":  # MLflow's own sentence names the remedy
+        return TrackingError(f"cannot use the MLflow store {shown(uri)} ({explained(error, uri, 500)}); {REMEDY}")
+    return UnreachableError(f"cannot use the MLflow store {shown(uri)} ({explained(root(error), uri)}); {REMEDY}")
 
 
-def is_refusal(error: Exception) -> bool:
-    """Whether a request was refused for good: it is invalid, so that no other attempt can succeed."""
-    from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
+def _require_auth_provider() -> None:
+    """Check the provider of credentials, because MLflow sends requests without any if it does not have it."""
+    from mlflow.tracking.request_auth.registry import _request_auth_provider_registry
 
-    if isinstance(error, MlflowException):
-        code = ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)
-    else:
-        code = getattr(getattr(error, "response", None), "status_code", 500)  # requests
-    return (400 <= code < 500 and code not in TEMPORARY) or type(error) in (RefusedError, ValueError, TypeError)
+    wanted = os.environ.get(AUTH)
+    known = sorted(provider.get_name() for provider in _request_auth_provider_registry)
+    if wanted and wanted not in known:
+        raise TrackingError(
+            f"{AUTH} is {wanted!r}, but MLflow here has only {', '.join(known)}; install the plugin that provides it, "
+            f"or correct {AUTH}"
+        )
 
 
-def is_known(client: MlflowClient, run_id: str) -> bool:
-    """Whether the store contains this run and it is not deleted."""
+@functools.cache
+def _require_features(uri: str) -> None:
+    """Check once that a server stores logged models, and warn about one that numbers versions unsafely."""
+    import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
-        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
-    except MlflowException:
-        return False
+        mlflow.MlflowClient().search_logged_models(experiment_ids=["0"], max_results=1)
+    except MlflowException as error:
+        if error.error_code == NO_ENDPOINT or status(error) == 501:
+            version = _server_version(uri)
+            raise TrackingError(
+                f"the MLflow server {shown(uri)} (version {version or 'unknown'}) does not store logged models, which "
+                f"the register step needs; use MLflow {'.'.join(map(str, OLDEST))} or newer there"
+            ) from None
+        log.debug("no answer about logged models: %s", error)
+    version = _server_version(uri)
+    if version and tuple(map(int, re.findall(r"\d+", version)[:2])) < SAFE:
+        log.warning(
+            "the MLflow server %s has version %s; before %s, simultaneous registrations of models can fail",
+            *(shown(uri), version, ".".join(map(str, SAFE))),
+        )
 
 
-def experiment_id(client: MlflowClient, name: str) -> str:
-    """Id of the experiment of this name; it is created if it does not exist."""
-    found = client.get_experiment_by_name(name)
-    return found.experiment_id if found else client.create_experiment(name)
+def _server_version(uri: str) -> str:
+    """Version of an MLflow server; empty if it does not tell."""
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    if kind(uri) != "server":
+        return ""
+    try:
+        answer = http_request(get_default_host_creds(uri), "/version", "GET")  # type: ignore[no-untyped-call]
+    except Exception:  # the version only improves a message
+        return ""
+    return answer.text.strip() if answer.ok and re.fullmatch(r"\d+(\.\w+)+", answer.text.strip()) else ""
+
+
+def is_known(client: MlflowClient, run_id: str) -> bool:
+    """Whether the store contains this run and it is not deleted.
+
+    Raises:
+        UnreachableError: the store does not answer.
+    """
+    try:
+        found = retried(lambda: client.get_run(run_id), f"read run {run_id}")
+    except Exception as error:
+        if absent(error):
+            return False
+        raise
+    return bool(found.info.lifecycle_stage == "active")
+
+
+def experiment_id(client: MlflowClient, name: str, setting: str = "runtime.experiment") -> str:
+    """Id of the experiment of this name; it is created if it does not exist.
+
+    Raises:
+        UnreachableError: the store does not answer.
+        TrackingError: the experiment was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    def look_up() -> Experiment | None:
+        return retried(lambda: client.get_experiment_by_name(name), f"look up experiment {name}")
+
+    found = look_up()
+    if found is None:
+        try:
+            return client.create_experiment(name)
+        except MlflowException as error:
+            found = look_up()  # created by another process in the meantime
+            if found is None:
+                raise error from None
+    if found.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"the experiment {name} was deleted in {address()}; restore it with `mlflow experiments restore -x "
+            f"{found.experiment_id}`, or set {setting} to another name"
+        )
+    return str(found.experiment_id)
 
 
 def run_page(run_id: str) -> str | None:
@@ -104,7 +209,8 @@ def run_page(run_id: str) -> str | None:
     parts = urlsplit(mlflow.get_tracking_uri())
     if parts.scheme not in ("http", "https"):
         return None
-    experiment = mlflow.MlflowClient().get_run(run_id).info.experiment_id
+    client = mlflow.MlflowClient()
+    experiment = retried(lambda: client.get_run(run_id), f"read run {run_id}").info.experiment_id
     server = parts.netloc.rpartition("@")[2]  # without user name and password
     return f"{parts.scheme}://{server}{parts.path.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
 
@@ -124,16 +230,16 @@ def end_runs(tags: Mapping[str, str], status: Literal["FINISHED", "FAILED"]) -> 
     return tuple(run.info.run_id for run in found)
 
 
-def address() -> str:
-    """Address of the store for messages, with the password masked."""
+def store() -> str:
+    """URI of the store, with its password; messages use `address`."""
     import mlflow
 
-    return _without_password(mlflow.get_tracking_uri())
+    return mlflow.get_tracking_uri()
 
 
-def _without_password(uri: str) -> str:
-    password = urlsplit(uri).password
-    return uri.replace(f":{password}@", ":***@") if password else uri
+def address() -> str:
+    """Address of the store for messages, with the password masked."""
+    return shown(store())
 
 
 @contextmanager

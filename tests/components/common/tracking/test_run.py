@@ -25,6 +25,7 @@ from mlflow.protos.databricks_pb2 import (
 from components.common.errors import TrackingError
 from components.common.tracking import outbox, server
 from components.common.tracking import run as tracking
+from components.common.tracking.answers import is_refusal
 from components.common.tracking.run import new_runs_tagged, open_run
 from components.common.tracking.server import connect, end_runs, experiment_id, run_page
 
@@ -172,7 +173,7 @@ def test_metrics_of_classes_with_any_name_arrive(mlflow_folder) -> None:
         run.metrics({f"test/iou/{name}": float(i) for i, name in enumerate(CLASSES)}, 1)
     found = {k: v for k, v in stored(run.id).data.metrics.items() if not k.startswith("system/")}
     assert sorted(found.values()) == [float(i) for i in range(len(CLASSES))]
-    assert found["test/iou/trees _ shrubs"] == 0.0 and found["test/iou/Straße"] == 6.0
+    assert found["test/iou/trees _x26_ shrubs"] == 0.0 and found["test/iou/Straße"] == 6.0
     assert run.missing == ()
 
 
@@ -180,17 +181,19 @@ def test_a_picture_of_a_tile_with_any_name_arrives(mlflow_folder) -> None:
     with open_run("mlflow", experiment="city") as run:
         run.image("validation Straße & Hof: 1", np.zeros((8, 8, 3), np.uint8), 1)
     (picture, *_) = mlflow.MlflowClient().list_artifacts(run.id, "images")
-    assert "validation Stra_e _ Hof_ 1" in picture.path and run.missing == ()
+    assert "validation Stra_xDF_e _x26_ Hof_x3A_ 1" in picture.path and run.missing == ()
 
 
 def test_what_mlflow_refuses_for_good_is_left_out_and_the_rest_arrives(mlflow_folder, caplog) -> None:
     with open_run("mlflow", experiment="city") as run:
-        run.tags({"x" * 300: "a key that is too long"})
+        run.tags({"first": 1, "": "a key that MLflow rejects", "last": 3})
+        run.params({"": "a key that MLflow rejects", "steps": 3})
         run.artifact(mlflow_folder / "none.txt")
         run.metrics({"loss": 1.0}, 1)
-    assert stored(run.id).data.metrics["loss"] == 1.0
-    assert run.missing == ("tags", str(mlflow_folder / "none.txt"))
-    assert f"MLflow run {run.id} lacks tags, {mlflow_folder / 'none.txt'}" in caplog.text
+    kept = stored(run.id).data
+    assert kept.metrics["loss"] == 1.0 and kept.params == {"steps": "3"}
+    assert (kept.tags["first"], kept.tags["last"]) == ("1", "3")
+    assert run.missing == ("tag ", "parameter ", str(mlflow_folder / "none.txt"))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +216,7 @@ def test_what_mlflow_refuses_for_good_is_left_out_and_the_rest_arrives(mlflow_fo
     ids=repr,
 )
 def test_only_an_answer_that_cannot_change_is_a_refusal(error, refused) -> None:
-    assert server.is_refusal(error) is refused
+    assert is_refusal(error) is refused
 
 
 def test_a_resumed_run_whose_store_is_away_goes_on_and_sends_all_when_it_is_back(
