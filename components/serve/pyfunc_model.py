@@ -7,8 +7,8 @@ is the package's `model.safetensors`; nothing is unpickled.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ Settings = dict[str, Any]
 
 
 class PyfuncModel:
-    """A logged model. Calls from several threads are computed one after the other."""
+    """A logged model. A thread of its own computes, because the precision of torch belongs to a thread."""
 
     def __init__(self, folder: Path) -> None:
         """Read the description; the network is loaded on first use.
@@ -45,7 +45,7 @@ class PyfuncModel:
         require_known_format(str(folder), metadata.get(FORMAT_KEY), metadata.get(RELEASE_KEY))
         params = json.loads(description["signature"]["params"])
         self._folder, self._defaults = folder, {param["name"]: param["default"] for param in params}
-        self._lock, self._stack = threading.Lock(), ExitStack()
+        self._thread, self._stack = ThreadPoolExecutor(1, "mobanet-model"), ExitStack()
         self._opened: tuple[tuple[int, str], Predictor] | None = None
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -74,13 +74,15 @@ class PyfuncModel:
             },
             "params",
         )
-        with self._lock:
-            predictor = self._predictor(config)
-            maps = [_predicted(predictor, config, sample, settings) for sample in given.samples]
+        maps = self._thread.submit(self._maps, config, given.samples, settings).result()
         return {
             "classes": _joined([found.classes_HW for found in maps], given.batched, given.samples),
             "confidence": _joined([found.confidence_HW for found in maps], given.batched, given.samples),
         }
+
+    def _maps(self, config: PredictConfig, samples: tuple[Sample, ...], settings: Settings) -> list[ArrayMap]:
+        predictor = self._predictor(config)
+        return [_predicted(predictor, config, sample, settings) for sample in samples]
 
     def _predictor(self, config: PredictConfig) -> Predictor:
         """The network; another window or precision loads it again."""

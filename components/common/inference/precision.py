@@ -20,6 +20,10 @@ Wanted = Literal["auto", "trained", "float32", "tf32", "bf16"]
 """Precision of a prediction. trained: that of the training; auto: bf16 where the processor has it, else as trained."""
 
 
+ACTIVE: list[Precision] = []
+"""Precisions of the networks in use, the newest last: torch has one setting for all threads of a process."""
+
+
 def effective(precision: Precision, device: torch.device) -> Precision:
     """The precision in which `device` computes: TF32 exists on GPUs only, and a CPU uses float32 instead."""
     return "float32" if precision == "tf32" and device.type != "cuda" else precision
@@ -59,11 +63,13 @@ def training_precision(network: MoBaNet, facts: ModelFacts, device: torch.device
     stored = [(parameter, parameter.data) for parameter in network.parameters()]
     if facts.frozen_bf16:
         store_frozen_in_bf16(network)
+    ACTIVE.append(precision)
     use_precision(precision)
     try:
         with autocast(precision, device):
             yield
     finally:
-        use_precision("float32")
+        ACTIVE.remove(precision)
+        use_precision(ACTIVE[-1] if ACTIVE else "float32")
         for parameter, data in stored:
             parameter.data = data

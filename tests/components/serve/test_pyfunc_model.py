@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import mlflow.pyfunc
@@ -171,6 +172,18 @@ def test_the_signature_names_inputs_outputs_and_settings_with_the_defaults_of_th
         "gsd_m": 0.05,
         "allow": "",
     }
+
+
+def test_the_precision_of_the_model_does_not_reach_the_callers_thread(folder):
+    _load_pyfunc(str(folder)).predict({"image": IMAGE}, params={"precision": "bf16"})
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_calls_from_several_threads_give_the_same_map(loaded, expected):
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(loaded.predict, [{"image": IMAGE, "dsm": DSM}] * 8))
+    for answer in answers:
+        assert_map(answer, expected(IMAGE, DSM))
 
 
 def test_the_model_loads_and_predicts_without_any_network(folder, monkeypatch):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -44,3 +46,18 @@ def test_a_model_with_frozen_bf16_weights_predicts_in_any_precision(toy_network,
         assert torch.equal(logits, exact)
     else:
         assert 0 < (logits - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+def test_a_network_that_is_closed_leaves_the_precision_to_the_one_opened_after_it(toy_network):
+    opened = []
+    for _ in range(2):
+        network, stack, thread = toy_network(), ExitStack(), ThreadPoolExecutor(1)  # autocast belongs to a thread
+        context = in_precision(network, toy_facts(network.config), CPU, "bf16")
+        thread.submit(stack.enter_context, context).result()
+        opened.append((stack, thread))
+    settings = []
+    for stack, thread in opened:
+        thread.submit(stack.close).result()
+        settings.append(torch.get_float32_matmul_precision())
+        thread.shutdown()
+    assert settings == ["high", "highest"]
