@@ -16,7 +16,8 @@ from components.common.errors import MobanetError, reason
 from components.common.tracking import server
 from components.common.tracking.packages import RECORD, read_record
 from components.common.tracking.registered_models import fetch
-from components.register.events import ALIASES, Event, State
+from components.register.collection import UNUSABLE
+from components.register.events import ALIASES, CHAMPION, Event
 from components.register.promotion import CLEAN_COMMIT, PromotionRecord
 from components.register.registry import FIGURES, PACKAGE_SHA256, PROMOTION_RECORD, RUN_ID, Registry, Version
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 REJECTED, INCOMPLETE, OLDER = "rejected", "incomplete", "older release"
-"""States of a version that has no alias: rejected by a user, without figures, without the identity of this release."""
+"""States of a version: rejected by a user, without figures or files, without the identity that this release gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +71,14 @@ class Lineage:
 
 def rows(registry: Registry) -> tuple[Row, ...]:
     """All versions, newest first."""
-    state, aliases, rejected = registry.history().state, registry.aliases(), registry.rejected()
-    return tuple(_row(version, aliases, rejected, state) for version in reversed(registry.versions()))
+    aliases, rejected = registry.aliases(), registry.rejected()
+    return tuple(_row(version, aliases, rejected) for version in reversed(registry.versions()))
 
 
 def lineage_of(registry: Registry, version: Version) -> Lineage:
     """All facts about one version. What cannot be read is listed in `missing`."""
     history, tags = registry.history(), version.tags
-    row = _row(version, registry.aliases(), registry.rejected(), history.state)
+    row = _row(version, registry.aliases(), registry.rejected())
     uri = f"models:/{registry.name}/{version.number}"
     missing: list[str] = []
     record = _record(uri, missing)
@@ -115,7 +116,7 @@ def checkout_command(commit: str | None) -> str | None:
     return f"git checkout {commit} && dvc pull data/raw data/store"
 
 
-def _row(version: Version, aliases: Mapping[str, str], rejected: frozenset[str], state: State) -> Row:
+def _row(version: Version, aliases: Mapping[str, str], rejected: frozenset[str]) -> Row:
     tags = version.tags
     record = PromotionRecord.from_json(tags.get(PROMOTION_RECORD, ""))
     own = tuple(alias for alias in ALIASES if aliases.get(alias) == version.number)
@@ -138,7 +139,9 @@ def _row(version: Version, aliases: Mapping[str, str], rejected: frozenset[str],
 
 
 def _state(version: Version, aliases: tuple[str, ...], rejected: frozenset[str]) -> str:
-    if version.number in rejected:
+    if UNUSABLE in version.tags:
+        return INCOMPLETE
+    if version.number in rejected and CHAMPION not in aliases:
         return REJECTED
     if aliases:
         return aliases[0]
