@@ -163,6 +163,17 @@ def test_missing_and_damaged_models_are_one_sentence(tmp_path, package):
     assert re.search(r"other\.onnx: not a readable graph of this project", refused(tmp_path / "other.onnx"))
 
 
+def test_a_package_of_the_earlier_format_is_read(tmp_path, package, windows):
+    made = tmp_path / "package"
+    made.mkdir()
+    shutil.copy(package / "model.safetensors", made)
+    sha256 = {"model.safetensors": digest(made / "model.safetensors")}
+    (made / "export.json").write_text(json.dumps({"format": 1, "sha256": sha256}))
+    with open_model(str(made), CPU) as earlier, open_model(str(package), CPU) as newest:
+        assert earlier.identity == newest.identity
+        assert torch.equal(earlier(*windows).logits_BKHW, newest(*windows).logits_BKHW)
+
+
 def test_a_package_that_changed_after_the_export_is_refused(tmp_path, package, saved):
     made = tmp_path / "package"
     shutil.copytree(package, made)

@@ -1,0 +1,77 @@
+"""components/common/tracking/packages.py: the identity of a package covers every file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from components.common.errors import DataError
+from components.common.files import digest
+from components.common.tracking.packages import FORMAT, package_digest, read_record, verify_files
+
+FILES = ("model.onnx", "model.safetensors", "model_card.md")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in FILES:
+        (tmp_path / name).write_text(name)
+    write_record(tmp_path)
+    return tmp_path
+
+
+def write_record(folder, **changes) -> None:
+    record = {"format": FORMAT, "sha256": {name: digest(folder / name) for name in FILES}}
+    (folder / "export.json").write_text(json.dumps(record | changes))
+
+
+def test_the_identity_is_the_sha256_of_the_checksums_as_canonical_json() -> None:
+    # printf '{"a":"1","b":"2"}' | sha256sum
+    known = "21f76dfbfe6dfe21f762080ef484112cf2952974cef30741fd1931e1c6d92112"
+    assert package_digest({"b": "2", "a": "1"}) == package_digest({"a": "1", "b": "2"}) == known
+
+
+@pytest.mark.parametrize("files", [{"a": "1", "b": "3"}, {"a": "1"}, {"a": "1", "c": "2"}, {"a": "2", "b": "1"}])
+def test_another_file_content_or_name_is_another_identity(files) -> None:
+    assert package_digest(files) != package_digest({"a": "1", "b": "2"})
+
+
+def test_a_complete_package_passes(folder) -> None:
+    assert read_record(folder)["sha256"].keys() == set(FILES)
+    verify_files(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda folder: (folder / "model_card.md").unlink(), "model_card.md: missing, although export.json lists it"),
+        (lambda folder: (folder / "model.onnx").write_text("other"), "model.onnx: changed since the export"),
+        (lambda folder: (folder / "notes.txt").write_text("mine"), "notes.txt: not in export.json; remove this file"),
+        (lambda folder: write_record(folder, sha256={"../a": "0"}), "a: missing, although export.json lists it"),
+    ],
+    ids=["missing", "changed", "added", "outside"],
+)
+def test_the_first_file_that_is_not_the_exported_one_is_named(folder, damage, sentence) -> None:
+    damage(folder)
+    with pytest.raises(DataError, match=sentence):
+        verify_files(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "no model package, because it has no export.json; run the export step"),
+        ("{", "export.json: damaged; run the export step again"),
+        ("[]", "export.json: damaged"),
+        ('{"format": 2}', "export.json: damaged"),
+        ('{"format": "x", "sha256": {}}', "export.json: damaged"),
+        ('{"format": 1, "sha256": {"a": "0"}}', "a package of format 1, but this version needs 2; run the export"),
+        ('{"format": 3, "sha256": {"a": "0"}}', "a package of format 3, .* reads format 2; install a newer version"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_one_sentence(tmp_path, content, sentence) -> None:
+    if content is not None:
+        (tmp_path / "export.json").write_text(content)
+    with pytest.raises(DataError, match=sentence):
+        read_record(tmp_path)
