@@ -25,7 +25,9 @@ from components.export.step import ExportConfig
 from components.predict.config import PredictConfig
 from components.preprocess.step import PreprocessConfig
 from components.register.config import RegisterConfig
+from components.serve.config import ServeConfig
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
+from components.watch.config import WatchConfig
 
 SECTIONS: dict[str, type[Any]] = {
     "data": DataConfig,
@@ -39,6 +41,8 @@ SECTIONS: dict[str, type[Any]] = {
     "export": ExportConfig,
     "register": RegisterConfig,
     "predict": PredictConfig,
+    "serve": ServeConfig,
+    "watch": WatchConfig,
 }
 """Section of params.yaml -> its dataclass."""
 

@@ -42,6 +42,8 @@ def begin(
         ("export", str),
         ("register", str),
         ("predict", str),
+        ("serve", str),
+        ("watch", str),
         ("pod_gpus", int),
     ],
 ):

@@ -31,6 +31,8 @@ SECTIONS = {
     "export": "components.export.step.ExportConfig",
     "register": "components.register.config.RegisterConfig",
     "predict": "components.predict.config.PredictConfig",
+    "serve": "components.serve.config.ServeConfig",
+    "watch": "components.watch.config.WatchConfig",
 }
 OUTPUTS = {out if isinstance(out, str) else next(iter(out)) for s in DVC["stages"].values() for out in s["outs"]}
 OPTIONAL = {
