@@ -187,7 +187,7 @@ def test_a_better_model_stays_challenger_where_promotion_is_not_requested(regist
 
 def test_a_model_scored_on_other_data_is_not_promoted_and_the_outcome_names_the_command(register) -> None:
     register("a")
-    result = register("b", shift=5.0, raw_md5="e" * 32)
+    result = register("b", shift=5.0, raw_md5="0" * 32)
     assert not result.promoted
     assert "(data version)" in result.outcome and "mobanet registry rescore" in result.outcome
 
