@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from components.common.data.layerinfo import Colour, DsmInfo, ImageInfo, LabelInfo, image_facts, label_facts
 from components.common.errors import ParamsError
-from components.common.metric_names import metric_name
 from components.common.params import from_mapping, read_yaml
 
 LONGEST_NAME = 100
@@ -83,12 +82,6 @@ class Dataset:
         for what, given in (("name", [c.name for c in self.classes]), (self.labels[:-1], told_by)):
             if len(set(given)) < len(given):
                 raise ValueError(f"classes has one {what} twice; expected one of its own for each class")
-        tracked: dict[str, str] = {}
-        for name in (c.name for c in self.classes):
-            if (other := tracked.setdefault(metric_name(name), name)) != name:
-                raise ValueError(
-                    f"classes has {other!r} and {name!r}, which are both {metric_name(name)!r} in MLflow; rename one"
-                )
         if self.class_shares is not None and len(self.class_shares) != len(self.classes):
             raise ValueError(f"class_shares has {len(self.class_shares)} numbers; expected one per class, or null")
         for label in filter(None, (self.label, self.eroded)):

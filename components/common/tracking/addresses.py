@@ -25,6 +25,9 @@ PLUGINS = {"arn": "sagemaker-mlflow", "azureml": "azureml-mlflow"}
 CREDENTIALS = re.compile(r"(?P<begin>^[\w.+-]+://)(?P<user>[^:/?#@]*)(?P<password>:.*)?@(?P<rest>[^@]*)$", re.DOTALL)
 """User and password of an address. A password can contain any character, so it ends at the last `@`."""
 
+MISREAD = re.compile(r"[^@]*@(?:[^?]*|[^?]*\?[^=]*)@")
+"""Address of a database with an `@` in the password, where SQLAlchemy ends the password at the first one."""
+
 SECRET_OPTION = re.compile(
     r"(\b[^=?&;\s]*(?:pass|pwd|token|secret|key|sig|odbc_connect)[^=?&;\s]*=)([^&;\s]+)", re.IGNORECASE
 )
@@ -56,7 +59,7 @@ def misread(uri: str) -> bool:
     if CREDENTIALS.match(uri) is None:
         return False
     if kind(uri) == "database":
-        return "@" in _database_host(uri)
+        return MISREAD.match(uri) is not None
     host = urlsplit(uri).netloc
     port = host.partition(":")[2]
     return "@" not in host and port != "" and not port.isdigit()
@@ -64,7 +67,7 @@ def misread(uri: str) -> bool:
 
 def shown(uri: str) -> str:
     """A URI for messages, with password and secret options masked."""
-    if kind(uri) == "database" and not misread(uri):
+    if CREDENTIALS.match(uri) and kind(uri) == "database" and not misread(uri):
         import sqlalchemy
 
         try:
@@ -86,15 +89,6 @@ def explained(error: BaseException, uri: str, longest: int = 200) -> str:
 
 def _scheme(uri: str) -> str:
     return uri.partition(":")[0].lower() if ":" in uri else ""
-
-
-def _database_host(uri: str) -> str:
-    import sqlalchemy
-
-    try:
-        return sqlalchemy.make_url(uri).host or ""
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        return ""
 
 
 def _without_credentials(uri: str) -> str:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 REMEDY = "start the server, correct MLFLOW_TRACKING_URI, or set runtime.tracking: none"
 
+CREDENTIALS_REMEDY = "correct MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+
 OLDEST = (3, 0)
 """Oldest version of a server: it stores logged models."""
 
@@ -82,7 +84,8 @@ def _first_contact(uri: str) -> MlflowClient:
         return client
     with environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
         client = mlflow.MlflowClient()
-        retried(lambda: client.search_experiments(max_results=1), "list experiments", again=_answered, remedy=REMEDY)
+        again = _answered if kind(uri) == "server" else _never
+        retried(lambda: client.search_experiments(max_results=1), "list experiments", again=again, remedy=REMEDY)
         _require_features(uri)
     return client
 
@@ -95,6 +98,11 @@ def _answered(error: BaseException) -> bool:
     return is_temporary(error) and status(error) != 401 and isinstance(root(error), ResponseError | MlflowException)
 
 
+def _never(error: BaseException) -> bool:
+    """No attempt is repeated: services with their own clients repeat requests themselves."""
+    return False
+
+
 def _unusable(uri: str, error: BaseException) -> TrackingError:
     """The error for a store that first contact could not use."""
     from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
@@ -104,8 +112,10 @@ def _unusable(uri: str, error: BaseException) -> TrackingError:
         remedy = f"run `pip install {package}`" if package else "correct MLFLOW_TRACKING_URI"
         return TrackingError(f"cannot use the MLflow store {shown(uri)} (MLflow does not know its scheme); {remedy}")
     if kind(uri) == "other":  # MLflow's own sentence names the remedy
-        return TrackingError(f"cannot use the MLflow store {shown(uri)} ({explained(error, uri, 500)}); {REMEDY}")
-    return UnreachableError(f"cannot use the MLflow store {shown(uri)} ({explained(root(error), uri)}); {REMEDY}")
+        remedy = "correct MLFLOW_TRACKING_URI or its credentials, or set runtime.tracking: none"
+        return TrackingError(f"cannot use the MLflow store {shown(uri)} ({explained(error, uri, 500)}); {remedy}")
+    remedy = CREDENTIALS_REMEDY if status(error) == 401 else REMEDY
+    return UnreachableError(f"cannot use the MLflow store {shown(uri)} ({explained(root(error), uri)}); {remedy}")
 
 
 def _require_auth_provider() -> None:
