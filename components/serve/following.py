@@ -104,14 +104,12 @@ class ModelSource:
         Raises:
             MobanetError: the registry does not answer, or the version cannot be used.
         """
-        found = self._registry.resolve(self.model, "the model")
+        found = self._registry.resolve(self.model, "MODEL")
         current = self.identity
         if current is not None and (current.name, current.version) == (found.name, found.version):
             return
         with tempfile.TemporaryDirectory(prefix="mobanet-serve-") as folder:
-            package, _ = self._registry.fetch_package(
-                f"{SCHEME}{found.name}/{found.version}", Path(folder), "the model"
-            )
+            package, _ = self._registry.fetch_package(f"{SCHEME}{found.name}/{found.version}", Path(folder), "MODEL")
             opened = self._open(package, (found.name, str(found.version)))
         before, self._current = self._current, opened
         if before is not None:

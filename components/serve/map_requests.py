@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,9 @@ LAYERS = ("image", "dsm")
 KNOWN = ("crs", "bands", "allow")
 """Query parameters: as the options of `mobanet predict`."""
 
+CRS_CODE = re.compile(r"[A-Za-z]{2,10}:[0-9]{1,9}")
+"""Authority and code. GDAL takes other descriptions too, among them files and URLs, which it would read."""
+
 
 @dataclass(frozen=True, slots=True)
 class MapOptions:
@@ -51,8 +55,11 @@ class MapOptions:
         bands = tuple(text.strip() for text in query.get("bands", "").split(",") if text)
         if not all(text.isascii() and text.isdigit() and 0 < int(text[:9]) < 65_536 for text in bands):
             raise bad("bands is not a list of band numbers from 1, for example 3,2,1")
+        crs = query.get("crs")
+        if crs is not None and not CRS_CODE.fullmatch(crs):
+            raise bad("crs is not the code of a reference system, for example EPSG:32633")
         allow = {code.strip() for text in query.getlist("allow") for code in text.split(",") if code.strip()}
-        return cls(query.get("crs"), tuple(map(int, bands)) or None, frozenset(allow))
+        return cls(crs, tuple(map(int, bands)) or None, frozenset(allow))
 
 
 Rasters = Mapping[str, "UploadFile | str"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,9 @@ from components.serve.served import Identity, Served
 from components.serve.tensors import HEADER, INPUTS, OUTPUTS, InferRequest, answer, parse
 
 EXTENSIONS = ["binary_tensor_data"]
+
+LARGEST_GSD_M = 100_000.0
+"""Limit of the ground size of a pixel that a client may state, metres."""
 
 
 def routes(jobs: Jobs, config: ServeConfig, metering: Metering) -> APIRouter:
@@ -114,7 +116,7 @@ def _classified(
 
 
 def _gsd_m(value: Any) -> float | None:
-    if value is not None and (type(value) not in (int, float) or not isfinite(value) or value <= 0):
+    if value is not None and not (type(value) in (int, float) and 0 < value < LARGEST_GSD_M):
         raise bad("the parameter gsd_m is not the ground size of a pixel in metres, above 0")
     return value
 

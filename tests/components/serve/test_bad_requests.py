@@ -1,0 +1,55 @@
+"""No request harms the service: a 4xx answer with one sentence, nothing in the log, and it answers afterwards."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from tests.components.serve import bad_requests
+from tests.components.serve.conftest import service
+
+FOLDER_KINDS = ("wrong_files", "wrong_forms")
+KINDS = ("wrong_json", "wrong_arrays", "wrong_binary", *FOLDER_KINDS, "wrong_urls", "wrong_routes")
+
+
+@pytest.fixture(scope="module")
+def client(package):
+    with service(package, url_prefixes=("https://allowed.test/tiles/",)) as opened:
+        yield opened
+
+
+def requests_of(kind, folder):
+    make = getattr(bad_requests, kind)
+    return make(folder) if kind in FOLDER_KINDS else make()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bad_request_is_refused_with_one_sentence_and_the_service_goes_on(client, tmp_path, caplog, kind):
+    caplog.set_level(logging.WARNING)
+    wrong = {}
+    for name, request in requests_of(kind, tmp_path).items():
+        answer = client.request(**request)
+        sentence = answer.json().get("error", "") if answer.headers["content-type"] == "application/json" else ""
+        one = 10 < len(sentence) < 400 and not any(text in sentence for text in ("\n", "Traceback", "/tmp"))
+        if not 400 <= answer.status_code < 500 or not one or "x-model-version" not in answer.headers:
+            wrong[name] = answer.status_code, sentence or answer.content[:100]
+    assert not wrong
+    assert not [record.getMessage() for record in caplog.records if record.exc_info or record.levelno > logging.WARNING]
+    assert client.post(bad_requests.INFER, json=bad_requests.good()).status_code == 200
+
+
+def test_there_are_300_bad_requests(tmp_path):
+    assert sum(len(requests_of(kind, tmp_path)) for kind in KINDS) >= 300
+
+
+def test_a_damaged_file_is_refused_or_mapped_and_never_an_error_of_the_service(client, tmp_path):
+    plain, rng = bad_requests.tiff(tmp_path, compress="deflate"), np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(plain)
+        for place in rng.integers(0, len(plain), 4):
+            damaged[place] = rng.integers(256)
+        answer = client.request(**bad_requests.upload(bytes(damaged)))
+        assert answer.status_code < 500, answer.content
+    assert client.request(**bad_requests.upload(plain)).status_code == 200
