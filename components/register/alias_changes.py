@@ -153,16 +153,19 @@ def _set_aliases(registry: Registry, history: History, since: int | None) -> Set
         since = min((number for number in (since, first) if number is not None), default=None)
         odd = {alias: (history.state.aliases.get(alias), actual.get(alias)) for alias in ALIASES}
         odd = {alias: pair for alias, pair in odd.items() if pair[0] != pair[1]}
-        moved = _correct(registry, history, odd, since) or registry.ledger.head() != history.head
-        if not moved and odd == unexplained:
+        if _correct(registry, history, odd, since):
+            continue
+        if registry.ledger.head() != history.head:
+            history = registry.history()
+        elif odd != unexplained:  # seen for the first time
+            unexplained = odd
+            time.sleep(GRACE_S if odd else 0)
+            history = registry.history()
+        else:
             for event in history.pending:
                 registry.ledger.mark_applied(event)
                 completed = event
             return Settled(completed, odd, history)
-        if not moved:  # seen for the first time
-            unexplained = odd
-            time.sleep(GRACE_S if odd else 0)
-        history = registry.history()
     raise TrackingError(f"other commands change the aliases of {registry.name} all the time; run the command again")
 
 

@@ -204,7 +204,7 @@ class Registry:
         model = self._client.get_registered_model(self.name)
         tags = model.tags
         events = [_imported(key, json.loads(tags[key])) for key in sorted(tags) if key.startswith(OLD_PROMOTION)]
-        existing = {version.number for version in self.versions()}
+        existing = {version.number for version in self.versions()} if events else set()
         champions = [event.version for event in events if event.version in existing]
         sets: dict[str, str | None] = {
             alias: str(version) for alias, version in model.aliases.items() if alias == CHALLENGER or not events

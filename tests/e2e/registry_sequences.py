@@ -42,6 +42,14 @@ class Killer:
         return call
 
 
+class Remembering(Registry):
+    """A registry that remembers the aliases that it read last."""
+
+    def aliases(self) -> dict[str, str]:
+        self.last = super().aliases()
+        return self.last
+
+
 def outcome(command: Command, registry: Registry) -> str:
     try:
         command(registry)
@@ -80,7 +88,7 @@ class Sequence:
     def __init__(self, client, name: str, seed: int, model_id: str, forget_connections: Callable[[], None]) -> None:
         self.client, self.name, self.model_id, self.forget = client, name, model_id, forget_connections
         self.random = random.Random(seed)
-        self.registry = Registry.open(client, name)
+        self.registry = Remembering.open(client, name)
         self.hand: dict[str, str | None] = {}  # alias -> version that was set by hand, until it is adopted or undone
         self.known = 0  # number of the last event that was checked
         self.packages = 0
@@ -177,7 +185,7 @@ class Sequence:
         (kind,) = self.random.choices(list(BY_HAND), list(BY_HAND.values()))
         numbers = [version.number for version in self.registry.versions()]
         alias, version = self.random.choice(ALIASES), self.random.choice(numbers)
-        actual, line = self.registry.aliases(), self.registry.history().state.line
+        actual, state = self.registry.aliases(), self.registry.history().state
         self.log.append(f"by hand: {kind} {alias} {version}")
         if kind == "move":
             self.client.set_registered_model_alias(self.name, alias, version)
@@ -185,14 +193,15 @@ class Sequence:
         elif kind == "delete alias" and alias in actual:
             self.client.delete_registered_model_alias(self.name, alias)
             self.hand[alias] = None
-        elif kind == "delete version" and (not line or set(line) & (set(numbers) - {version})):
+        elif kind == "delete version" and (not state.line or set(state.line) & (set(numbers) - {version})):
             self.client.delete_model_version(self.name, version)
             self.hand |= {alias: None for alias, held in actual.items() if held == version}
+        self.hand = {alias: held for alias, held in self.hand.items() if held != state.aliases.get(alias)}
 
     def check(self) -> None:
         """What must hold after every command."""
         settled = aliases.settle(self.registry)
-        history, actual = settled.history, self.registry.aliases()
+        history, actual = settled.history, self.registry.last
         recorded = history.state.aliases
         assert [event.number for event in history.events] == list(range(1, history.head + 1))
         assert all(event.applied or event.lost for event in history.events[self.known :]) or settled.completed
