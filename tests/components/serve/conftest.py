@@ -10,11 +10,18 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
+from components.common.files import digest, write_json
+from components.common.inference.modelfile import save_model
+from components.common.inference.stored_crops import write_crops
+from components.common.tracking.packages import FORMAT
 from components.predict.config import PredictConfig
 from components.serve.app import create_app
 from components.serve.config import ServeConfig
 from components.serve.following import ModelSource
 from components.serve.served import Served
+from model import MoBaNet, MoBaNetConfig
+from tests.components.conftest import toy_facts
+from tests.conftest import toy_tile
 
 DEFAULTS = ServeConfig(
     max_body_mb=4,
@@ -33,6 +40,25 @@ PREDICT = PredictConfig(
 
 def opener(package, registered):
     return Served(package, registered, PREDICT, torch.device("cpu"))
+
+
+def toy_package(folder, seed=0):
+    """A package without a graph: the network, its crops and the record, as the service reads them."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(seed)
+    network = MoBaNet(MoBaNetConfig(backbone="test_vit", backbone_args={"patch_size": 8, "img_size": 64})).eval()
+    facts = toy_facts(network.config)
+    save_model(folder / "model.safetensors", network, facts)
+    write_crops(folder / "crops.safetensors", network, facts, [toy_tile("A", 48)])
+    (folder / "model_card.md").write_text("# Toy\n")
+    files = {path.name: digest(path) for path in sorted(folder.iterdir())}
+    write_json(folder / "export.json", {"format": FORMAT, "sha256": files, "parity": {"tolerance": 1e-4}})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory):
+    return toy_package(tmp_path_factory.mktemp("service") / "package")
 
 
 @contextmanager

@@ -20,16 +20,19 @@ def client(package):
         yield opened
 
 
-def requests_of(kind, folder):
-    make = getattr(bad_requests, kind)
-    return make(folder) if kind in FOLDER_KINDS else make()
+@pytest.fixture(scope="module")
+def requests(tmp_path_factory):
+    """Kind -> name -> request."""
+    folder = tmp_path_factory.mktemp("requests")
+    made = {kind: getattr(bad_requests, kind) for kind in KINDS}
+    return {kind: make(folder) if kind in FOLDER_KINDS else make() for kind, make in made.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_bad_request_is_refused_with_one_sentence_and_the_service_goes_on(client, tmp_path, caplog, kind):
+def test_a_bad_request_is_refused_with_one_sentence_and_the_service_goes_on(client, requests, caplog, kind):
     caplog.set_level(logging.WARNING)
     wrong = {}
-    for name, request in requests_of(kind, tmp_path).items():
+    for name, request in requests[kind].items():
         answer = client.request(**request)
         sentence = answer.json().get("error", "") if answer.headers["content-type"] == "application/json" else ""
         one = 10 < len(sentence) < 400 and not any(text in sentence for text in ("\n", "Traceback", "/tmp"))
@@ -40,8 +43,8 @@ def test_a_bad_request_is_refused_with_one_sentence_and_the_service_goes_on(clie
     assert client.post(bad_requests.INFER, json=bad_requests.good()).status_code == 200
 
 
-def test_there_are_300_bad_requests(tmp_path):
-    assert sum(len(requests_of(kind, tmp_path)) for kind in KINDS) >= 300
+def test_there_are_300_bad_requests(requests):
+    assert sum(map(len, requests.values())) >= 300
 
 
 def test_a_damaged_file_is_refused_or_mapped_and_never_an_error_of_the_service(client, tmp_path):
