@@ -16,7 +16,20 @@ from components.common.entrypoints.dvc import exit_code, log_to_stderr
 from pipeline import __version__
 from pipeline.bench import loader, preprocess, train_commands
 from pipeline.bench.prediction import bench as bench_predict
-from pipeline.commands import ablate, champion, check, data, model, params, pipeline, predict, submit, versions
+from pipeline.commands import (
+    ablate,
+    champion,
+    check,
+    data,
+    drift,
+    model,
+    params,
+    pipeline,
+    predict,
+    serve,
+    submit,
+    versions,
+)
 
 app = typer.Typer(
     help="MoBaNet Pipeline: segmentation of aerial images fused with heights.\n\n"
@@ -71,6 +84,8 @@ for topic, (about, commands) in COMMANDS.items():
         topic_app.command(name)(command)
     app.add_typer(topic_app, name=topic)
 app.command("ablate")(ablate.ablate)
+app.command("serve")(serve.serve)
+app.command("watch")(drift.watch)
 maps = typer.Typer(invoke_without_command=True)
 maps.callback()(predict.predict)
 maps.command("combine")(predict.combine)
