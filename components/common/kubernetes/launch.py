@@ -19,6 +19,9 @@ from components.common.yaml_files import dump_yaml
 
 TORCHRUN = ("-m", "torch.distributed.run")
 
+TRACKING_AUTH = "MLFLOW_TRACKING_AUTH"
+"""Environment variable; `kubernetes...`: MLflow is called with the token of the pod's service account."""
+
 TRAINJOB = "trainjob.json"
 """File of the workspace with the name of the launched TrainJob; the last task of the run deletes that TrainJob."""
 
@@ -91,7 +94,10 @@ def _on_nodes(command: tuple[str, ...], folder: Path, nodes: int, gpus: int) -> 
     environment = {name: os.environ[name] for name in (COMMIT, CONTEXT, LOG_FOLDER) if name in os.environ} | _threads(
         gpus
     )
-    work = Work(run=run, command=command, environment=environment, workspace=folder, nodes=nodes, gpus=gpus)
+    token = os.environ.get(TRACKING_AUTH, "").startswith("kubernetes")
+    work = Work(
+        run=run, command=command, environment=environment, workspace=folder, nodes=nodes, gpus=gpus, token=token
+    )
     cluster = Cluster.here()
     write_json(folder / TRAINJOB, {"name": job_name(run)})
     run_on_nodes(cluster, work)

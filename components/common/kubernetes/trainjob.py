@@ -35,6 +35,20 @@ SIDECARS = "sidecar.istio.io/inject"
 OF_MACHINERY = ("ARGO_", "KFP_", "PET_")
 """Prefixes of variables that identify a pod's Kubeflow task (ARGO_, KFP_) or that Trainer sets itself (PET_)."""
 
+TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Folder in which clients look for the pod's token and namespace."""
+
+TOKEN = {
+    "name": "mlflow-token",
+    "projected": {
+        "sources": [
+            {"serviceAccountToken": {"path": "token"}},
+            {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+        ]
+    },
+}
+"""Volume with a token for `MLFLOW_TRACKING_AUTH: kubernetes`. The runtime gives no pod a token without it."""
+
 OWNER = ("apiVersion", "kind", "name", "uid")
 
 
@@ -48,6 +62,7 @@ class Work:
     workspace: Path  # folder that all pods share
     nodes: int  # number of pods, 2 or more
     gpus: int  # per pod; 0: one process on the CPUs
+    token: bool = False  # whether the processes need a token of the service account, for MLflow
 
 
 def job_name(run: str) -> str:
@@ -68,6 +83,9 @@ def trainjob(pod: Mapping[str, Any], work: Work) -> dict[str, Any]:
     spec, meta = pod["spec"], pod["metadata"]
     container = _container_at(work.workspace, spec)
     mounts, volumes = _shared(container, spec)
+    if work.token:
+        mounts.append({"name": TOKEN["name"], "mountPath": TOKEN_FOLDER, "readOnly": True})
+        volumes.append(TOKEN)
     labels = {TAG: work.run}
     inside = {
         "name": constants.NODE,

@@ -71,9 +71,11 @@ def test_several_nodes_are_left_to_the_cluster_and_the_last_task_is_told(tmp_pat
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MLFLOW_RUN_CONTEXT", raising=False)
     write_run(tmp_path, PipelineRun("r-1"))
+    monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "kubernetes-namespaced")
     launch("train", {"train": "{}"}, tmp_path, {"store": Path("s")}, gpus=4, nodes=2)
     ((cluster, work),) = seen
     assert (cluster, work.run, work.nodes, work.gpus, work.workspace) == ("here", "r-1", 2, 4, tmp_path)
+    assert work.token
     assert work.environment == {"GIT_COMMIT": "c0ffee", "MOBANET_LOGS": "/w/logs", "OMP_NUM_THREADS": "2"}
     assert work.command[1:] == (
         *("-m", "torch.distributed.run", "-m", "components.train"),

@@ -104,6 +104,18 @@ def test_a_secret_stays_a_reference_and_the_token_of_the_launching_pod_stays_the
     assert "projected" not in json.dumps(job) and "serviceaccount" not in json.dumps(job)
 
 
+def test_pods_that_authenticate_to_mlflow_as_their_service_account_get_a_token_of_their_own(pod):
+    job = trainjob(pod, work(token=True))
+    template, container = patched(job)
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+    sources = volumes[mounts["/var/run/secrets/kubernetes.io/serviceaccount"]]["projected"]["sources"]
+    assert [*sources[0], *sources[1]] == ["serviceAccountToken", "downwardAPI"]
+    assert models.TrainerV1alpha1TrainJob.from_json(json.dumps(job)).to_dict() == job
+    if CONTRACT.is_file():
+        jsonschema.validate(job, crd_schema())
+
+
 def test_a_variable_is_there_once_and_those_of_the_launching_task_are_not(pod):
     env = trainjob(pod, work())["spec"]["trainer"]["env"]
     names = [variable["name"] for variable in env]

@@ -99,6 +99,22 @@ def test_a_resumed_run_is_the_same_run_and_gets_no_step_twice(mlflow_folder, cap
     assert stored(first.id).info.status == "FINISHED"
 
 
+def test_a_second_training_in_the_same_run_loses_no_metric(mlflow_folder, monkeypatch) -> None:
+    with open_run("mlflow", experiment="city") as first:
+        for step in (5, 10, 15):
+            first.metrics({"loss": 7.55}, step, once=True)
+    monkeypatch.setenv("MLFLOW_RUN_ID", first.id)
+    time.sleep(0.002)  # the store tells the trainings apart by milliseconds
+    with pytest.raises(KeyboardInterrupt), open_run("mlflow", experiment="city") as second:
+        for step in (5, 10):
+            second.metrics({"loss": 4.33}, step, once=True)
+        raise KeyboardInterrupt
+    with open_run("mlflow", experiment="city", run_id=second.id) as resumed:  # from the checkpoint of step 5
+        for step in (10, 15):
+            resumed.metrics({"loss": 4.33}, step, once=True)
+    assert sorted(history(first.id, "loss")) == [(5, 4.33), (5, 7.55), (10, 4.33), (10, 7.55), (15, 4.33), (15, 7.55)]
+
+
 def test_the_run_of_the_environment_is_joined_and_stays_there(mlflow_folder, monkeypatch) -> None:
     with open_run("mlflow", experiment="city") as pipeline:
         pass
@@ -175,6 +191,28 @@ def test_metrics_of_classes_with_any_name_arrive(mlflow_folder) -> None:
     assert sorted(found.values()) == [float(i) for i in range(len(CLASSES))]
     assert found["test/iou/trees _x26_ shrubs"] == 0.0 and found["test/iou/Straße"] == 6.0
     assert run.missing == ()
+
+
+def test_of_a_folder_every_file_arrives_but_the_one_that_is_refused(mlflow_folder, monkeypatch, caplog) -> None:
+    reports, log_artifact = mlflow_folder / "reports", mlflow.MlflowClient.log_artifact
+    (reports / "panels").mkdir(parents=True)
+    for name in ("a.json", "large.tif", "panels/tile.png"):
+        (reports / name).write_text(name)
+
+    def limited(self, run_id, path, folder):
+        if path.endswith("large.tif"):
+            raise answer_with(413)
+        log_artifact(self, run_id, path, folder)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_artifact", limited)
+    with open_run("mlflow", experiment="city") as run:
+        run.artifact(reports, "evaluation")
+    assert run.missing == (str(reports / "large.tif"),)
+    client = mlflow.MlflowClient()
+    found = [
+        entry.path for folder in ("evaluation", "evaluation/panels") for entry in client.list_artifacts(run.id, folder)
+    ]
+    assert found == ["evaluation/a.json", "evaluation/panels", "evaluation/panels/tile.png"]
 
 
 def test_a_picture_of_a_tile_with_any_name_arrives(mlflow_folder) -> None:
