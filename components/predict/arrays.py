@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.common.errors import DataError
+from components.common.errors import DataError, ParamsError
 from components.common.inference.modelfile import ModelFacts
 from components.common.readers.scene import Scene, SceneFiles, open_scene
 from components.predict.config import PredictConfig
 from components.predict.inputs.array_scene import array_scene
 from components.predict.inputs.scene_inputs import Inputs, trained_layers
-from components.predict.inputs.suitability import objections
+from components.predict.inputs.suitability import CHECKS, objections
 from components.predict.outputs.map_layers import layer_names, layers_of
 from components.predict.scores.blending import blended
 from components.predict.scores.lattice import Lattice
@@ -63,6 +63,7 @@ def predict_arrays(
 
     Raises:
         DataError: the arrays cannot be used, or the model was not trained for such pixels or heights.
+        ParamsError: `allow` has an unknown code.
         NonFiniteError: the network gives logits that are NaN or infinite.
     """
     facts = predictor.facts
@@ -101,6 +102,7 @@ def predict_files(
 
     Raises:
         DataError: a file cannot be used, or the model was not trained for such pixels or heights.
+        ParamsError: `allow` has an unknown code.
         TemporaryError: a server does not answer.
         NonFiniteError: the network gives logits that are NaN or infinite.
     """
@@ -113,6 +115,8 @@ def predict_files(
 
 
 def _mapped(predictor: Predictor, config: PredictConfig, scene: Scene, allow: Collection[str]) -> ArrayMap:
+    if unknown := sorted(set(allow) - CHECKS.keys()):
+        raise ParamsError(f"allow names {unknown[0]!r}: no check has this name; expected some of {', '.join(CHECKS)}")
     inputs = Inputs(scene, predictor.facts)
     for objection in objections(scene, inputs.probe, predictor.facts):
         if objection.code not in allow:

@@ -101,7 +101,7 @@ def _load_pyfunc(path: str) -> PyfuncModel:
 
 
 def _predicted(predictor: Predictor, config: PredictConfig, sample: Sample, settings: Settings) -> ArrayMap:
-    allow = {code.strip() for code in settings["allow"].split(",")}
+    allow = settings["allow"].replace(",", " ").split()
     if sample.is_file:
         return predict_files(predictor, config, sample.image, sample.dsm, allow=allow)
     return predict_arrays(predictor, config, sample.image, sample.dsm, gsd_m=settings["gsd_m"], allow=allow)

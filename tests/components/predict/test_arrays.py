@@ -11,7 +11,7 @@ import rasterio
 import torch
 
 from components.common.data.store import Heights
-from components.common.errors import DataError
+from components.common.errors import DataError, ParamsError
 from components.common.inference.modelfile import save_model
 from components.predict.arrays import predict_arrays
 from components.predict.config import PredictConfig, PredictRequest
@@ -151,6 +151,11 @@ def test_a_ground_size_far_from_the_trainings_is_refused_unless_it_is_allowed():
     with pytest.raises(DataError, match="a pixel is 5 m wide on the ground.*allow ground-size"):
         predict_arrays(KnownPredictor(), CONFIG, IMAGE, None, gsd_m=5.0)
     assert predict_arrays(KnownPredictor(), CONFIG, IMAGE, None, gsd_m=5.0, allow={"ground-size"})
+
+
+def test_an_unknown_check_is_refused():
+    with pytest.raises(ParamsError, match="allow names 'shadow': no check has this name; expected some of no-sensor"):
+        predict_arrays(KnownPredictor(), CONFIG, IMAGE, None, allow=["shadow"])
 
 
 def test_a_model_of_one_sensor_refuses_the_other_sensor_alone():

@@ -120,6 +120,13 @@ def test_settings_replace_the_defaults_of_the_signature(folder, loaded, expected
     assert_map(loaded.predict({"image": IMAGE}, params={"window_px": 64, "precision": "float32"}), larger)
 
 
+def test_a_check_can_be_allowed(loaded):
+    with pytest.raises(DataError, match="to predict anyway, allow ground-size"):
+        loaded.predict({"image": IMAGE}, params={"gsd_m": 5.0})
+    found = loaded.predict({"image": IMAGE}, params={"gsd_m": 5.0, "allow": "ground-size, value-range"})
+    assert found["classes"].shape == (40, 50)
+
+
 def test_a_setting_that_cannot_be_used_is_one_sentence(loaded):
     with pytest.raises(ParamsError, match=r"params\.overlap is 2.0"):
         loaded.predict({"image": IMAGE}, params={"overlap": 2.0})
