@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -24,6 +25,7 @@ from components.serve.jobs import Jobs
 from components.serve.limits import Limits
 from components.serve.map_requests import MapOptions, rasters_of, written_map
 from components.serve.metering import Metering
+from components.serve.preview import extras_of, preview
 from components.serve.refusals import RequestError, sentence_of, status_of
 from components.serve.served import Served
 
@@ -32,6 +34,7 @@ ABOUT = (
     "Cloud-Optimized GeoTIFF of classes; /v2 takes arrays. Every answer names the model in the headers X-Model-Name, "
     "X-Model-Version and X-Model-Sha256. An error is JSON with one sentence."
 )
+PAGE = Path(__file__).with_name("map_viewer.html")
 FILE = {"type": "string", "format": "binary"}
 RASTERS = {
     "requestBody": {
@@ -98,6 +101,20 @@ def create_app(source: ModelSource, config: ServeConfig, predict: PredictConfig)
         name = {"Content-Disposition": 'attachment; filename="map.tif"'}
         return Response(content, media_type="image/tiff", headers=identity.headers | name)
 
+    @app.post("/preview", summary="Map an image and a DSM, with pictures for a page", openapi_extra=RASTERS)
+    async def preview_map(request: Request) -> JSONResponse:
+        """The same input as /predict -> the map in base64, pictures of all layers, classes with their shares."""
+        options, rasters = MapOptions.of(request.query_params), await rasters_of(request)
+
+        def work(served: Served, predictor: Predictor) -> dict[str, Any]:
+            extras = extras_of(predictor.has_gates)
+            with written_map(rasters, options, predictor, config, predict, extras) as files:
+                metering.pixels.inc(files.pixels)
+                return preview(files, asdict(served.identity))
+
+        content, identity = await jobs.run(work)
+        return JSONResponse(content, headers=identity.headers)
+
     return app
 
 
@@ -123,6 +140,10 @@ def _add_status(app: FastAPI, source: ModelSource, metering: Metering) -> None:
     @app.get("/metrics", summary="Figures for Prometheus")
     def metrics() -> Response:
         return Response(metering.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/", include_in_schema=False)
+    def page() -> HTMLResponse:
+        return HTMLResponse(PAGE.read_text())
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
