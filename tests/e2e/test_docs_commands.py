@@ -9,10 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import rasterio
 
+from tests.e2e import browser
 from tests.e2e.conftest import TINY, Project, copy_project, free_port, s3_server, wait_for
 from tests.isprs_package import write_package
 from tests.repo.pages import ROOT, RUN_AFTER_TRAINING, RUN_BY_PAGE, commands
@@ -99,27 +102,101 @@ def test_the_commands_for_a_finished_project_work_in_one(trained):
 
 
 @pytest.mark.system
-def test_a_champion_is_scored_again_by_the_commands_of_the_registry_page(trained):
+def test_the_commands_of_the_registry_page_compare_promote_roll_back_reject_and_score_again(trained):
+    trained.change_params({"export": {"opset": 19}, "register": {"promote": False, "on_tie": "promote"}})
+    run(trained, "dvc repro register")  # the same network as another package
     for command in (c.text for c in commands() if c.page == REGISTRY and c.text != "mlflow ui"):
         run(trained, command)
-    for path, run_is_known in (("champion/registration.json", False), ("reports/registration.json", True)):
-        found = json.loads((trained.root / path).read_text())
-        assert (found["version"], found["champion"], found["created"]) == ("1", "1", False)
-        assert bool(found["run_id"]) == run_is_known
+    history = json.loads(run(trained, "mobanet registry history --json"))
+    kinds = [event["kind"] for event in history["events"]]
+    assert kinds == ["register", "promote", "register", "promote", "rollback", "reject", "rescore"]
+    assert history["aliases"]["champion"] == "3"
+
+
+@contextmanager
+def served(project: Project, command: str, port: int):
+    """A server that a command of the pages starts."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    with subprocess.Popen(["bash", "-euc", command], cwd=project.root, env=project.env, **quiet) as server:
+        try:
+            wait_for(port, seconds=120)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
 
 
 @pytest.mark.system
-def test_mlflow_ui_serves_the_registered_model(trained):
+@browser.NEEDED
+def test_mlflow_ui_shows_run_pictures_model_aliases_and_tags(trained):
     port = free_port()
-    env = trained.env | {"MLFLOW_PORT": str(port)}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    with subprocess.Popen(["bash", "-euc", "mlflow ui"], cwd=trained.root, env=env, **quiet) as server:
-        try:
-            wait_for(port, seconds=120)
-            asked = f"http://127.0.0.1:{port}/api/2.0/mlflow/registered-models/get?name=mobanet"
-            assert '"name": "mobanet"' in run(trained, f"curl --silent --fail '{asked}'")
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
+    trained.env["MLFLOW_PORT"] = str(port)
+    run_id = json.loads((trained.root / "models/run.json").read_text())["mlflow_run_id"]
+    with served(trained, "mlflow ui", port) as url, browser.browser_page(1280, 900) as (page, _):
+        page.goto(f"{url}/#/models/mobanet")
+        for text in ("Version 1", "champion"):
+            page.get_by_text(text).first.wait_for()
+        browser.keep(page, "mlflow_model.png")
+        page.goto(f"{url}/#/models/mobanet/versions/1")
+        for text in ("package_sha256", "balance.expected_miou", "expected mIoU"):
+            page.get_by_text(text).first.wait_for()
+        page.goto(f"{url}/#/experiments/1/runs/{run_id}")
+        page.get_by_text("train/loss").first.wait_for()
+        page.goto(f"{url}/#/experiments/1/runs/{run_id}/artifacts")
+        page.get_by_text("images").first.wait_for()
+
+
+@pytest.mark.system
+@browser.NEEDED
+def test_the_page_of_the_service_maps_two_dropped_files_and_downloads_the_map_of_predict(trained):
+    port = free_port()
+    raw = trained.root / "data/raw"
+    image, dsm = raw / "2_Ortho_RGB/top_potsdam_5_10_RGB.tif", raw / "1_DSM/dsm_potsdam_05_10.tif"
+    run(trained, f"mobanet predict --image {image} --dsm {dsm} --output expected.tif")
+    with served(trained, f"mobanet serve package --port {port}", port) as url, browser.browser_page() as (page, errors):
+        page.goto(url)
+        page.get_by_text("version").first.wait_for()
+        browser.drop(page, "#drop-image", image)
+        browser.drop(page, "#drop-dsm", dsm)
+        page.get_by_role("button", name="Make the map").click()
+        page.get_by_text("256 x 256 pixels").wait_for()
+        for layer in ("Image", "Heights", "Confidence", "Fusion gates", "Sensors", "Classes"):
+            page.get_by_label(layer, exact=True).check()
+        assert page.locator("#legend tr").count() == 6
+        assert drawn(page) > 1000
+        with page.expect_download() as downloading:
+            page.get_by_text("Download the map").click()
+        downloaded = Path(downloading.value.path())
+        with rasterio.open(downloaded) as ours, rasterio.open(trained.root / "expected.tif") as expected:
+            assert (ours.read() == expected.read()).all() and ours.transform == expected.transform
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.locator("#map").focus()
+        before = page.evaluate("view.scale")
+        page.keyboard.press("+")
+        assert page.evaluate("view.scale") > before
+        assert errors == []
+
+
+def drawn(page) -> int:
+    """Number of pixels of the page's map that are not transparent."""
+    return page.evaluate(
+        "(() => { const map = document.getElementById('map');"
+        "const pixels = map.getContext('2d').getImageData(0, 0, map.width, map.height).data;"
+        "let found = 0; for (let k = 3; k < pixels.length; k += 4) found += pixels[k] > 0; return found; })()"
+    )
+
+
+@pytest.mark.system
+@browser.NEEDED
+def test_the_page_says_in_one_sentence_what_is_wrong_with_a_file(trained):
+    port = free_port()
+    (trained.root / "text.tif").write_text("no raster")
+    with served(trained, f"mobanet serve package --port {port}", port) as url, browser.browser_page() as (page, _):
+        page.goto(url)
+        browser.drop(page, "#drop-image", trained.root / "text.tif")
+        page.get_by_role("button", name="Make the map").click()
+        page.locator("#message.bad").wait_for()
+        assert "image" in page.locator("#message").inner_text()
 
 
 @pytest.mark.system
