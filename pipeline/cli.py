@@ -16,6 +16,7 @@ from components.common.entrypoints.dvc import exit_code, log_to_stderr
 from pipeline import __version__
 from pipeline.bench import loader, preprocess, train_commands
 from pipeline.bench.prediction import bench as bench_predict
+from pipeline.bench.serving import bench as bench_serve
 from pipeline.commands import (
     ablate,
     champion,
@@ -71,6 +72,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
             "data": loader.bench,
             "preprocess": preprocess.bench,
             "predict": bench_predict,
+            "serve": bench_serve,
             "train": train_commands.train,
             "curves": train_commands.curves,
         },
