@@ -23,8 +23,10 @@ from components.register.logged_model import Origin, upload
 from components.register.registry import Registry
 from components.register.step import run
 from components.register.version_tags import tags_of
+from model import MoBaNetConfig
 from pipeline.cli import main
 from pipeline.presets.preset import SHIPPED
+from tests.components.conftest import toy_facts
 
 CONFIG = section(SHIPPED, "register", RegisterConfig)
 NAME = CONFIG.model_name
@@ -121,7 +123,8 @@ def stored(version: str, file: str) -> Path:
 
 
 def test_list_shows_every_version_with_state_and_figures(command) -> None:
-    assert command("reject", "2", "--because", "wrong labels")[0] == 0
+    code, _, err = command("reject", "2", "--because", "wrong labels")
+    assert code == 0, err
     code, rows, _ = command("list", "--json")
     assert code == 0
     states = [(row["version"], row["state"]) for row in rows]
@@ -299,6 +302,25 @@ def test_a_change_by_hand_is_undone_or_adopted(command) -> None:
     assert command("verify", "--adopt", "--because", "it is better")[0] == 0
     assert registry().aliases() == {"champion": "2", "previous-champion": "1", "challenger": "3"}
     assert [event.kind for event in registry().history().events][-2:] == ["undo", "adopt"]
+
+
+def test_rescore_hands_the_aliases_over_to_a_version_with_the_same_weights(command, package, city, monkeypatch) -> None:
+    def rescore(uri: str, raw: Path, settings: object, target: Path):
+        assert (uri, raw) == (f"models:/{NAME}/1", Path("tiles"))
+        variant(package, target, shift=-3.0, raw_md5="0" * 32)
+        return toy_facts(MoBaNetConfig())
+
+    monkeypatch.setattr("pipeline.rescoring.rescore", rescore)
+    arguments = ("rescore", "champion", "--raw", "tiles", "--params", str(SHIPPED), "--json")
+    code, found, _ = command(*arguments)
+    assert (code, found["version"], found["champion"], found["event"]["kind"]) == (0, "4", "4", "rescore")
+    assert registry().aliases() == {"champion": "4", "challenger": "3"}
+    assert client().get_model_version(NAME, "4").tags["rescored_from"] == "1"
+    champion = command("show", "champion", "--json")[1]
+    assert champion["data"]["raw_md5"] == "0" * 32
+    monkeypatch.setattr("pipeline.rescoring.rescore", lambda *given: rescore(f"models:/{NAME}/1", *given[1:]))
+    code, found, _ = command(*arguments)
+    assert (code, found["changed"]) == (0, False) and "already has these scores" in found["outcome"]
 
 
 def test_gc_marks_or_deletes_what_interrupted_registrations_left(command, package, city) -> None:
