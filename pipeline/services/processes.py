@@ -32,10 +32,15 @@ def start(
         ready: whether it answers.
 
     Raises:
-        ServicesError: it ends, or does not answer in time.
+        ServicesError: it ends, does not answer in time, or another program uses its port.
     """
     if running(folder, name):
         return None
+    if ready():
+        raise ServicesError(
+            f"another program uses the port of {name}; stop it, or delete the folder {folder} with all its data so that "
+            "`make services` chooses other ports"
+        )
     log = folder / f"{name}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(

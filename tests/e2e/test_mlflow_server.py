@@ -15,7 +15,7 @@ from kubernetes.utils.quantity import parse_quantity
 from components.common.tracking.run import open_run
 from components.common.tracking.server import connect, run_page
 from pipeline.services import deployed, processes
-from pipeline.services.local_servers import MLFLOW
+from pipeline.services.local_servers import MLFLOW, S3
 from tests.servers import NEEDED
 
 pytestmark = [pytest.mark.system, NEEDED]
@@ -81,6 +81,19 @@ def test_a_new_account_reads_everything_and_changes_only_its_own(services):
         tag = {"name": name, "key": "note", "value": "x"}
         assert requests.get(f"{models}/get", params={"name": name}, auth=colleague, timeout=10).ok
         assert requests.post(f"{models}/set-tag", json=tag, auth=colleague, timeout=10).status_code == status
+
+
+def test_a_second_start_leaves_the_servers_as_they_are(services):
+    folder = services.services.folder
+    before = [processes.running(folder, name).pid for name in (MLFLOW, S3)]
+    services.services.start()
+    assert [processes.running(folder, name).pid for name in (MLFLOW, S3)] == before
+
+
+def test_no_password_is_on_a_command_line(services):
+    secrets = (services.password, services.s3.secret, services.accounts.postgres_password)
+    for process in psutil.process_iter(["cmdline"]):
+        assert not any(secret in text for text in process.info["cmdline"] or () for secret in secrets)
 
 
 def test_it_stays_within_its_memory_and_writes_only_temporary_files(services):
