@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from components.common.errors import reason
 from components.common.tracking.packages import RECORD
 from components.common.tracking.registered_models import MODEL_FILE
+from components.common.tracking.server import quoted
 from components.register.registry import Registry, Version
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _problem(registry: Registry, version: Version) -> tuple[str | None, bool]:
     try:
         found = mlflow.artifacts.list_artifacts(artifact_uri=f"models:/{registry.name}/{version.number}")
     except Exception as error:  # a server or bucket that does not answer: the files may exist
-        return f"its files could not be listed ({reason(error)})", False
+        return f"its files could not be listed ({quoted(error)})", False
     names = {entry.path.rpartition("/")[2] for entry in found}
     missing = [name for name in FILES if name not in names]
     return (f"{missing[0]} is missing in the artifact store", True) if missing else (None, True)

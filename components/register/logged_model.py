@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.common.errors import TrackingError, reason
+from components.common.errors import TrackingError
 from components.common.tracking.logged_format import FORMAT, FORMAT_KEY, LOADER, RELEASE_KEY
 from components.common.tracking.provenance import tool_version
-from components.common.tracking.server import address, environment
+from components.common.tracking.server import address, environment, quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -91,7 +91,7 @@ def _send(client: MlflowClient, model_id: str, folder: Path) -> None:
         client.log_model_artifacts(model_id, str(folder))
     except Exception as error:  # any error of a disk, a bucket or a server
         raise TrackingError(
-            f"the artifact store of {address()} did not accept the model ({reason(error)}); "
+            f"the artifact store of {address()} did not accept the model ({quoted(error)}); "
             "check its address, space and credentials, then run register again"
         ) from error
 

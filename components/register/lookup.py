@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from components.common.errors import TrackingError, reason
+from components.common.errors import TrackingError
 from components.common.tracking import server
 from components.register.registry import Registry, Version
 
@@ -51,7 +51,7 @@ def opened(name: str) -> Iterator[Registry]:
             )
         yield Registry.open(client, name)
     except MlflowException as error:
-        raise TrackingError(f"the registry in {server.address()} rejected a request: {reason(error)}") from None
+        raise TrackingError(f"the registry in {server.address()} rejected a request: {server.quoted(error)}") from None
 
 
 def find(registry: Registry, key: str) -> Version:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from components.common.errors import TrackingError, reason
+from components.common.errors import TrackingError
 from components.common.files import write_json
 from components.common.tracking import server
 from components.common.tracking.packages import package_digest
@@ -94,7 +94,7 @@ def run(config: RegisterConfig, package: Path, training_run: Path, out: Path) ->
         admitted = admit(registry, candidate, run_id)
         result = _decide(registry, admitted, candidate.figures, config, settled.by_hand)
     except MlflowException as error:
-        raise TrackingError(f"the registry in {server.address()} rejected a request: {reason(error)}") from None
+        raise TrackingError(f"the registry in {server.address()} rejected a request: {server.quoted(error)}") from None
     files = candidate.record["sha256"]
     identity = {SHA256: files[WEIGHTS], PACKAGE_SHA256: package_digest(files)}
     write_json(out, {"format": FORMAT} | identity | asdict(result))

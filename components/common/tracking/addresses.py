@@ -36,6 +36,9 @@ SECRET_OPTION = re.compile(
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 """Environment variables whose values messages must not contain."""
 
+REGISTRY = "MLFLOW_REGISTRY_URI"
+"""Environment variable with the address of a separate registry."""
+
 STARS = "***"
 SHORTEST = 3
 """Fewest characters of a piece of a password that is masked in an error; shorter pieces are parts of other words."""
@@ -102,9 +105,10 @@ def _without_credentials(uri: str) -> str:
 def _secrets(uri: str) -> Iterator[str]:
     """Passwords and tokens, and the pieces into which a library could have split them."""
     given = [os.environ.get(name, "") for name in SECRETS]
-    if match := CREDENTIALS.match(uri):
-        given.append(match["password"][1:] if match["password"] else match["user"])
-    given += [option[2] for option in SECRET_OPTION.finditer(uri)]
+    for address in (uri, os.environ.get(REGISTRY, "")):
+        if match := CREDENTIALS.match(address):
+            given.append(match["password"][1:] if match["password"] else match["user"])
+        given += [option[2] for option in SECRET_OPTION.finditer(address)]
     for secret in filter(None, given):
         yield from {secret, unquote(secret), quote(secret, safe="")}
         yield from (piece for piece in re.split(r"[@/?#]", secret) if len(piece) >= SHORTEST and piece != secret)

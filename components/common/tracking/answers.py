@@ -6,6 +6,7 @@ for a moment has not answered, so the request is repeated.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -25,6 +26,8 @@ TEMPORARY = frozenset({401, 403, 408, 425, 429, 499})
 """HTTP codes below 500 after which a request may be accepted later, for example once a login is renewed."""
 
 REMEDY = "check the server and your permissions, then run the same command again"
+
+HTTP_CODE = re.compile(r"failed with error code (\d{3})")
 
 NO_ENDPOINT = "ENDPOINT_NOT_FOUND"
 """MLflow's code for a 404 without an explanation, for example of a proxy that has lost its server."""
@@ -58,14 +61,18 @@ def status(error: BaseException) -> int | None:
     """HTTP code of an answer of MLflow, of a web server (requests) or of S3 (boto3); None: the error is no answer."""
     from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
 
-    if isinstance(error, MlflowException):
-        return ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):
-        response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    else:
-        response = getattr(response, "status_code", None)
-    return response if isinstance(response, int) else None
+    if isinstance(error, MlflowException):  # for an answer without MLflow's own code, only the message has the number
+        number = HTTP_CODE.search(str(error))
+        return int(number[1]) if number else ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)
+    for found in (error, root(error)):
+        response = getattr(found, "response", None)
+        if isinstance(response, dict):
+            code = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        else:
+            code = getattr(response, "status_code", None)
+        if isinstance(code, int):
+            return code
+    return None
 
 
 def is_temporary(error: BaseException) -> bool:
@@ -74,7 +81,9 @@ def is_temporary(error: BaseException) -> bool:
     import sqlalchemy
 
     outages = (requests.RequestException, sqlalchemy.exc.OperationalError, ConnectionError, TimeoutError)
-    return not is_refusal(error) and (status(error) is not None or isinstance(error, outages))
+    if is_refusal(error):
+        return False
+    return status(error) is not None or any(isinstance(found, outages) for found in (error, root(error)))
 
 
 def retried(

@@ -107,6 +107,15 @@ class Outbox:
             self._last.clear()  # perhaps the data arrived and only the answer was lost
             self._silent_until = time.monotonic() + RETRY_S
 
+    def drain(self, pauses_s: Sequence[float]) -> None:
+        """Send the queue, with further attempts after these pauses while the store does not answer."""
+        self.flush(at_once=True)
+        for pause in pauses_s:
+            if not self._queued():
+                return
+            time.sleep(pause)
+            self.flush(at_once=True)
+
     def missing(self) -> list[str]:
         """Descriptions of what the store does not have: what it has refused, and what has not been sent."""
         return [*self._dropped, *self._queued()]

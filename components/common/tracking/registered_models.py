@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.common.errors import DataError, TrackingError, root
 from components.common.files import digest
-from components.common.tracking.addresses import explained, kind
-from components.common.tracking.answers import retried
+from components.common.tracking.addresses import kind
+from components.common.tracking.answers import is_temporary, retried
 from components.common.tracking.packages import RECORD, package_digest, read_record, verify_files
-from components.common.tracking.server import address, connect, store
+from components.common.tracking.server import address, connect, quoted, store
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ def resolve(uri: str, setting: str = "--model") -> RegisteredVersion:
     except TrackingError:
         raise
     except Exception as error:  # MLflow, requests and SQLAlchemy raise many types
-        raise TrackingError(f"{uri}: not in {address()} ({explained(error, store())}); correct {setting}") from None
+        raise TrackingError(f"{uri}: not in {address()} ({quoted(error)}); correct {setting}") from None
     return RegisteredVersion(name, str(found.version), dict(found.tags or {}), found.run_id or None)
 
 
@@ -146,14 +148,31 @@ def _download(version: RegisteredVersion, file: str, folder: Path) -> Path:
     def download() -> str:
         return mlflow.artifacts.download_artifacts(f"{version.uri}/{file}", dst_path=str(folder))
 
+    def again(error: BaseException) -> bool:
+        return is_temporary(error) and _fits(version, file, folder)
+
     try:
-        return Path(retried(download, f"download {file} of {version.uri}"))
+        return Path(retried(download, f"download {file} of {version.uri}", again=again))
     except TrackingError:
         raise
     except Exception as error:
-        raise TrackingError(
-            f"{version.uri}: {file} cannot be downloaded ({explained(error, store())}); {_remedy(error)}"
-        ) from None
+        if not _fits(version, file, folder):
+            raise TrackingError(
+                f"{version.uri}: {file} cannot be downloaded, because no space is left in {folder.parent}; free some, "
+                "or set TMPDIR to a folder with more space, then run the same command again"
+            ) from None
+        raise TrackingError(f"{version.uri}: {file} cannot be downloaded ({quoted(error)}); {_remedy(error)}") from None
+
+
+def _fits(version: RegisteredVersion, file: str, folder: Path) -> bool:
+    """Whether a disk has space for a file of a version; MLflow reports a full disk like any other failed download."""
+    import mlflow.artifacts
+
+    with suppress(Exception):  # without an answer about its size, the file is assumed to fit
+        for entry in mlflow.artifacts.list_artifacts(artifact_uri=version.uri):
+            if entry.path.rpartition("/")[2] == file:
+                return (entry.file_size or 0) <= shutil.disk_usage(folder).free
+    return True
 
 
 def _remedy(error: BaseException) -> str:

@@ -26,10 +26,10 @@ import numpy.typing as npt
 from components.common.errors import TrackingError
 from components.common.metric_names import image_name, metric_name
 from components.common.params import dotted
-from components.common.tracking.addresses import explained
+from components.common.tracking import answers
 from components.common.tracking.answers import RefusedError, UnreachableError, is_refusal, retried
 from components.common.tracking.outbox import Outbox, Point
-from components.common.tracking.server import address, connect, environment, experiment_id, is_known, store
+from components.common.tracking.server import address, connect, environment, experiment_id, is_known, quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,9 +82,7 @@ class _MlflowRun(Run):
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
-        self._outbox = Outbox(
-            "MLflow", self._send_points, self._last_step, is_refusal, lambda error: explained(error, store())
-        )
+        self._outbox = Outbox("MLflow", self._send_points, self._last_step, is_refusal, quoted)
 
     @functools.cached_property
     def _client(self) -> MlflowClient:
@@ -157,7 +155,7 @@ class _MlflowRun(Run):
 
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Send the queue, warn about data that could not be sent, and close the run."""
-        self._outbox.flush(at_once=True)
+        self._outbox.drain(answers.PAUSES_S)
         self.missing = tuple(self._outbox.missing())
         if self.missing:
             log.warning("MLflow run %s lacks %s", self.id, ", ".join(self.missing))
@@ -165,7 +163,7 @@ class _MlflowRun(Run):
             try:
                 retried(lambda: self._close(status), f"close run {self.id}")
             except Exception as error:  # the training is over and its results are written: never fail here
-                why = explained(error, store())
+                why = quoted(error)
                 log.warning("MLflow run %s could not be closed as %s (%s)", self.id, status, why)
 
     def _close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
@@ -240,7 +238,7 @@ def _start(client: MlflowClient, experiment: str, run_id: str | None) -> _Mlflow
         except TrackingError:
             raise
         except Exception as error:
-            raise TrackingError(f"cannot open a run in {address()}: {explained(error, store())}") from None
+            raise TrackingError(f"cannot open a run in {address()}: {quoted(error)}") from None
     run = _MlflowRun(started.info.run_id)
     if run_id is not None and joined is None:
         run.tags({"continues": run_id})

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -235,8 +236,8 @@ def end_runs(tags: Mapping[str, str], status: Literal["FINISHED", "FAILED"]) -> 
     conditions = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
     everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
     found = client.search_runs(everywhere, " and ".join(["attributes.status = 'RUNNING'", *conditions]))
-    for run in found:
-        client.set_terminated(run.info.run_id, status)
+    for number in [run.info.run_id for run in found]:
+        retried(partial(client.set_terminated, number, status), f"close run {number}")
     return tuple(run.info.run_id for run in found)
 
 
@@ -250,6 +251,11 @@ def store() -> str:
 def address() -> str:
     """Address of the store for messages, with the password masked."""
     return shown(store())
+
+
+def quoted(error: BaseException) -> str:
+    """The first line of an error for a message, with the passwords of the store masked."""
+    return explained(error, store())
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import pytest
 import requests
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import (
+    ENDPOINT_NOT_FOUND,
     INVALID_PARAMETER_VALUE,
     PERMISSION_DENIED,
     REQUEST_LIMIT_EXCEEDED,
@@ -23,7 +24,7 @@ from mlflow.protos.databricks_pb2 import (
 )
 
 from components.common.errors import TrackingError
-from components.common.tracking import outbox, server
+from components.common.tracking import answers, outbox, server
 from components.common.tracking import run as tracking
 from components.common.tracking.answers import is_refusal
 from components.common.tracking.run import new_runs_tagged, open_run
@@ -172,7 +173,23 @@ def test_a_server_that_goes_away_gets_everything_later(mlflow_folder, monkeypatc
     assert stored(run.id).data.tags["colour"] == "blue"
 
 
+def test_a_store_that_is_away_at_the_end_gets_everything_some_seconds_later(mlflow_folder, monkeypatch) -> None:
+    monkeypatch.setattr(answers, "PAUSES_S", (0.0, 0.0))
+    send, failures = mlflow.MlflowClient.log_batch, [ConnectionError("away"), TimeoutError("slow")]
+
+    def busy(*args, **options):
+        if failures:
+            raise failures.pop()
+        send(*args, **options)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", busy)
+    with open_run("mlflow", experiment="city") as run:
+        run.metrics({"loss": 1.0}, 3)
+    assert history(run.id, "loss") == [(3, 1.0)] and run.missing == ()
+
+
 def test_what_a_server_never_accepted_is_listed_at_the_end(mlflow_folder, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(answers, "PAUSES_S", (0.0,))
     with open_run("mlflow", experiment="city") as run:
         monkeypatch.setattr(mlflow.MlflowClient, "log_batch", lambda *args, **kwargs: 1 / 0)
         for step in (3, 6):
@@ -245,6 +262,8 @@ def test_what_mlflow_refuses_for_good_is_left_out_and_the_rest_arrives(mlflow_fo
         (MlflowException("database is away", TEMPORARILY_UNAVAILABLE), False),
         (RestException({"error_code": "503", "message": ""}), False),
         (answer_with(413), True),
+        (MlflowException("API request to endpoint /x failed with error code 413 != 200"), True),
+        (MlflowException("API request to endpoint /x failed with error code 404 != 200", ENDPOINT_NOT_FOUND), False),
         (answer_with(408), False),
         (answer_with(502), False),
         (ValueError("invalid characters in key"), True),
