@@ -38,7 +38,7 @@ def start(
         return None
     if ready():
         raise ServicesError(
-            f"another program uses the port of {name}; stop it, or delete the folder {folder} with all its data so that "
+            f"another program uses the port of {name}; stop it, or delete {folder} with all its data so that "
             "`make services` chooses other ports"
         )
     log = folder / f"{name}.log"

@@ -70,7 +70,7 @@ def test_a_server_that_ends_is_reported_with_its_log(start, tmp_path):
 def test_another_program_on_its_port_is_reported(start, tmp_path):
     start()
     (tmp_path / "toy.json").rename(tmp_path / "hidden")
-    with pytest.raises(ServicesError, match="another program uses the port of toy; stop it, or delete the folder"):
+    with pytest.raises(ServicesError, match="another program uses the port of toy; stop it, or delete"):
         start()
     (tmp_path / "hidden").rename(tmp_path / "toy.json")
 
