@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-from components.common.errors import MobanetError, TrackingError
-from components.common.tracking.addresses import kind
+from components.common.errors import MobanetError, TrackingError, root
+from components.common.tracking.addresses import explained, kind, shown
 
 LOCATIONS = {
     "experiments": "artifact_location",
@@ -89,6 +89,8 @@ def moved(uri: str) -> list[tuple[Path, Path]]:
 
     engine = sqlalchemy.create_engine(uri)
     try:
+        if not sqlalchemy.inspect(engine).has_table("experiments"):
+            return []
         with engine.connect() as connection:
             rows = connection.execute(sqlalchemy.text("SELECT artifact_location FROM experiments")).scalars().all()
     finally:
@@ -102,6 +104,8 @@ def relocate(uri: str) -> list[tuple[Path, Path]]:
     import sqlalchemy
 
     pairs = moved(uri)
+    if not pairs:
+        return []
     engine = sqlalchemy.create_engine(uri)
     try:
         with engine.begin() as connection:
@@ -132,9 +136,10 @@ def _moved(recorded: Path, folder: Path) -> tuple[Path, Path] | None:
 
 def _local(location: str | None) -> Path | None:
     """Path of a place on this machine; None for a place in a bucket or behind a server."""
-    if location is None or location.startswith("/"):
-        return None if location is None else Path(location)
-    return Path(unquote(location.removeprefix("file://"))) if location.startswith("file:///") else None
+    text = location or ""
+    if text.startswith("file:///"):
+        text = unquote(text.removeprefix("file://"))
+    return Path(text) if text.startswith("/") else None
 
 
 def _file(uri: str) -> Path | None:
@@ -148,10 +153,21 @@ def _file(uri: str) -> Path | None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Correct the paths of the store that an argument or `MLFLOW_TRACKING_URI` names, else of `mlflow.db` here."""
-    import mlflow
+    """Correct the paths of the store that an argument or `MLFLOW_TRACKING_URI` names, else of `mlflow.db` here.
 
-    for old, new in (pairs := relocate(arguments[0] if arguments else mlflow.get_tracking_uri())):
+    Raises:
+        TrackingError: the database cannot be read or written.
+    """
+    import mlflow
+    import sqlalchemy
+
+    uri = arguments[0] if arguments else mlflow.get_tracking_uri()
+    try:
+        pairs = relocate(uri)
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        problem = explained(root(error), uri)
+        raise TrackingError(f"{shown(uri)} cannot be corrected ({problem}); check the file and its rights") from None
+    for old, new in pairs:
         print(f"{old} -> {new}")
     print(f"{len(pairs)} folders corrected")
     return 0

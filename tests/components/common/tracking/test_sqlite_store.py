@@ -101,3 +101,11 @@ def test_a_store_that_was_not_moved_stays_as_it_is(mlflow_folder) -> None:
     connect()
     assert sqlite_store.moved(uri) == [] == sqlite_store.relocate(uri)
     assert sqlite_store.moved("postgresql://u@h/db") == [] == sqlite_store.moved("sqlite://")
+
+
+def test_a_file_that_is_no_database_cannot_be_corrected_and_none_is_created(tmp_path) -> None:
+    (tmp_path / "damaged.db").write_text("not a database" * 100)
+    with pytest.raises(TrackingError, match=r"damaged\.db cannot be corrected \(file is not a database\); check"):
+        sqlite_store.main([f"sqlite:///{tmp_path}/damaged.db"])
+    assert sqlite_store.main([f"sqlite:///{tmp_path}/missing.db"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged.db"]
