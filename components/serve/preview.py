@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import rasterio
 from rasterio.enums import Resampling
 
@@ -81,25 +82,25 @@ def _pictures(files: MapFiles, palette: list[tuple[int, int, int]]) -> dict[str,
     found["confidence"] = _coloured(layer_path(files.map, "confidence"), CONFIDENCE)
     if (gates := layer_path(files.map, "gates")).is_file():
         percent_hw = _small(gates)
-        picture = gate_picture(percent_hw.clip(0, 100).astype(np.float32) / 100)
+        picture = gate_picture(np.float32(0.01) * percent_hw.clip(0, 100).astype(np.float32))
         picture[percent_hw == NO_CLASS] = 0
         found["gates"] = picture
     found["sensors"] = class_picture(_small(layer_path(files.map, "sensors")), SENSOR_COLOURS)
     return found
 
 
-def _coloured(layer: Path, table: np.ndarray[Any, np.dtype[np.uint8]]) -> Picture:
-    """Percentages of a layer in the colours of a table of 256; black: no class."""
+def _coloured(layer: Path, table: npt.NDArray[np.uint8]) -> Picture:
+    """Percentages of a layer in the colours of a table `[256, 3]`; black: no class."""
     percent_hw = _small(layer)
     picture = table[(percent_hw.clip(0, 100) * 2.55).astype(np.uint8)]
     picture[percent_hw == NO_CLASS] = 0
     return picture
 
 
-def _small(layer: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _small(layer: Path) -> npt.NDArray[np.uint8]:
     """A layer `[h, w]`, at most `SIDE_PX` wide and high."""
     with rasterio.open(layer) as file:
         factor = -(-max(file.height, file.width) // SIDE_PX)
         shape = -(-file.height // factor), -(-file.width // factor)
-        pixels_hw: np.ndarray[Any, np.dtype[np.uint8]] = file.read(1, out_shape=shape, resampling=Resampling.nearest)
+        pixels_hw: npt.NDArray[np.uint8] = file.read(1, out_shape=shape, resampling=Resampling.nearest)
     return pixels_hw
