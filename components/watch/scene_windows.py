@@ -1,6 +1,6 @@
 """Windows drawn at random from scenes, as a model sees them.
 
-In: scenes, a model, a number of windows. Out: their pixels, and how many areas of the size of a tile they lie in.
+In: scenes, a model, a number of windows. Out: their pixels, and how many areas they lie in.
 Windows of which less than half gets a class are left out, so the margin around a scene does not count.
 """
 
@@ -37,7 +37,7 @@ class Drawn:
     """Windows of scenes."""
 
     windows: list[WindowPixels]
-    areas: int  # areas of the size of a validation tile that the windows lie in
+    areas: int  # areas of the size of those of the reference that the windows lie in
     scenes: list[str]  # names of the scenes that were looked at
     objections: list[str]  # why `mobanet predict` would reject a scene, one sentence each
 
@@ -50,7 +50,7 @@ def draw_windows(
     Args:
         scenes: at least one; if there are more scenes than windows, some are chosen at random.
         facts: of the model.
-        reference: tells the size of windows and tiles.
+        reference: tells the size of windows and areas.
         count: number of windows; fewer if the scenes are small.
         crs: of files that state none; None: as the files state.
         seed: of the choice.
@@ -82,8 +82,8 @@ def draw_windows(
         )
     if len(windows) < count:
         log.warning("the scenes have %d windows, not %d", len(windows), count)
-    tile = reference.tile_px
-    areas = len({(place.raster, place.row // tile, place.column // tile) for place in places})
+    side = reference.area_px
+    areas = len({(place.raster, place.row // side, place.column // side) for place in places})
     return Drawn(windows, areas, [scene.name for scene in chosen], looks.objections)
 
 

@@ -109,7 +109,7 @@ def _reference_file(model: str) -> Iterator[tuple[Path, str]]:
 
 def _compared(config: WatchConfig, predictor: Predictor, reference: Reference, drawn: Drawn) -> Content:
     tracked = list(track(drawn.windows, "predicting windows"))
-    fine = count_all(tracked, predictor.facts, lambda window: _logits(predictor, window))
+    fine = count_all(tracked, predictor.facts, lambda window: logits_of(predictor, window))
     found = verdicts(reference, fine, drawn.areas, config.tolerance)
     pairs = share_pairs(reference, fine)
     return {
@@ -118,7 +118,7 @@ def _compared(config: WatchConfig, predictor: Predictor, reference: Reference, d
         "scenes": drawn.scenes,
         "windows": len(drawn.windows),
         "areas": drawn.areas,
-        "reference": {"windows": len(reference.tiles), "tiles": len(set(reference.tiles))},
+        "reference": {"windows": len(reference.areas), "areas": len(set(reference.areas))},
         "drifted": any(verdict.drifted for verdict in found),
         "statistics": [_finite(verdict) for verdict in found],
         "shares": {
@@ -134,7 +134,7 @@ def _compared(config: WatchConfig, predictor: Predictor, reference: Reference, d
     }
 
 
-def _logits(predictor: Predictor, window: WindowPixels) -> Tensor:
+def logits_of(predictor: Predictor, window: WindowPixels) -> Tensor:
     """Logits `[K, H, W]` of a window; missing pixels are NaN, as in a map."""
     height, width = window.sensors_HW.shape
     image_CHW = torch.tensor(window.image_HWC, dtype=torch.float32).movedim(-1, 0)

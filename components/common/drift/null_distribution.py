@@ -1,8 +1,8 @@
 """How large distances are without drift: draw a second reference and a production from the windows of validation.
 
-Tiles are drawn first, then windows of each tile, because windows of a tile resemble one another more than windows of
-other tiles. A bootstrap of T tiles varies by (T - 1) / T too little, so it draws so many tiles less; with one tile, the
-difference between tiles is unknown.
+Areas are drawn first, then windows of each area, because windows of an area resemble one another more than windows of
+other areas. A bootstrap of A areas varies by (A - 1) / A too little, so it draws so many areas less; with one area, the
+difference between areas is unknown.
 Letters: D draws, N windows of the reference, n windows of production, B coarse bins, S distances.
 """
 
@@ -53,14 +53,14 @@ def limits(reference: Reference, windows: int, areas: int, level: float, seed: i
     Args:
         reference: windows of validation.
         windows: number of windows of production.
-        areas: number of areas of the size of a tile that these windows lie in.
+        areas: number of areas that these windows lie in.
         level: probability of a false alarm, of all distances together.
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
-    tiles = len(set(reference.tiles))
-    again = _weights(reference, len(reference.tiles), tiles - 1, rng)
-    drawn = _weights(reference, windows, round(areas * (tiles - 1) / tiles), rng)
+    known = len(set(reference.areas))
+    again = _weights(reference, len(reference.areas), known - 1, rng)
+    drawn = _weights(reference, windows, round(areas * (known - 1) / known), rng)
     expected, found = (
         {name: weights_DN @ one.counts_NB for name, one in reference.histograms.items()}
         for weights_DN in (again, drawn)
@@ -73,13 +73,12 @@ def limits(reference: Reference, windows: int, areas: int, level: float, seed: i
     return dict(zip(null, sorted_SD[:, rank].tolist(), strict=True))
 
 
-def _weights(reference: Reference, windows: int, tiles: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """How often each draw has each window of the reference, `[D, N]`: so many windows from so many drawn tiles."""
-    of_tile = np.array(reference.tiles)
-    names, firsts, counts = np.unique(of_tile, return_index=True, return_counts=True)
-    chosen = rng.integers(len(names), size=(DRAWS, max(1, tiles)))
-    tile_Dn = chosen[:, np.arange(windows) % chosen.shape[1]]
-    window_Dn = firsts[tile_Dn] + (rng.random((DRAWS, windows)) * counts[tile_Dn]).astype(np.intp)
-    weights_DN = np.zeros((DRAWS, len(of_tile)))
+def _weights(reference: Reference, windows: int, areas: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """How often each draw has each window of the reference, `[D, N]`: so many windows from so many drawn areas."""
+    _, firsts, counts = np.unique(reference.areas, return_index=True, return_counts=True)
+    chosen = rng.integers(len(firsts), size=(DRAWS, max(1, areas)))
+    area_Dn = chosen[:, np.arange(windows) % chosen.shape[1]]
+    window_Dn = firsts[area_Dn] + (rng.random((DRAWS, windows)) * counts[area_Dn]).astype(np.intp)
+    weights_DN = np.zeros((DRAWS, len(reference.areas)))
     np.add.at(weights_DN, (np.arange(DRAWS)[:, None], window_Dn), 1)
     return weights_DN

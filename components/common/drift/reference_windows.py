@@ -1,8 +1,8 @@
 """Statistics of validation windows that a package stores, so that production can be compared with them later.
 
-In: a network and validation tiles. Out: `reference.json`: a histogram of every quantity for every window, and the tile
-of every window. Single windows are stored, not their sum: so a comparison knows how much windows and tiles differ
-without any drift.
+In: a network and validation tiles. Out: `reference.json`: a histogram of every quantity for every window, and the area
+of every window. Single windows are stored, not their sum: so a comparison knows how much windows and areas differ
+without any drift. An area is a tile, or a part of one if there are few tiles.
 Letters: N windows, B coarse bins, b fine bins.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ FORMAT = 1
 WINDOWS = 48
 """At most so many windows are stored; all tiles have about the same number."""
 
+LEAST_AREAS = 8
+"""Tiles are divided into areas until there are so many, because the variation of fewer areas is not known well."""
+
 BINS = 16
 """Most coarse bins of an ordered quantity; each has about the same share of the reference's pixels."""
 
@@ -57,8 +61,8 @@ class Reference:
     """Statistics of validation windows."""
 
     window_px: int  # side of a window
-    tile_px: int  # side of a square as large as a tile
-    tiles: tuple[int, ...]  # tile of every window, numbered from 0
+    area_px: int  # side of an area
+    areas: tuple[int, ...]  # area of every window, numbered from 0, in ascending order
     histograms: dict[str, Histograms]
 
 
@@ -70,21 +74,24 @@ def reference(network: MoBaNet, facts: ModelFacts, tiles: Sequence[Tile]) -> dic
         facts: facts of the network.
         tiles: validation tiles in the model's input space, at least one.
     """
+    side_px = sum(tile.dsm_HW.size for tile in tiles) ** 0.5 / len(tiles) ** 0.5
+    area_px = max(facts.window_px, round(side_px / ceil((LEAST_AREAS / len(tiles)) ** 0.5)))
     each = max(1, WINDOWS // len(tiles))
-    windows, numbers = [], []
-    for number, tile in enumerate(tiles[:WINDOWS]):
+    found: list[tuple[tuple[int, int, int], WindowPixels]] = []
+    for number, tile in enumerate(tiles[:: -(-len(tiles) // WINDOWS)]):
         places = shuffled_places([tile.dsm_HW.shape], facts.window_px, number)
         for place, _ in zip(places, range(each), strict=False):
             part = place.pixels(facts.window_px)
-            windows.append(window_of(tile.image_HWC[part], tile.dsm_HW[part], facts))
-            numbers.append(number)
-    fine = count_all(windows, facts, lambda window: _logits(network, facts, window))
-    sides = [np.sqrt(tile.dsm_HW.size) for tile in tiles]
+            area = number, place.row // area_px, place.column // area_px
+            found.append((area, window_of(tile.image_HWC[part], tile.dsm_HW[part], facts)))
+    found.sort(key=lambda one: one[0])
+    numbers = {area: number for number, area in enumerate(dict.fromkeys(area for area, _ in found))}
+    fine = count_all([window for _, window in found], facts, lambda window: _logits(network, facts, window))
     return _as_json(
         Reference(
             window_px=facts.window_px,
-            tile_px=max(facts.window_px, round(float(np.mean(sides)))),
-            tiles=tuple(numbers),
+            area_px=area_px,
+            areas=tuple(numbers[area] for area, _ in found),
             histograms={name: _grouped(quantity, fine[name]) for name, quantity in quantities(facts).items()},
         )
     )
@@ -137,7 +144,7 @@ def read_reference(path: Path, facts: ModelFacts) -> Reference:
             name: Histograms(known[name], tuple(given["starts"]), np.array(given["counts"], np.int64))
             for name, given in content["quantities"].items()
         }
-        found = Reference(content["window_px"], content["tile_px"], tuple(content["tiles"]), histograms)
+        found = Reference(content["window_px"], content["area_px"], tuple(content["areas"]), histograms)
         _require_consistent(found, known)
     except FileNotFoundError:
         raise DataError(
@@ -151,7 +158,7 @@ def read_reference(path: Path, facts: ModelFacts) -> Reference:
 
 
 def _require_consistent(found: Reference, known: dict[str, Quantity]) -> None:
-    count = len(found.tiles)
+    count = len(found.areas)
     if found.histograms.keys() != known.keys() or count == 0:
         raise ValueError("other quantities")
     for histograms in found.histograms.values():
@@ -187,8 +194,8 @@ def _as_json(found: Reference) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "window_px": found.window_px,
-        "tile_px": found.tile_px,
-        "tiles": list(found.tiles),
+        "area_px": found.area_px,
+        "areas": list(found.areas),
         "quantities": {
             name: {"starts": list(one.starts), "counts": one.counts_NB.tolist()}
             for name, one in found.histograms.items()

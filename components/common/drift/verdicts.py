@@ -44,7 +44,7 @@ def verdicts(reference: Reference, fine: dict[str, Counts], areas: int, toleranc
     Args:
         reference: windows of validation.
         fine: name -> histograms in fine bins, one row per window.
-        areas: number of areas of the size of a tile that the windows lie in.
+        areas: number of areas that the windows lie in.
         tolerance: when a distance is drift.
     """
     windows = len(next(iter(fine.values())))

@@ -33,8 +33,8 @@ def test_scenes_like_validation_give_no_alarm_and_a_complete_report(watched, sce
     content = watch(watched, scenes(), tmp_path)
     require_none(content, tmp_path)
     assert json.loads((tmp_path / "out/drift.json").read_text()) == content
-    assert (content["windows"], content["areas"], content["scenes"]) == (24, 2, ["10", "11"])
-    assert content["reference"] == {"windows": 48, "tiles": 4}
+    assert (content["windows"], content["areas"], content["scenes"]) == (24, 8, ["10", "11"])
+    assert content["reference"] == {"windows": 48, "areas": 16}
     assert [row["name"] for row in content["statistics"] if row["measure"] == "psi"] == [
         *("classes", "confidence", "entropy", "band_red", "band_green", "band_blue", "height", "sensors"),
     ]

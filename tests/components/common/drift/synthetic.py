@@ -1,4 +1,4 @@
-"""References and production without a network: windows whose histograms vary by tile and by window."""
+"""References and production without a network: windows whose histograms vary by area and by window."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ QUANTITIES = {
 }
 
 
-def city(rng, tiles, each, spread=60.0, tilt=0.0):
-    """Name -> counts of `tiles * each` windows, `[N, b]`.
+def city(rng, areas, each, spread=60.0, tilt=0.0):
+    """Name -> counts of `areas * each` windows, `[N, b]`.
 
     Args:
         rng: random numbers.
-        tiles: number of tiles.
-        each: windows per tile.
-        spread: the lower, the more tiles and windows differ.
+        areas: number of areas.
+        each: windows per area.
+        spread: the lower, the more areas and windows differ.
         tilt: moves pixels of the band to higher bins; 0: no drift.
     """
     found = {}
@@ -29,15 +29,15 @@ def city(rng, tiles, each, spread=60.0, tilt=0.0):
         weights = np.linspace(1, 2, quantity.bins)
         if name == "band":
             weights = weights * np.exp(tilt * np.linspace(-1, 1, quantity.bins))
-        of_tile = rng.dirichlet(spread * weights / weights.sum(), tiles).repeat(each, 0)
-        of_window = np.stack([rng.dirichlet(3 * spread * shares + 0.1) for shares in of_tile])
+        of_area = rng.dirichlet(spread * weights / weights.sum(), areas).repeat(each, 0)
+        of_window = np.stack([rng.dirichlet(3 * spread * shares + 0.1) for shares in of_area])
         found[name] = np.round(10_000 * of_window).astype(np.int64)
     return found
 
 
-def reference_of(counts, tiles, each):
+def reference_of(counts, areas, each):
     """A reference of these windows, with a coarse bin per bin."""
     histograms = {
         name: Histograms(quantity, tuple(range(quantity.bins)), counts[name]) for name, quantity in QUANTITIES.items()
     }
-    return Reference(32, 64, tuple(np.arange(tiles).repeat(each).tolist()), histograms)
+    return Reference(32, 64, tuple(np.arange(areas).repeat(each).tolist()), histograms)

@@ -11,7 +11,7 @@ import torch
 
 from components.common.data.store import Tile
 from components.common.drift.quantities import WindowPixels, counted
-from components.common.drift.reference_windows import WINDOWS, read_reference, reference
+from components.common.drift.reference_windows import read_reference, reference
 from components.common.drift.window_places import Place, shuffled_places
 from components.common.errors import DataError
 
@@ -30,9 +30,9 @@ def content(trained):
     return reference(trained.network, trained.facts, [tile_of(96), tile_of(64, 1), tile_of(20, 2)])
 
 
-def test_every_tile_gives_windows_that_do_not_overlap_and_a_small_tile_gives_one(content):
-    assert content["tiles"] == [0] * 9 + [1] * 4 + [2]
-    assert (content["window_px"], content["tile_px"]) == (32, 60)
+def test_few_tiles_are_divided_into_areas_and_a_small_tile_gives_one_window(content):
+    assert content["areas"] == [0] * 4 + [1] * 2 + [2] * 2 + [3] + [4] * 4 + [5]
+    assert (content["window_px"], content["area_px"]) == (32, 34)
 
 
 def test_every_pixel_of_every_window_is_counted_once_per_quantity(content):
@@ -47,7 +47,7 @@ def test_the_reference_is_small_and_the_same_each_time(content, trained):
     tiles = [tile_of(256, seed) for seed in range(2)]
     twice = [json.dumps(reference(trained.network, trained.facts, tiles)) for _ in range(2)]
     assert twice[0] == twice[1] and len(twice[0]) < 50_000
-    assert len(json.loads(twice[0])["tiles"]) == WINDOWS
+    assert json.loads(twice[0])["areas"] == sorted(json.loads(twice[0])["areas"])
 
 
 def test_bins_hold_about_equal_shares_and_a_frequent_value_has_its_own_bin(trained):
@@ -64,7 +64,7 @@ def test_bins_hold_about_equal_shares_and_a_frequent_value_has_its_own_bin(train
 def test_a_file_gives_the_same_reference_back(content, trained, tmp_path):
     (tmp_path / "reference.json").write_text(json.dumps(content))
     found = read_reference(tmp_path / "reference.json", trained.facts)
-    assert found.tiles == tuple(content["tiles"])
+    assert found.areas == tuple(content["areas"])
     assert found.histograms["height"].counts_NB.tolist() == content["quantities"]["height"]["counts"]
 
 
@@ -74,7 +74,7 @@ def test_a_file_gives_the_same_reference_back(content, trained, tmp_path):
         (lambda content: None, "the package has no reference.json; run the export step again"),
         (lambda content: "[", "damaged or of another model"),
         (lambda content: content | {"format": 2}, "format 2, but this version reads format 1"),
-        (lambda content: content | {"tiles": [0]}, "damaged or of another model"),
+        (lambda content: content | {"areas": [0]}, "damaged or of another model"),
         (lambda content: content | {"quantities": {}}, "damaged or of another model"),
     ],
 )
