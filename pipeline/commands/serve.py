@@ -50,7 +50,7 @@ def serve(
     file = params if params.is_file() else SHIPPED
     config, predict = section(file, "serve", ServeConfig), section(file, "predict", PredictConfig)
     on = device_of(device)
-    logging.getLogger("components.predict").setLevel(logging.WARNING)  # else several lines for every request
+    logging.getLogger("components.predict").setLevel(logging.ERROR)  # else several lines for every request
     with _listening(host, port) as listener:
         source = ModelSource(model, lambda package, version: Served(package, version, predict, on), config.poll_s)
         settings = uvicorn.Config(
