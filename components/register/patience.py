@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from components.common.tracking.answers import retried
+from components.common.tracking.answers import is_temporary, retried
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,6 +18,10 @@ T = TypeVar("T")
 
 CREATES = frozenset({"create_model_version", "create_logged_model"})
 """Requests that make something new each time."""
+
+
+CHANGES = ("set_", "delete_", "update_")
+"""Beginnings of requests that change an entry; two that arrive together can collide in MLflow's tables."""
 
 
 class PatientClient:
@@ -32,7 +36,13 @@ class PatientClient:
         method = getattr(self._client, name)
         if name in CREATES or not callable(method):
             return method
-        return lambda *args, **options: retried(lambda: method(*args, **options), name.replace("_", " "))
+        again = _collided if name.startswith(CHANGES) else is_temporary
+        return lambda *args, **options: retried(lambda: method(*args, **options), name.replace("_", " "), again=again)
+
+
+def _collided(error: BaseException) -> bool:
+    """Whether a change is worth another attempt: MLflow calls a row that another process has just added BAD_REQUEST."""
+    return is_temporary(error) or getattr(error, "error_code", None) == "BAD_REQUEST"
 
 
 def patient(client: MlflowClient) -> MlflowClient:

@@ -7,6 +7,7 @@ import time
 
 import mlflow
 import pytest
+from mlflow.exceptions import BAD_REQUEST, MlflowException
 
 from components.common.errors import TrackingError
 from components.common.tracking import answers
@@ -266,6 +267,19 @@ def test_an_event_is_written_once_although_an_answer_is_lost(client, registry, m
     aliases.promote(Registry(Lossy(client, request_name, arrives), registry.name), "1", None, PASSED, why="better")
     assert registry.aliases() == {CHAMPION: "1"}
     assert [event.applied for event in registry.history().events] == [True]
+
+
+def test_two_commands_that_set_one_alias_together_do_not_fail(client, registry, monkeypatch):
+    monkeypatch.setattr(answers, "PAUSES_S", (0.0, 0.0))
+    collisions = ["set_registered_model_alias"]
+
+    def collide(request: str) -> None:
+        if request in collisions:
+            collisions.clear()
+            raise MlflowException("duplicate key value violates unique constraint", BAD_REQUEST)
+
+    assert aliases.challenge(Registry(Hook(client, collide), registry.name), "1", PASSED) is not None
+    assert registry.aliases() == {CHALLENGER: "1"} and not collisions
 
 
 def test_a_server_that_does_not_answer_is_reported_in_one_sentence(client, registry, monkeypatch):
