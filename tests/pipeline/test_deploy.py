@@ -282,6 +282,11 @@ def test_the_image_does_not_hold_the_manifests_nor_a_secret_that_lies_beside_the
     assert lines.index("pipeline/deploy") > lines.index("!pipeline")
 
 
+def test_tasks_can_use_an_account_or_the_token_of_their_pod():
+    account, token = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}, {"MLFLOW_TRACKING_AUTH"}
+    assert all(ENVIRONMENT[key] for key in account | token)  # optional, so that a secret can have either
+
+
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 PLACES = {"PGHOST", "MLFLOW_ARTIFACTS_DESTINATION", "AWS_ENDPOINT_URL"}
 """Variables of MLflow with addresses, which differ between a cluster and Docker."""
