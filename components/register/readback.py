@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 from components.common.errors import TrackingError
-from components.common.inference.stored_crops import CropResult, run_crops
 from components.common.inference.modelfile import load_model
+from components.common.inference.stored_crops import CropResult, run_crops
 from components.common.tracking.packages import read_record
 from components.common.tracking.registered_models import MODEL_FILE, fetch_package
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from components.common.errors import MobanetError, TrackingError
-from components.common.inference.stored_crops import run_crops
 from components.common.inference.modelfile import ModelFacts, load_model
+from components.common.inference.stored_crops import run_crops
 from components.common.tracking import server
 from components.common.tracking.packages import read_record
 from components.common.tracking.registered_models import MODEL_FILE, fetch_package

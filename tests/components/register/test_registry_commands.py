@@ -79,6 +79,7 @@ def city(three_versions, tmp_path, monkeypatch) -> Path:
     shutil.copy(three_versions / "mlflow.db", tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr("components.register.alias_changes.GRACE_S", 0.0)
     return tmp_path
 
 
