@@ -41,6 +41,7 @@ OPTIONAL = {
     *("entrypoints/dvc", "entrypoints/failures"),
     *("scoring/panels", "tracking/outbox", "tracking/provenance", "tracking/run", "tracking/server"),
     *("tracking/registered_models", "tracking/packages", "tracking/addresses", "tracking/logged_format"),
+    *("tracking/answers", "tracking/sqlite_store"),
 }
 """Modules of components/common that move, name and show results, but do not shape them in every step that has them."""
 
