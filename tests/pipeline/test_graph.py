@@ -116,7 +116,7 @@ def test_the_pod_of_train_asks_for_the_gpus_that_the_first_task_says_and_its_nod
 def test_every_task_gets_the_address_of_mlflow_and_no_secret_is_in_the_graph(executors, on_kubernetes):
     for name, pod in on_kubernetes.items():
         variables = {pair["envVar"] for secret in pod["secretAsEnv"] for pair in secret["keyToEnv"]}
-        assert {"MLFLOW_TRACKING_URI", "AWS_SECRET_ACCESS_KEY"} <= variables, name
+        assert {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_AUTH", "AWS_SECRET_ACCESS_KEY"} <= variables, name
     environments = {
         name: {pair["name"]: pair["value"] for pair in executor["container"]["env"]}
         for name, executor in executors.items()
