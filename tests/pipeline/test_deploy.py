@@ -13,17 +13,23 @@ import yaml
 from kubeflow_trainer_api import models
 from kubernetes.utils.quantity import parse_quantity
 
+from components.common.params import section
+from components.serve.config import ServeConfig
+from pipeline.commands.serve import GRACE_S
+from pipeline.presets.preset import SHIPPED
 from pipeline.resources import ENVIRONMENT, RESOURCES, SECRET, WORKSPACE_SIZE
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "pipeline/deploy"
 KUBERNETES = ("1.31", kubernetes_validate.latest_version())
 """The oldest version that docs/kubeflow.md names, and the newest version with a schema."""
-BUILDS = ("inside", "outside", "data")
+BUILDS = ("inside", "outside", "data", "serve", "kserve")
 KUSTOMIZATIONS = {path.parent.name: yaml.safe_load(path.read_text()) for path in DEPLOY.glob("*/kustomization.yaml")}
 IN_THE_GRAPH = {"pipelines.kubeflow.org/v2_component": "true"}  # label that Kubeflow Pipelines adds to every task's pod
 OBJECT_STORE = {"app": "seaweedfs"}
 BY_KUBEFLOW = (IN_THE_GRAPH, OBJECT_STORE)
+CUSTOM = ("ClusterTrainingRuntime", "InferenceService")  # kinds of Kubeflow and KServe
+SCALING = {"minReplicas": 1, "maxReplicas": 3, "scaleMetric": "cpu", "scaleTarget": 80}
 
 
 def read(path):
@@ -86,7 +92,7 @@ def chosen(selector):
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=name_of)
 def test_a_cluster_takes_it(manifest):
-    for version in KUBERNETES if manifest is not RUNTIME else ():
+    for version in KUBERNETES if manifest["kind"] not in CUSTOM else ():
         kubernetes_validate.validate(manifest, version, strict=True)
 
 
@@ -227,18 +233,37 @@ def test_doors_lead_to_pods_that_there_are_and_to_ports_that_they_have():
             assert set(ports) <= open_ports[name], f"{policy}: {name} does not listen on {ports}"
 
 
-def test_nobody_but_mlflow_reaches_the_database_and_nobody_but_tasks_reaches_mlflow():
+def test_nobody_but_mlflow_reaches_the_database_and_nobody_but_tasks_and_the_service_reaches_mlflow():
     into = {
         (policy, *sorted(str(s["matchLabels"]) for s in selectors))
         for policy, d, selectors, _ in doors()
         if d == "ingress"
     }
-    mlflow, train = ({"app.kubernetes.io/name": name} for name in ("mobanet-mlflow", "mobanet-train"))
+    names = ("mobanet-mlflow", "mobanet-train", "mobanet-serve")
+    mlflow, train, serve = ({"app.kubernetes.io/name": name} for name in names)
     assert into == {
-        ("mobanet-mlflow", *sorted(map(str, (IN_THE_GRAPH, train)))),
+        ("mobanet-mlflow", *sorted(map(str, (IN_THE_GRAPH, train, serve)))),
         ("mobanet-postgres", str(mlflow)),
         ("mobanet-train", str(train)),
+        ("mobanet-serve",),  # anyone
     }
+
+
+def test_kserve_starts_the_pod_of_the_deployment():
+    pod = one("Deployment", "mobanet-serve")["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    expected = pod["spec"] | {"containers": [container | {"name": "kserve-container"}]}
+    predictor = one("InferenceService", "mobanet-serve")["spec"]["predictor"]
+    assert predictor == expected | SCALING | {"labels": pod["metadata"]["labels"]}
+
+
+def test_the_service_can_finish_its_requests_and_has_a_cpu_for_every_thread():
+    pod = one("Deployment", "mobanet-serve")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    config = section(SHIPPED, "serve", ServeConfig)
+    assert pod["terminationGracePeriodSeconds"] > config.timeout_s + GRACE_S
+    threads = next(int(variable["value"]) for variable in container["env"] if variable["name"] == "OMP_NUM_THREADS")
+    assert threads * config.concurrency == int(container["resources"]["limits"]["cpu"])
 
 
 def test_the_runtime_is_found_and_gives_a_node_what_the_table_gives_to_train():
