@@ -20,7 +20,15 @@ from urllib.parse import urlsplit
 from components.common.errors import TrackingError, root
 from components.common.tracking import sqlite_store
 from components.common.tracking.addresses import explained, kind, misread, plugin, shown
-from components.common.tracking.answers import NO_ENDPOINT, UnreachableError, absent, is_temporary, retried, status
+from components.common.tracking.answers import (
+    HTTP_CODE,
+    NO_ENDPOINT,
+    UnreachableError,
+    absent,
+    is_temporary,
+    retried,
+    status,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -93,10 +101,11 @@ def _first_contact(uri: str) -> MlflowClient:
 
 def _answered(error: BaseException) -> bool:
     """Whether a server or a proxy in front of it answered that it is not ready, or denied access for the moment."""
-    from mlflow.exceptions import MlflowException
+    from mlflow.exceptions import RestException
     from urllib3.exceptions import ResponseError
 
-    return is_temporary(error) and status(error) != 401 and isinstance(root(error), ResponseError | MlflowException)
+    answer = isinstance(root(error), ResponseError | RestException) or HTTP_CODE.search(str(error)) is not None
+    return answer and is_temporary(error) and status(error) != 401
 
 
 def _never(error: BaseException) -> bool:
@@ -106,6 +115,7 @@ def _never(error: BaseException) -> bool:
 
 def _unusable(uri: str, error: BaseException) -> TrackingError:
     """The error for a store that first contact could not use."""
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
     if isinstance(error, UnsupportedModelRegistryStoreURIException):
@@ -116,6 +126,8 @@ def _unusable(uri: str, error: BaseException) -> TrackingError:
         remedy = "correct MLFLOW_TRACKING_URI or its credentials, or set runtime.tracking: none"
         return TrackingError(f"cannot use the MLflow store {shown(uri)} ({explained(error, uri, 500)}); {remedy}")
     remedy = CREDENTIALS_REMEDY if status(error) == 401 else REMEDY
+    if os.environ.get(AUTH) and isinstance(root(error), MlflowException):  # the token is missing or was not accepted
+        remedy = f"check the credentials that {AUTH} names"
     return UnreachableError(f"cannot use the MLflow store {shown(uri)} ({explained(root(error), uri)}); {remedy}")
 
 

@@ -147,6 +147,14 @@ def test_a_provider_of_credentials_that_is_not_installed_is_named(fake, monkeypa
     assert fake.asked == []
 
 
+def test_a_pod_without_a_token_is_told_which_variable_asks_for_it(fake, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "kubernetes-namespaced")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(TrackingError, match="check the credentials that MLFLOW_TRACKING_AUTH names"):
+        connect()
+    assert fake.asked == []
+
+
 def test_a_deleted_experiment_is_named_with_the_command_that_restores_it(mlflow_folder) -> None:
     client = connect()
     number = experiment_id(client, "city")
