@@ -35,7 +35,7 @@ pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
 CLIENTS, SWAPS = 16, 20
-REQUESTS = int(os.environ.get("SERVICE_REQUESTS", "3000"))  # 10000 take two minutes on two cores
+REQUESTS = int(os.environ.get("SERVICE_REQUESTS", "2000"))  # 10000 take minutes on two cores
 SIDE = 24
 SETTINGS = replace(PREDICT, batch_size=1, precision="float32")
 
@@ -141,7 +141,7 @@ def test_sixteen_clients_notice_no_exchange_and_memory_stays_flat(registry):
                 status, version, classes = client.infer()
                 if status != 200 or classes != expected.get(version):
                     wrong.append((status, version))
-                if number % 500 == 0:
+                if number % 50 == 0:
                     measured.append((number, memory.memory_info().rss / 1e6))
                 done += 1
             return done
@@ -164,13 +164,13 @@ def test_sixteen_clients_notice_no_exchange_and_memory_stays_flat(registry):
             swaps_s = pool.submit(swap).result()
             total = sum(client.result() for client in clients)
         seconds = time.monotonic() - started_s
-        figures = dict(measured)
-        print(f"{total} requests in {seconds:.0f} s, {SWAPS} exchanges in {swaps_s:.0f} s, memory in MB: {figures}")
+        quarter = np.median([rss for number, rss in measured if number <= total / 4])
+        last = np.median([rss for number, rss in measured if number > 3 * total / 4])
+        print(f"{total} requests in {seconds:.0f} s, {SWAPS} exchanges in {swaps_s:.0f} s")
+        print(f"memory: {quarter:.0f} MB in the first quarter, {last:.0f} MB in the last one")
         assert not wrong and total >= REQUESTS
         assert "Traceback" not in log.read_text()
-        quarter = sorted(rss for number, rss in measured if number <= total / 4)
-        last = sorted(rss for number, rss in measured if number > 3 * total / 4)
-        assert np.median(last) < np.median(quarter) + 60
+        assert last < quarter + 60
     mlflow.set_registered_model_alias("mobanet", "champion", "1")
 
 
