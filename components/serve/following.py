@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from components.common.errors import MobanetError, ParamsError, reason
+from components.common.errors import MobanetError, ParamsError
 from components.common.tracking import registered_models
 from components.common.tracking.registered_models import SCHEME, URI
+from components.common.tracking.server import quoted
 from components.serve.refusals import RequestError
 from components.serve.served import Identity, Served
 
@@ -133,7 +134,7 @@ class ModelSource:
                 self.look()
             except Exception as error:  # MLflow, requests and the artifact store raise many types
                 self.failures += 1
-                problem = str(error) if isinstance(error, MobanetError) else reason(error)
+                problem = str(error) if isinstance(error, MobanetError) else quoted(error)
                 if problem != self.problem:
                     log.warning("%s: %s; version %s stays", self.model, problem, getattr(self.identity, "version", "-"))
                 self.problem, pause_s = problem, min(2 * pause_s, max(LONGEST_PAUSE_S, self._poll_s))
