@@ -81,7 +81,9 @@ def lineage_of(registry: Registry, version: Version) -> Lineage:
     row = _row(version, registry.aliases(), registry.rejected())
     uri = f"models:/{registry.name}/{version.number}"
     missing: list[str] = []
-    record = _record(uri, missing)
+    record = _record(uri, missing) if PACKAGE_SHA256 in tags else {}
+    if not record and not missing:
+        missing.append(f"an earlier release registered this version; run `mobanet registry rescore {uri}`")
     run_id = version.run_id or tags.get(RUN_ID)
     run = None if run_id is None else _run(registry, run_id, missing)
     run_tags: Mapping[str, str] = {} if run is None else run.data.tags
