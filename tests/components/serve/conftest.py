@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -52,7 +52,8 @@ def toy_package(folder, seed=0):
     write_crops(folder / "crops.safetensors", network, facts, [toy_tile("A", 48)])
     (folder / "model_card.md").write_text("# Toy\n")
     files = {path.name: digest(path) for path in sorted(folder.iterdir())}
-    write_json(folder / "export.json", {"format": FORMAT, "sha256": files, "parity": {"tolerance": 1e-4}})
+    record = {"format": FORMAT, "sha256": files, "parity": {"tolerance": 1e-4}, "facts": asdict(facts)}
+    write_json(folder / "export.json", record)
     return folder
 
 

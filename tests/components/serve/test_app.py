@@ -17,9 +17,9 @@ from tests.components.serve.conftest import PREDICT, heights_of, service
 INFER = "/v2/models/mobanet/infer"
 
 
-def post_files(client, folder, **query):
+def post_files(client, folder, to="/predict", **query):
     files = {path.stem: (path.name, path.read_bytes(), "image/tiff") for path in sorted(folder.glob("[id]*.tif"))}
-    return client.post("/predict", files=files, params=query)
+    return client.post(to, files=files, params=query)
 
 
 def json_request(image, dsm):
