@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from components.common.errors import ParamsError
 from components.common.params import section
 from components.predict.config import Device
 from components.train.config import RuntimeConfig
@@ -18,6 +20,9 @@ SCENES = "a folder or s3://BUCKET/PREFIX (each raster a scene), a file, a glob, 
 
 
 def watch(
+    scenes: Annotated[
+        list[str] | None, typer.Argument(metavar="[IMAGE[,DSM]]...", help="Scenes, each an image and its DSM.")
+    ] = None,
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="models:/NAME@ALIAS, models:/NAME/VERSION or a package folder.")
     ] = "models:/mobanet@champion",
@@ -43,7 +48,28 @@ def watch(
 
     file = params if params.is_file() else SHIPPED
     config, runtime = section(file, "watch", WatchConfig), section(file, "runtime", RuntimeConfig)
+    if scenes:
+        if image or dsm:
+            raise ParamsError("name the scenes as arguments or with --image and --dsm, not both")
+        image, dsm = texts_of(scenes)
     request = WatchRequest(model=model, image=image, dsm=dsm, crs=crs, reports=reports, device=device)
     content = observe(config, request, runtime.tracking, runtime.experiment)
     typer.echo(json.dumps(content, indent=2) if as_json else "\n".join(table(content)))
     require_none(content, reports)
+
+
+def texts_of(scenes: Sequence[str]) -> tuple[str, str]:
+    """Arguments such as `a.tif,a_dsm.tif` -> the texts of all images and of all heights.
+
+    Raises:
+        ParamsError: an argument names no image, or more than two files.
+    """
+    images, heights = {}, {}
+    for number, scene in enumerate(scenes, 1):
+        image, *rest = scene.split(",")
+        if not image or len(rest) > 1 or not all(rest):
+            raise ParamsError(f"{scene!r} is no scene; write IMAGE or IMAGE,DSM")
+        name = f"{number:03}"
+        images[name] = image
+        heights |= {name: dsm for dsm in rest}
+    return json.dumps(images), json.dumps(heights) if heights else ""
