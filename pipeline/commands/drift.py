@@ -71,5 +71,6 @@ def texts_of(scenes: Sequence[str]) -> tuple[str, str]:
             raise ParamsError(f"{scene!r} is no scene; write IMAGE or IMAGE,DSM")
         name = f"{number:03}"
         images[name] = image
-        heights |= {name: dsm for dsm in rest}
+        if rest:
+            heights[name] = rest[0]
     return json.dumps(images), json.dumps(heights) if heights else ""

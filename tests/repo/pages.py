@@ -99,7 +99,7 @@ ELSEWHERE = {
     "mobanet bench serve": "tests/pipeline/bench/test_serving.py",
     "mobanet serve": "tests/e2e/test_service.py",
     "mobanet watch": "tests/components/watch/test_sample.py",
-    "make services": "tests/e2e/test_mlflow_server.py",
+    "make services": "tests/e2e/test_make_services.py",
     "mobanet bench curves": "tests/pipeline/bench/test_curves.py",
     "mobanet bench train": "tests/pipeline/bench/test_train.py",
     "mobanet pipeline run --runner subprocess": "tests/pipeline/test_subprocess_run.py",

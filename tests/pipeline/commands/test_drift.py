@@ -73,3 +73,16 @@ def test_drift_prints_the_table_and_exits_with_1(call):
 def test_json_is_the_content_of_the_report(call):
     code, _, out, _ = call("--image", "images", "--json")
     assert (code, json.loads(out)) == (0, content(False))
+
+
+def test_scenes_can_be_arguments(call):
+    _, calls, _, _ = call("a.tif,a_dsm.tif", "b.tif")
+    request = calls[0][1]
+    assert json.loads(request.image) == {"001": "a.tif", "002": "b.tif"}
+    assert json.loads(request.dsm) == {"001": "a_dsm.tif"}
+
+
+@pytest.mark.parametrize("words", [("a,b,c",), (",a",), ("a,",), ("a", "--image", "b")])
+def test_arguments_that_name_no_scene_are_one_sentence(call, words):
+    code, calls, _, err = call(*words)
+    assert (code, calls) == (2, []) and len(err.strip().splitlines()) == 1
