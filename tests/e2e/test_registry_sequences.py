@@ -16,7 +16,7 @@ from tests.e2e.conftest import free_port
 from tests.e2e.registry_sequences import Sequence
 from tests.servers import NEEDED, database_uri, postgres
 
-SEQUENCES, COMMANDS, WORKERS = 200, 5, 2
+SEQUENCES, COMMANDS, WORKERS = 200, 4, 2
 ON_A_SERVER = 2
 FIRST_SEED = int(os.environ.get("MOBANET_SEED", "0"))
 pytestmark = [pytest.mark.system, NEEDED]
