@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 from pathlib import Path
@@ -73,6 +74,8 @@ def _listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
+        # a name server's error has a number below 0, and socket adds the address to the text of others
+        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror  # type: ignore[arg-type]
         raise ParamsError(
-            f"{host}:{port} cannot be used ({error.strerror or error}); choose another address with --host and --port"
+            f"{host}:{port} cannot be used ({why}); choose another address with --host and --port"
         ) from None
