@@ -82,9 +82,14 @@ def make_store(
     accept: Accepted | None = None,
     heights: Heights | None = None,
 ) -> PreprocessResult:
-    """Make the store of any split; other arguments and errors as with `run`.
+    """Make the store of any split; errors as with `run`.
 
     Args:
+        config: the settings.
+        split: which tiles.
+        tree: the raw tiles.
+        store: folder for the store.
+        accept: findings that the user has overruled.
         heights: the scaling of a trained model; None: as `config` describes.
     """
     require_files(tree, split)

@@ -8,10 +8,12 @@ description is one sentence for readers of MLflow's pages.
 from __future__ import annotations
 
 import getpass
+import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from components.common.entrypoints.kubeflow import CONTEXT, TAG
 from components.common.errors import MobanetError
 from components.register.events import Event, History
 from components.register.patience import created
@@ -141,5 +143,5 @@ def who() -> str:
             user = getpass.getuser()
         except (KeyError, OSError):  # a container with a user id without name
             user = f"user {os.getuid()}"
-    run = os.environ.get("KFP_RUN_ID")
+    run = json.loads(os.environ.get(CONTEXT, "{}")).get(TAG)
     return f"{user}, Kubeflow run {run}" if run else user

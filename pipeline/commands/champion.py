@@ -20,9 +20,7 @@ BECAUSE = Annotated[str, typer.Option(metavar="TEXT", help="Reason, for the hist
 
 def promote(
     version: VERSION,
-    force: Annotated[
-        bool, typer.Option("--force", help="Promote it although a gate fails or it is rejected.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Promote it although a gate fails or it is rejected.")] = False,
     because: Annotated[str, typer.Option(metavar="TEXT", help="Reason, for the history; needed by --force.")] = "",
     name: NAME = None,
     params: PARAMS = PARAMS_FILE,

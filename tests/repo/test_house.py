@@ -38,7 +38,7 @@ OUTPUTS = {out if isinstance(out, str) else next(iter(out)) for s in DVC["stages
 OPTIONAL = {
     *("errors", "files", "params", "param_errors", "yaml_files", "metric_names", "pool", "progress"),
     *("data/config", "data/datasets", "data/layerinfo"),
-    *("entrypoints/dvc", "entrypoints/failures"),
+    *("entrypoints/dvc", "entrypoints/failures", "entrypoints/kubeflow"),
     *("scoring/panels", "tracking/outbox", "tracking/provenance", "tracking/run", "tracking/server"),
     *("tracking/registered_models", "tracking/packages", "tracking/addresses", "tracking/logged_format"),
     *("tracking/answers", "tracking/sqlite_store"),

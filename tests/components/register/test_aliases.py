@@ -75,7 +75,7 @@ class Hook:
 
 def test_every_change_is_recorded_with_all_that_explains_it(registry, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
-    monkeypatch.setenv("KFP_RUN_ID", "run-7")
+    monkeypatch.setenv("MLFLOW_RUN_CONTEXT", '{"kubeflow_run": "run-7"}')
     aliases.challenge(registry, "1", PASSED)
     champions(registry, "1", "2")
     event = registry.history().events[-1]

@@ -77,7 +77,7 @@ def test_an_undo_names_the_version_that_it_removes():
 
 
 def test_a_container_without_a_user_name_is_named_by_its_user_id(monkeypatch):
-    for name in ("MLFLOW_TRACKING_USERNAME", "KFP_RUN_ID", "LOGNAME", "USER", "LNAME", "USERNAME"):
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_RUN_CONTEXT", "LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
     assert who() == f"user {os.getuid()}"

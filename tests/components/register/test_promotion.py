@@ -136,7 +136,9 @@ def test_a_champion_without_balance_is_not_replaced_unseen() -> None:
 
 @pytest.fixture(scope="module")
 def figures(package) -> PromotionRecord:
-    return PromotionRecord.of(*(json.loads((package / name).read_text()) for name in ("evaluation.json", "export.json")))
+    return PromotionRecord.of(
+        *(json.loads((package / name).read_text()) for name in ("evaluation.json", "export.json"))
+    )
 
 
 def test_a_promotion_record_is_read_from_a_package(figures, package) -> None:
