@@ -20,6 +20,7 @@ from components.common.errors import TrackingError
 from components.common.tracking.logged_format import FORMAT, FORMAT_KEY, LOADER, RELEASE_KEY
 from components.common.tracking.provenance import tool_version
 from components.common.tracking.server import address, environment, quoted
+from components.register.shared_files import require_seen_by_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,7 +61,8 @@ def upload(client: MlflowClient, package: Path, record: Mapping[str, Any], origi
         The id of the logged model.
 
     Raises:
-        TrackingError: the artifact store does not accept the files. MLflow then shows the model as failed.
+        TrackingError: the artifact store does not accept the files, or others could not read them. MLflow then shows
+            the model as failed.
     """
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
@@ -74,8 +76,9 @@ def upload(client: MlflowClient, package: Path, record: Mapping[str, Any], origi
             describe(target, record, identity)
             identity.model_size_bytes = sum(file.stat().st_size for file in (*package.iterdir(), *target.iterdir()))
             identity.save(str(target / DESCRIPTION))
-            _send(client, model_id, package)
             _send(client, model_id, target)
+            require_seen_by_server(client, model_id, DESCRIPTION)
+            _send(client, model_id, package)
     except BaseException:
         with suppress(Exception):  # the first error is the one to report
             client.finalize_logged_model(model_id, "FAILED")

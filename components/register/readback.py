@@ -10,6 +10,8 @@ from components.common.inference.modelfile import load_model
 from components.common.inference.stored_crops import CropResult, run_crops
 from components.common.tracking.packages import read_record
 from components.common.tracking.registered_models import MODEL_FILE, fetch_package
+from components.register.patience import patient
+from components.register.shared_files import require_seen_by_server
 
 CROPS = "crops.safetensors"
 """Stored crops of a package, with the logits that its network gave."""
@@ -23,13 +25,17 @@ def read_back(name: str, version: str) -> CropResult:
         version: version number.
 
     Raises:
-        TrackingError: files are missing or changed in the registry, or the logits of a crop differ by more than the
-            tolerance of the export.
+        TrackingError: files are missing or changed in the registry, or are on this machine only, or the logits of a
+            crop differ by more than the tolerance of the export.
         DataError: the downloaded package is damaged.
         WeightsError: the downloaded weights cannot be used.
     """
+    import mlflow
+
     with tempfile.TemporaryDirectory() as folder:
         package, found = fetch_package(f"models:/{name}/{version}", Path(folder), "the version")
+        if found.model_id is not None:
+            require_seen_by_server(patient(mlflow.MlflowClient()), found.model_id, MODEL_FILE)
         tolerance = float(read_record(package)["parity"]["tolerance"])
         network, facts = load_model(package / MODEL_FILE)
         result = run_crops(package / CROPS, network, facts)

@@ -42,6 +42,7 @@ class RegisteredVersion:
     version: str
     tags: dict[str, str]
     run_id: str | None  # training run; None: the version is not linked to one
+    model_id: str | None = None  # logged model; None: an earlier MLflow registered the version
 
     @property
     def uri(self) -> str:
@@ -78,7 +79,8 @@ def resolve(uri: str, setting: str = "--model") -> RegisteredVersion:
         raise
     except Exception as error:  # MLflow, requests and SQLAlchemy raise many types
         raise TrackingError(f"{uri}: not in {address()} ({quoted(error)}); correct {setting}") from None
-    return RegisteredVersion(name, str(found.version), dict(found.tags or {}), found.run_id or None)
+    tags, run_id, model_id = dict(found.tags or {}), found.run_id or None, found.model_id or None
+    return RegisteredVersion(name, str(found.version), tags, run_id, model_id)
 
 
 def fetch(uri: str, file: str, folder: Path, setting: str = "model.init") -> tuple[Path, str]:

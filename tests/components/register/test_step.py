@@ -282,11 +282,12 @@ def test_a_version_that_reads_back_differently_gets_no_alias(register, monkeypat
 
     def damaging(self, model_id, local_dir, *args, **kwargs):
         path = Path(local_dir) / "model.safetensors"
-        path.write_bytes(path.read_bytes()[:-1] + b"?")
+        if path.exists():  # not in the folder with MLflow's own file
+            path.write_bytes(path.read_bytes()[:-1] + b"?")
         return real(self, model_id, local_dir, *args, **kwargs)
 
     monkeypatch.setattr(mlflow.MlflowClient, "log_model_artifacts", damaging)
-    with pytest.raises((TrackingError, DataError), match="model.safetensors"):
+    with pytest.raises(TrackingError, match=r"models:/city/1/model\.safetensors: changed since the export"):
         register("a")
     assert registry().aliases() == {}
 
