@@ -30,9 +30,7 @@ class ServeConfig:
     def __post_init__(self) -> None:
         """Check the prefixes of URLs."""
         for prefix in self.url_prefixes:
-            parts = urlsplit(prefix)
-            plain = not (parts.username or parts.password or parts.query or parts.fragment)
-            if parts.scheme not in SCHEMES or not parts.hostname or not parts.path.endswith("/") or not plain:
+            if not _is_prefix(prefix):
                 raise ValueError(
                     f"url_prefixes has {prefix!r}; write scheme, host and a path that ends with /, for example "
                     "https://tiles.example.org/2025/"
@@ -47,3 +45,14 @@ class ServeConfig:
     def most_px(self) -> int:
         """Largest raster, pixels."""
         return int(self.max_pixels * 1_000_000)
+
+
+def _is_prefix(text: str) -> bool:
+    """Whether a text is a URL with a known scheme, a host and a folder, and nothing else."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises an error if it is no number of a port
+    except ValueError:
+        return False
+    plain = not (parts.username or parts.password or parts.query or parts.fragment)
+    return parts.scheme in SCHEMES and bool(parts.hostname) and parts.path.endswith("/") and plain

@@ -79,7 +79,8 @@ class _Connection(HTTPConnection):
 
     def __init__(self, parts: SplitResult, private: bool) -> None:
         assert parts.hostname is not None
-        super().__init__(parts.hostname, parts.port or PORTS[parts.scheme], timeout=TIMEOUT_S)
+        self.default_port = PORTS[parts.scheme]  # left out of the header Host, which signed URLs sign
+        super().__init__(parts.hostname, parts.port or self.default_port, timeout=TIMEOUT_S)
         self._secure, self._private = parts.scheme == "https", private
 
     def connect(self) -> None:
@@ -98,7 +99,7 @@ def is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if not ip.is_global or ip.is_multicast or ip.is_reserved:
         return False
-    return ip.version == 4 or not (ip.ipv4_mapped or ip.sixtofour or ip.teredo or ip in NAT64)
+    return ip.version == 4 or not (ip.is_site_local or ip.ipv4_mapped or ip.sixtofour or ip.teredo or ip in NAT64)
 
 
 def _from_web(parts: SplitResult, url: str, config: ServeConfig) -> Sequence[bytes]:
@@ -122,6 +123,8 @@ def _from_web(parts: SplitResult, url: str, config: ServeConfig) -> Sequence[byt
             if time.monotonic() > until:
                 raise TemporaryError(f"{url}: the server sends too slowly; try again later")
             chunks.append(chunk)
+        if answer.length:
+            raise TemporaryError(f"{url}: the server ended the transfer early; try again later")
     finally:
         connection.close()
     return chunks

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 LONGEST_PAUSE_S = 300.0
 """Longest time between two tries to fetch a version that cannot be used."""
 
+CLOSING_S = 5.0
+"""Time to wait at the end for a look at the alias; a registry that does not answer takes minutes."""
+
 Opener = Callable[[Path, tuple[str, str] | None], Served]
 """Package folder, and name and version in the registry -> the open model."""
 
@@ -63,7 +66,7 @@ class ModelSource:
         self.problem: str | None = None  # why the version that the alias names is not served
         self._open, self._poll_s, self._registry = opener, poll_s, registry
         self._current: Served | None = None
-        self._stopping = threading.Event()
+        self._stopping, self._exchanging = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
         if not model.startswith(SCHEME):
             self._current = opener(Path(model), None)
@@ -105,14 +108,18 @@ class ModelSource:
         Raises:
             MobanetError: the registry does not answer, or the version cannot be used.
         """
-        found = self._registry.resolve(self.model, "MODEL")
         current = self.identity
+        found = self._registry.resolve(self.model, "MODEL")
         if current is not None and (current.name, current.version) == (found.name, found.version):
             return
         with tempfile.TemporaryDirectory(prefix="mobanet-serve-") as folder:
             package, _ = self._registry.fetch_package(f"{SCHEME}{found.name}/{found.version}", Path(folder), "MODEL")
             opened = self._open(package, (found.name, str(found.version)))
-        before, self._current = self._current, opened
+        with self._exchanging:
+            if self._stopping.is_set():
+                opened.retire()
+                return
+            before, self._current = self._current, opened
         if before is not None:
             before.retire()
             self.swaps += 1
@@ -120,12 +127,13 @@ class ModelSource:
 
     def close(self) -> None:
         """Stop following, and close the model after its last request."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-        served, self._current = self._current, None
+        with self._exchanging:
+            self._stopping.set()
+            served, self._current = self._current, None
         if served is not None:
             served.retire()
+        if self._thread is not None:
+            self._thread.join(CLOSING_S)
 
     def _follow(self) -> None:
         pause_s = self._poll_s

@@ -9,8 +9,10 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from components.serve.config import ServeConfig
@@ -42,6 +44,8 @@ class Limits:
                 await self._limited(scope, exchange)
             else:
                 await self._app(scope, receive, exchange.send)
+        except ClientDisconnect:
+            pass  # the client left before its request had arrived
         except Exception:
             log.exception("a request failed")
             await exchange.refuse(RequestError(500, "the service failed; its log has the reason"))
@@ -57,11 +61,13 @@ class Limits:
         try:
             with self._metering.in_flight.track_inprogress():
                 exchange.check_stated_size(scope)
-                async with asyncio.timeout(self._config.timeout_s):
+                async with asyncio.timeout(self._config.timeout_s) as deadline, exchange.watched(deadline):
                     await self._app(scope, exchange.receive, exchange.send)
         except RequestError as error:
             await exchange.refuse(error)
         except TimeoutError:
+            if exchange.left:
+                return
             limit_s = f"{self._config.timeout_s:g} s"
             sentence = f"the request took longer than {limit_s}; send smaller parts, or try again later"
             await exchange.refuse(RequestError(503, sentence, RETRY_AFTER))
@@ -75,6 +81,8 @@ class _Exchange:
     def __init__(self, receive: Receive, send: Send, source: ModelSource, config: ServeConfig) -> None:
         self._receive, self._send, self._source, self._config = receive, send, source, config
         self.status, self._size = 0, 0  # status 0: nothing was sent
+        self._complete = asyncio.Event()  # the body has arrived
+        self.left = False  # the client closed the connection while its request was computed
 
     def check_stated_size(self, scope: Scope) -> None:
         """Refuse a body that is too large before it arrives."""
@@ -88,7 +96,27 @@ class _Exchange:
         self._size += len(message.get("body", b""))
         if self._size > self._config.max_body_bytes:
             raise self._too_large()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self._complete.set()
         return message
+
+    @asynccontextmanager
+    async def watched(self, deadline: asyncio.Timeout) -> AsyncIterator[None]:
+        """End the block at once if the client closes the connection after its body has arrived."""
+
+        async def watch() -> None:
+            await self._complete.wait()
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            if not self.status and not deadline.expired():
+                self.left = True
+                deadline.reschedule(asyncio.get_running_loop().time())
+
+        watcher = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
 
     async def send(self, message: Message) -> None:
         """A part of the answer; its head gets the model's headers, unless it has them."""

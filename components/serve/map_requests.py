@@ -31,6 +31,9 @@ LAYERS = ("image", "dsm")
 KNOWN = ("crs", "bands", "allow")
 """Query parameters: as the options of `mobanet predict`."""
 
+MOST_JSON_BYTES = 65_536
+"""Two URLs need no more; JSON is read while other requests wait."""
+
 CRS_CODE = re.compile(r"[A-Za-z]{2,10}:[0-9]{1,9}")
 """Authority and code. GDAL takes other descriptions too, among them files and URLs, which it would read."""
 
@@ -52,6 +55,8 @@ class MapOptions:
         """
         if unknown := sorted(set(query.keys()) - set(KNOWN)):
             raise bad(f"the query parameter {unknown[0][:40]!r} is unknown; known: {', '.join(KNOWN)}")
+        if twice := [name for name in ("crs", "bands") if len(query.getlist(name)) > 1]:
+            raise bad(f"the query parameter {twice[0]} is given twice; give it once")
         bands = tuple(text.strip() for text in query.get("bands", "").split(",") if text)
         if not all(text.isascii() and text.isdigit() and 0 < int(text[:9]) < 65_536 for text in bands):
             raise bad("bands is not a list of band numbers from 1, for example 3,2,1")
@@ -74,12 +79,17 @@ async def rasters_of(request: Request) -> Rasters:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        given = json_object(await request.body())
+        body = await request.body()
+        if len(body) > MOST_JSON_BYTES:
+            raise RequestError(413, f"the JSON is larger than {MOST_JSON_BYTES} bytes; send only the URLs of two files")
+        given = json_object(body)
         found = {name: value for name, value in given.items() if value is not None}
         wrong = [name for name, value in found.items() if not isinstance(value, str)]
     elif kind == "multipart/form-data":
         form = await request.form(max_files=len(LAYERS), max_fields=0)
         found = dict(form.multi_items())
+        if len(found) < len(form.multi_items()):
+            raise bad("the form has two files of one name; name them image and dsm")
         wrong = [name for name, value in found.items() if isinstance(value, str)]
     else:
         raise RequestError(

@@ -62,5 +62,6 @@ def sentence_of(error: BaseException, folder: Path | None = None) -> str:
     text = " ".join(str(error).split())
     if folder is not None:
         text = text.replace(f"{folder}/", "").replace(str(folder), "the request")
+    text = text.replace("data.crs", "the query parameter crs")
     text = OPTION.sub(lambda found: f"{found[1]}={found[2]}" if found[2] else f"the query parameter {found[1]}", text)
     return re.sub(r"--(image|dsm)\b", r"\1", text)

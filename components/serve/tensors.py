@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from components.serve.refusals import bad
 
 HEADER = "Inference-Header-Content-Length"
 """Length of the JSON at the start of a body with binary tensors, bytes."""
+
+MOST_LISTS = 4_000_000
+"""Lists and objects in a JSON text, at most: an empty one has two bytes there and about 64 in memory."""
 
 Array = npt.NDArray[Any]
 
@@ -123,6 +127,8 @@ def answer(request: InferRequest, name: str, version: str, arrays: Mapping[str, 
 
 def json_object(text: bytes) -> dict[str, Any]:
     """A JSON object; errors as with `parse`."""
+    if text.count(b"[") + text.count(b"{") > MOST_LISTS:
+        raise bad(f"the JSON has more than {MOST_LISTS} lists and objects; give flat data, or binary tensors")
     try:
         content = from_json(text, allow_inf_nan=True)
     except ValueError as error:
@@ -186,18 +192,18 @@ def _numbers(name: str, data: Any, count: int) -> Array:
     if not isinstance(data, list):
         raise bad(f"input {name} has no data; give a list of numbers, or a binary tensor")
     try:
-        values = np.asarray(data).ravel()
-    except (ValueError, OverflowError):
+        # objects, because NumPy would make every number as long as the longest text
+        values = np.asarray(data, object).ravel()
+    except ValueError:
         raise bad(f"input {name} has lists of different lengths in its data") from None
     if values.size != count:
         raise bad(f"input {name} has {values.size} numbers in its data, but its shape needs {count}")
+    types = set(map(type, values))
     if name == "image":
-        if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255:
+        if types != {int} or values.min() < 0 or values.max() > 255:
             raise bad("input image has values that are not whole numbers from 0 to 255")
         return values.astype(np.uint8)
-    if values.dtype == object and all(value is None or type(value) in (int, float) for value in values):
-        values = np.array([np.nan if value is None else value for value in values], object)
-    elif values.dtype.kind not in "iuf":
+    if not types <= {int, float, NoneType}:
         raise bad("input dsm has values that are neither numbers nor null")
     try:
         with np.errstate(over="ignore"):

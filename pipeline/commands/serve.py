@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +53,7 @@ def serve(
     config, predict = section(file, "serve", ServeConfig), section(file, "predict", PredictConfig)
     on = device_of(device)
     logging.getLogger("components.predict").setLevel(logging.ERROR)  # else several lines for every request
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until uvicorn handles it
     with _listening(host, port) as listener:
         source = ModelSource(model, lambda package, version: Served(package, version, predict, on), config.poll_s)
         settings = uvicorn.Config(

@@ -190,6 +190,19 @@ def test_a_signal_ends_the_service_after_the_requests_that_have_begun(registry):
         assert log.read_text().rstrip().endswith(": ended")
 
 
+def test_a_signal_ends_the_command_while_the_model_is_fetched():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        env = os.environ | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        with subprocess.Popen(command("models:/mobanet@champion", "--port", "0"), cwd=ROOT, env=env) as process:
+            try:
+                silent.accept()
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(30) == 0
+            finally:
+                process.kill()
+
+
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [

@@ -101,6 +101,7 @@ def wrong_arrays() -> Requests:
         found[f"image of {value}"] = infer(changed(("inputs", 0, "data"), data))
     for value in ("30", float("inf"), -float("inf"), 10**400, 1e300, [30, 30], {}):
         found[f"dsm of {value}"[:60]] = infer(changed(("inputs", 1, "data"), [value] * 64))
+    found["a text between heights"] = infer(changed(("inputs", 1, "data"), ["x" * 20_000] + [30] * 63))
     for datatype in ("FP32", "INT8", "uint8", "BYTES", "BOOL", "FP16"):
         found[f"image as {datatype}"] = infer(changed(("inputs", 0, "datatype"), datatype))
     for datatype in ("FP64", "UINT8", "INT32", "fp32", "BYTES"):
@@ -234,13 +235,15 @@ def wrong_forms(folder: Path) -> Requests:
         "a path in a field": {"data": {"image": "/etc/passwd"}, "files": {"dsm": ("d.tif", plain)}},
         "an unknown file": {"files": {"label": ("image.tif", plain)}},
         "three files": {"files": [("image", ("a.tif", plain)), ("dsm", ("b.tif", plain)), ("x", ("c.tif", plain))]},
+        "a file twice": {"files": [("image", ("a.tif", plain)), ("image", ("b.tif", plain))]},
         "an encoded form": {"data": {"image": "/etc/passwd"}},
         "a form cut off": cut_form(plain),
         "too large": {"files": {"image": ("image.tif", plain + bytes(4_000_000))}},
     }
     bands = ("0,1,2", "1,2", "x", "1,2,99", "-1,2,3", "1,2,3,4", "9999999999", "１,２,３")
     systems = ("/etc/passwd", "x", "EPSG:0", "EPSG:", "http://169.254.169.254/", "IGNF:1;/etc/passwd", "")
-    queries = [{"bands": value} for value in bands] + [{"crs": value} for value in systems]
+    queries = [{"bands": ["3,2,1", "1,2,3"]}, {"crs": ["EPSG:32633", "EPSG:32632"]}]
+    queries += [{"bands": value} for value in bands] + [{"crs": value} for value in systems]
     for query in (*queries, {"allow": "x"}, {"output": "/tmp/x"}, {"a": "1"}):
         found[str(query)] = {"files": files, "params": query}
     return {name: {"method": "POST", "url": url, **request} for name, request in found.items()}
@@ -300,7 +303,8 @@ def wrong_urls() -> Requests:
     others = {
         str(value)[:30]: value for value in ({}, [], 1, None, {"image": 1}, {"image": {}}, {"url": "x"}, {"dsm": []})
     }
-    contents = named | others | {"both null": {"image": None, "dsm": None}}
+    long = {"a long URL": {"image": "https://allowed.test/tiles/" + "x" * 70_000}}
+    contents = named | others | long | {"both null": {"image": None, "dsm": None}}
     return {name: {"method": "POST", "url": "/predict", "json": content} for name, content in contents.items()}
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 
+from components.common.errors import DataError
 from components.predict.config import PredictRequest
 from components.predict.step import run
+from components.serve.refusals import sentence_of
 from components.serve.tensors import HEADER
 from tests.components.predict.rasters import image_of, write
 from tests.components.serve.conftest import PREDICT, heights_of, service
@@ -152,6 +155,18 @@ def test_the_metrics_count_requests_pixels_and_name_the_model(client, package):
 def test_an_unknown_page_is_answered_with_a_sentence(client):
     answer = client.get("/etc/passwd")
     assert (answer.status_code, answer.json()) == (404, {"error": "GET /etc/passwd: Not Found; see /docs"})
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("image.tif: set data.crs to that of its position", "image.tif: set the query parameter crs to that of its"),
+        ("pick three with --bands 1,2,3", "pick three with bands=1,2,3"),
+        ("/tmp/x/image.tif is damaged; leave --dsm out", "image.tif is damaged; leave dsm out"),
+    ],
+)
+def test_sentences_name_query_parameters_and_no_paths(sentence, expected):
+    assert sentence_of(DataError(sentence), Path("/tmp/x")).startswith(expected)
 
 
 def test_a_bug_is_logged_and_answered_without_a_traceback(package, tmp_path, monkeypatch, caplog):

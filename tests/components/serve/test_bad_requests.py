@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from components.serve.refusals import RequestError
+from components.serve.tensors import parse
 from tests.components.serve import bad_requests
 from tests.components.serve.conftest import service
 
@@ -41,6 +45,24 @@ def test_a_bad_request_is_refused_with_one_sentence_and_the_service_goes_on(clie
     assert not wrong
     assert not [record.getMessage() for record in caplog.records if record.exc_info or record.levelno > logging.WARNING]
     assert client.post(bad_requests.INFER, json=bad_requests.good()).status_code == 200
+
+
+def test_a_long_text_between_numbers_needs_no_more_memory():
+    """NumPy would store every number in as much memory as the text: 400 MB here."""
+    content = bad_requests.changed(("inputs", 1, "data"), ["x" * 100_000] + [30] * 999)
+    content["inputs"][1]["shape"] = [1, 1000]
+    body = json.dumps(content).encode()
+    tracemalloc.start()
+    with pytest.raises(RequestError, match="neither numbers nor null"):
+        parse(body, None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_a_json_of_millions_of_lists_is_refused_before_it_is_read():
+    with pytest.raises(RequestError, match="more than 4000000 lists and objects; give flat data"):
+        parse(b'{"inputs":[' + b"[]," * 4_000_000 + b"1]}", None)
 
 
 def test_there_are_300_bad_requests(requests):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,13 +24,17 @@ class Files(BaseHTTPRequestHandler):
     def do_GET(self):
         name = self.path.rpartition("/")[2].partition("?")[0]
         self.server.seen.append(self.path)
+        self.server.hosts.append(self.headers["Host"])
         large = bytes(1_100_000)
         answers = {"ok.tif": (200, b"tiff"), "away.tif": (302, b""), "large.tif": (200, large), "500": (500, b"")}
+        answers["cut.tif"] = 200, b"tif"
         status, content = answers.get(name, (404, b""))
         self.send_response(status)
         if status == 302:
             self.send_header("Location", "http://127.0.0.1:1/secret.tif")
-        self.end_headers()  # without a length: it is counted while it arrives
+        if name == "cut.tif":
+            self.send_header("Content-Length", "4")
+        self.end_headers()  # else without a length: it is counted while it arrives
         self.wfile.write(content)
 
     def log_message(self, *_):
@@ -39,7 +44,7 @@ class Files(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Files) as opened:
-        opened.seen = []
+        opened.seen, opened.hosts = [], []
         threading.Thread(target=opened.serve_forever, daemon=True).start()
         yield opened
         opened.shutdown()
@@ -81,6 +86,23 @@ def test_a_server_that_fails_or_is_away_is_temporary(base, tmp_path):
         away = f"http://localhost:{unused.getsockname()[1]}"
     with pytest.raises(TemporaryError, match="the server does not answer"):
         download(f"{away}/tiles/x.tif", tmp_path / "x.tif", config_of(away))
+
+
+def test_a_transfer_that_ends_early_is_temporary(base, tmp_path):
+    with pytest.raises(TemporaryError, match="cut.tif: the server ended the transfer early"):
+        download(f"{base}/tiles/cut.tif", tmp_path / "x.tif", config_of(base))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_usual_port_is_not_in_the_header_host(scheme, server, tmp_path, monkeypatch):
+    """A signed URL signs the header, which has no port then."""
+    base, connected = f"{scheme}://tiles.test", socket.create_connection(server.server_address)
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: connected)
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", lambda self, sock, **_: sock)
+    download(f"{base}/tiles/ok.tif", tmp_path / "x.tif", config_of(base))
+    assert server.hosts[-1] == "tiles.test"
 
 
 def test_a_private_address_is_never_connected_unless_the_settings_allow_it(base, server, tmp_path):
@@ -142,6 +164,7 @@ def test_public_addresses_are_public(address):
             "::",
             "fe80::1%eth0",
             "fc00::1",
+            "fec0::1",
             "ff02::1",
             "::ffff:127.0.0.1",
         ),
@@ -162,6 +185,8 @@ def test_other_addresses_are_not_public(address):
         "https://u@a.test/",
         "https://a.test/?x/",
         "https:///x/",
+        "https://a.test:99999/",
+        "https://[a.test/",
     ],
 )
 def test_a_prefix_that_would_allow_more_than_it_shows_is_an_error_of_the_settings(prefix):

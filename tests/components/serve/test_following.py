@@ -131,6 +131,27 @@ def test_after_close_requests_are_refused_and_the_model_is_retired(registry):
     assert error.value.status == 503 and source.identity is None
 
 
+def test_a_registry_that_hangs_does_not_delay_the_end(registry, monkeypatch):
+    """A version that arrives after the end is never served."""
+    monkeypatch.setattr("components.serve.following.CLOSING_S", 0.05)
+    asked, answer, opened = threading.Event(), threading.Event(), []
+
+    def open_late(package, registered):
+        opened.append(FakeServed(package, registered))
+        if len(opened) > 1:
+            asked.set()
+            answer.wait(5)
+        return opened[-1]
+
+    source = ModelSource(URI, open_late, 0.01, registry)
+    registry.champion = "2"
+    assert asked.wait(5)
+    source.close()
+    answer.set()
+    source._thread.join(5)
+    assert source.identity is None and all(served.retired for served in opened) and source.swaps == 0
+
+
 @pytest.mark.parametrize("model", ["models:/mobanet", "models:/a/b/c", "models:/mobanet@"])
 def test_an_uri_of_another_form_is_an_error(model, registry):
     with pytest.raises(ParamsError, match="not a model; use models:/NAME@ALIAS"):

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from starlette.requests import Request
 
 from components.serve.following import ModelSource
 from components.serve.jobs import Abandoned, Jobs, Stoppable
@@ -49,13 +50,13 @@ def limited(app, source, **changes):
 
 
 async def post(app, chunks=(b"",), headers=()):
-    """Status, headers and body of the answer to a request."""
+    """Status, headers and body of the answer to a request; the client stays until it has it."""
     waiting = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     waiting[-1]["more_body"] = False
     sent = []
 
     async def receive():
-        return waiting.pop(0)
+        return waiting.pop(0) if waiting else await asyncio.Event().wait()
 
     async def send(message):
         sent.append(message)
@@ -134,6 +135,50 @@ def test_a_request_that_takes_too_long_is_answered_and_its_work_stops(source):
         status == 503 and b"retry-after" in headers and body["error"].startswith("the request took longer than 0.1 s")
     )
     assert batches and ended.wait(5)
+
+
+async def leave(app, *messages):
+    """Answers to a client that closes the connection after these messages."""
+    waiting, sent = [*messages, {"type": "http.disconnect"}], []
+
+    async def receive():
+        return waiting.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    await app({"type": "http", "method": "POST", "headers": []}, receive, send)
+    return sent
+
+
+def test_work_stops_once_the_client_has_left(source):
+    ended, jobs = threading.Event(), Jobs(source, 1)
+
+    def work(served, predictor):
+        image = torch.zeros(1, 3, 8, 8)
+        try:
+            while True:
+                predictor(image, image[:, :1])
+        except Abandoned:
+            ended.set()
+            raise
+
+    async def computes(scope, receive, send):
+        await receive()
+        await jobs.run(work)
+
+    app = limited(computes, source, timeout_s=60.0)
+    assert asyncio.run(leave(app, {"type": "http.request", "body": b"1", "more_body": False})) == []
+    assert ended.wait(5) and app._inside == 0
+
+
+def test_a_client_that_leaves_while_it_sends_is_no_error(source, caplog):
+    async def reads(scope, receive, send):
+        await Request(scope, receive).body()
+
+    app = limited(reads, source)
+    assert asyncio.run(leave(app, {"type": "http.request", "body": b"1", "more_body": True})) == []
+    assert not caplog.records and app._inside == 0
 
 
 def test_a_slow_body_is_cut_off(source):
