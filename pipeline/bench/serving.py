@@ -11,14 +11,14 @@ import http.client
 import json
 import os
 import shutil
-import socket
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -30,6 +30,8 @@ import typer
 
 from components.common.errors import MobanetError
 from components.common.tracking.packages import read_record
+from pipeline.services import processes
+from pipeline.services.accounts import free_ports
 
 CLIENTS = (1, 4, 16)
 START_S = 300.0
@@ -169,37 +171,28 @@ def running(name: str, command: Callable[[int], list[str]], folder: Path) -> Ite
     Raises:
         BenchError: it ends, or does not answer in time.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(0)
     log = folder / f"{name.replace(' ', '_')}.log"
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PATH": paths, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with log.open("w") as file:
-        process = subprocess.Popen(command(port), env=env, stdout=file, stderr=file, start_new_session=True)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the server ends, too
     try:
-        until = time.monotonic() + START_S
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > until:
-                raise BenchError(f"{name} does not start: {log.read_text().strip().splitlines()[-1:]}")
-            time.sleep(0.2)
-        yield port, psutil.Process(process.pid)
+        with log.open("w") as file:
+            process = subprocess.Popen(command(port), env=env, stdout=file, stderr=file, start_new_session=True)
+        try:
+            until = time.monotonic() + START_S
+            while not processes.healthy(port):
+                if process.poll() is not None or time.monotonic() > until:
+                    last = log.read_text().strip().rpartition("\n")[2] or "it wrote no message"
+                    raise BenchError(f"{name} did not start: {last}")
+                time.sleep(0.2)
+            yield port, psutil.Process(process.pid)
+        finally:
+            if process.poll() is None:
+                processes.end(psutil.Process(process.pid))
+            process.wait()
     finally:
-        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        for member in (*family, process):
-            member.terminate()
-        process.wait(30)
-
-
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
+        signal.signal(signal.SIGTERM, before)
 
 
 def under_load(port: int, request: Request, clients: int, requests: int) -> Load:
@@ -211,16 +204,16 @@ def under_load(port: int, request: Request, clients: int, requests: int) -> Load
     numbers = count()
 
     def work() -> list[float]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
         seconds = []
-        while next(numbers) < requests:
-            start = time.perf_counter()
-            connection.request("POST", *request)
-            answer = connection.getresponse()
-            content = answer.read()
-            if answer.status != 200:
-                raise BenchError(f"a request was answered with {answer.status}: {content[:200]!r}")
-            seconds.append(time.perf_counter() - start)
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=600)) as connection:
+            while next(numbers) < requests:
+                start = time.perf_counter()
+                connection.request("POST", *request)
+                answer = connection.getresponse()
+                content = answer.read()
+                if answer.status != 200:
+                    raise BenchError(f"a request was answered with {answer.status}: {content[:200]!r}")
+                seconds.append(time.perf_counter() - start)
         return seconds
 
     start = time.perf_counter()

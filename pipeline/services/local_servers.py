@@ -8,8 +8,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from pipeline.services import deployed, postgres, processes
@@ -91,17 +89,10 @@ class Services:
         if upgrade.returncode != 0:
             raise ServicesError(f"MLflow cannot create or upgrade its tables; its messages are in {log}")
         command = self._local(deployed.command(self.accounts.mlflow_port))
-        processes.start(self.folder, MLFLOW, command, env, work, self._healthy)
+        processes.start(self.folder, MLFLOW, command, env, work, lambda: processes.healthy(self.accounts.mlflow_port))
 
     def _local(self, command: list[str]) -> list[str]:
         return [self.programs[command[0]], *command[1:]]
-
-    def _healthy(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.accounts.mlflow_port}/health", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
 
 
 def _program(name: str) -> str:

@@ -36,7 +36,7 @@ def cluster_folder(folder: Path) -> Path:
     user = _user()
     if user is None:
         made = folder / "postgres"
-        made.mkdir()
+        made.mkdir(exist_ok=True)
     else:
         made = Path(tempfile.mkdtemp(prefix="mobanet-postgres-", dir="/var/tmp"))
         shutil.chown(made, user)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -87,14 +89,35 @@ def stop(folder: Path, name: str, patience_s: float = 20) -> bool:
     """End a server and the processes that it started. Returns whether it was running."""
     process = running(folder, name)
     if process is not None:
-        group = [process, *process.children(recursive=True)]
-        process.terminate()
-        _, left = psutil.wait_procs(group, patience_s)
-        for survivor in left:
-            survivor.kill()
-        psutil.wait_procs(left, patience_s)
+        end(process, patience_s)
     (folder / f"{name}.json").unlink(missing_ok=True)
     return process is not None
+
+
+def end(process: psutil.Process, patience_s: float = 20) -> None:
+    """End a process and those that it started; after some seconds, kill what is left."""
+    try:
+        group = [process, *process.children(recursive=True)]
+        process.terminate()
+    except psutil.NoSuchProcess:
+        return
+    _, left = psutil.wait_procs(group, patience_s)
+    for survivor in left:
+        with suppress(psutil.NoSuchProcess):
+            survivor.kill()
+    psutil.wait_procs(left, patience_s)
+
+
+def healthy(port: int) -> bool:
+    """Whether a web server on a port of this machine answers `/health`."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)  # urllib would ask a proxy
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def listens(port: int) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from pipeline.bench.serving import Load, Report, Server, as_table
+from pipeline.bench.serving import BenchError, Load, Report, Server, as_table, running
 from tests.components.serve.conftest import toy_package
 
 ROOT = Path(__file__).parents[3]
@@ -22,6 +24,44 @@ def test_the_table_names_both_servers_every_number_of_clients_and_the_ratios():
     assert len(lines) == 10
     assert lines[4] == "mobanet serve        memory 500 MB, +10 MB after 10000 requests"
     assert lines[-1].endswith("2.00x with 1, 3.00x with 4, 4.00x with 16")
+
+
+BENCH = """
+import subprocess, sys, time
+from pathlib import Path
+from pipeline.bench import serving
+with serving.running("toy", lambda port: [sys.executable, "-S", "-c", sys.argv[1], str(port)], Path(sys.argv[2])):
+    print("answers", flush=True)
+    time.sleep(60)
+"""
+TOY = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Healthy).serve_forever()
+"""
+
+
+def test_a_signal_to_the_benchmark_also_ends_its_server(tmp_path):
+    command = [sys.executable, "-c", BENCH, TOY, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "answers\n"
+            (server,) = psutil.Process(process.pid).children()
+            process.terminate()
+            assert process.wait(30) == 128 + signal.SIGTERM
+            assert not server.is_running()
+        finally:
+            process.kill()
+
+
+def test_a_server_that_does_not_start_is_reported_with_its_last_message(tmp_path):
+    command = [sys.executable, "-S", "-c", "raise SystemExit('first\\nno space')"]
+    with pytest.raises(BenchError, match="^toy did not start: no space$"), running("toy", lambda _: command, tmp_path):
+        pass
 
 
 @pytest.mark.system

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import stat
 import sys
 import threading
@@ -73,6 +74,35 @@ def test_another_program_on_its_port_is_reported(start, tmp_path):
     with pytest.raises(ServicesError, match="another program uses the port of toy; stop it, or delete"):
         start()
     (tmp_path / "hidden").rename(tmp_path / "toy.json")
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
+def test_a_server_of_this_machine_is_not_asked_through_a_proxy(monkeypatch, variable):
+    class Healthy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    with http.server.HTTPServer(("127.0.0.1", 0), Healthy) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        assert processes.healthy(server.server_port)
+        server.shutdown()
+
+
+def test_a_server_that_speaks_another_protocol_is_not_healthy():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def greet():
+            connection, _ = other.accept()
+            connection.sendall(b"220 mail.test\r\n")
+            connection.close()
+
+        threading.Thread(target=greet, daemon=True).start()
+        assert not processes.healthy(other.getsockname()[1])
 
 
 def test_a_process_that_got_the_number_of_an_ended_server_is_not_stopped(start, tmp_path):
