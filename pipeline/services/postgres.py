@@ -45,12 +45,14 @@ def cluster_folder(folder: Path) -> Path:
 
 def running(accounts: Accounts) -> bool:
     """Whether the cluster runs."""
+    if not Path(accounts.cluster).is_dir():
+        return False
     done = subprocess.run([*_control(accounts), "status"], **_call(accounts, check=False))
     return done.returncode == 0
 
 
 def start(accounts: Accounts, options: str = "") -> None:
-    """Start the cluster, unless it runs; at the first call create it.
+    """Start the cluster, unless it runs; create it and its database, unless they exist.
 
     Args:
         accounts: port, password and folder.
@@ -62,13 +64,18 @@ def start(accounts: Accounts, options: str = "") -> None:
     if running(accounts):
         return
     folder = Path(accounts.cluster)
+    if not folder.is_dir():
+        raise ServicesError(
+            f"{folder}: PostgreSQL's files are missing; run `make services-stop`, delete the folder .services with all "
+            "its data, then run `make services` again"
+        )
     settings = f"-p {accounts.postgres_port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' {options}"
     try:
-        created = not (folder / "data/PG_VERSION").exists()
-        if created:
+        if not (folder / "data/PG_VERSION").exists():
             _create(accounts)
         subprocess.run([*_control(accounts), "-w", "-l", folder / "log", "-o", settings, "start"], **_call(accounts))
-        if created:
+        look = subprocess.run([programs() / "psql", "--no-password", "-c", ""], **_call(accounts, check=False))
+        if look.returncode != 0:
             subprocess.run([programs() / "createdb"], **_call(accounts))
     except subprocess.CalledProcessError:
         raise ServicesError(f"PostgreSQL cannot start; its messages are in {folder / 'log'}") from None
@@ -92,7 +99,11 @@ def _create(accounts: Accounts) -> None:
     owner = ("-U", accounts.of_postgres()["PGUSER"], "--auth=scram-sha-256", f"--pwfile={password}")
     try:
         place = ("-D", str(folder / "data"), "--encoding=UTF8", "--locale=C.UTF-8")
-        subprocess.run([programs() / "initdb", *place, *owner], **_call(accounts))
+        call = _call(accounts, check=False) | {"stderr": subprocess.PIPE, "text": True}
+        done = subprocess.run([programs() / "initdb", *place, *owner], **call)
+        if done.returncode != 0:
+            why = next((line for line in done.stderr.splitlines() if "error:" in line), "it gives no reason")
+            raise ServicesError(f"PostgreSQL cannot create its files in {folder}: {why}")
     finally:
         password.unlink()
 
