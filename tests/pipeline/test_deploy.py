@@ -261,7 +261,8 @@ def test_the_service_can_finish_its_requests_and_has_a_cpu_for_every_thread():
     pod = one("Deployment", "mobanet-serve")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     config = section(SHIPPED, "serve", ServeConfig)
-    assert pod["terminationGracePeriodSeconds"] > config.timeout_s + GRACE_S
+    _, wait_s = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert pod["terminationGracePeriodSeconds"] > int(wait_s) + config.timeout_s + GRACE_S
     threads = next(int(variable["value"]) for variable in container["env"] if variable["name"] == "OMP_NUM_THREADS")
     assert threads * config.concurrency == int(container["resources"]["limits"]["cpu"])
 
