@@ -6,7 +6,7 @@ decision), `TrackingError` and `MlflowException`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from components.register.alias_changes import Settled, change, settle
 from components.register.events import CHALLENGER, CHAMPION, PREVIOUS, Event, State
@@ -88,13 +88,25 @@ def promote(
     )
 
 
-def rollback(registry: Registry, *, why: str) -> Event:
-    """Make the version with the alias `previous-champion` the champion again."""
+def rollback(registry: Registry, *, why: str, seen: Mapping[str, str] | None = None) -> Event:
+    """Make the version with the alias `previous-champion` the champion again.
+
+    Args:
+        registry: the registered model.
+        why: reason, for the history.
+        seen: the aliases for which the rollback was decided; None: those of now.
+    """
     settled = settle(registry)
     state = settled.history.state
-    champion, previous = state.aliases.get(CHAMPION), state.aliases.get(PREVIOUS)
+    seen = state.aliases if seen is None else seen
+    champion, previous = seen.get(CHAMPION), seen.get(PREVIOUS)
     if champion is None or previous is None:
         raise RegistryError(f"{registry.name} has no previous champion; promote another version instead")
+    if previous in registry.rejected(state):
+        raise RegistryError(
+            f"version {previous} of {registry.name}, the previous champion, has the weights of a rejected version; "
+            "promote another version instead"
+        )
     before = state.line[: state.line.index(previous)] if previous in state.line else ()
     sets = {CHAMPION: previous, PREVIOUS: _last_existing(registry, before)}
     expects = {CHAMPION: champion, PREVIOUS: previous}
@@ -123,7 +135,10 @@ def rescored(registry: Registry, old: str, new: str, *, why: str, gates: Sequenc
     settled = settle(registry)
     aliases = settled.history.state.aliases
     held = {alias: old for alias, version in aliases.items() if version == old}
-    sets = dict.fromkeys(held, new)
+    sets: dict[str, str | None] = dict.fromkeys(held, new)
+    champion = sets.get(CHAMPION, aliases.get(CHAMPION))
+    if held and champion == sets.get(PREVIOUS, aliases.get(PREVIOUS)) == new:  # no version is its own predecessor
+        sets[PREVIOUS] = _previous(registry, settled.history.state, old, new)
     return change(
         registry,
         "rescore",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.common.errors import TrackingError
+from components.common.tracking.registered_models import PACKAGE_SHA256
 from components.register import aliases
 from components.register.admission import Candidate, admit
 from components.register.config import RegisterConfig
@@ -16,7 +17,7 @@ from components.register.events import CHAMPION, PREVIOUS, Event
 from components.register.ledger import RegistryError
 from components.register.promotion import Gate, PromotionRecord, judge
 from components.register.readback import read_back
-from components.register.registry import PACKAGE_SHA256, Registry, Version
+from components.register.registry import Registry, Version
 
 RESCORED = "rescored_from"
 """Tag of a version: the version with the same weights and an earlier evaluation."""
@@ -80,7 +81,7 @@ def promote(
         RegistryError: the version was rejected, or aliases were changed by hand.
         TrackingError: the version cannot be read back, or has no figures.
     """
-    _require_settled(registry)
+    require_settled(registry)
     number, name = candidate.number, registry.name
     champion = registry.champion()
     if champion == number:
@@ -101,15 +102,16 @@ def rollback(registry: Registry, *, why: str) -> Decision:
     """Make the previous champion the champion again.
 
     Raises:
-        RegistryError: there is no previous champion, or aliases were changed by hand.
+        ConflictError: another champion was made in the meantime.
+        RegistryError: there is no previous champion, it was rejected, or aliases were changed by hand.
         TrackingError: the previous champion cannot be read back.
     """
-    _require_settled(registry)
-    previous = registry.aliases().get(PREVIOUS)
-    target = next((version for version in registry.versions() if version.number == previous), None)
+    require_settled(registry)
+    seen = registry.aliases()
+    target = next((version for version in registry.versions() if version.number == seen.get(PREVIOUS)), None)
     if target is not None and PACKAGE_SHA256 in target.tags:  # an earlier release stored no crops
         read_back(registry.name, target.number)
-    event = aliases.rollback(registry, why=why)
+    event = aliases.rollback(registry, why=why, seen=seen)
     now, before = event.sets[CHAMPION], event.expects[CHAMPION]
     outcome = f"version {now} of {registry.name} is the champion again; version {before} is not"
     return Decision(registry.name, now, now, True, outcome, event=event)
@@ -134,9 +136,11 @@ def replace_scores(registry: Registry, old: Version, package: Path, run_id: str 
         outcome = f"version {made.version} of {name} already has these scores"
         return Decision(name, made.version, registry.champion(), False, outcome)
     registry.ledger.client.set_model_version_tag(name, made.version, RESCORED, old.number)
-    held = [alias for alias, version in registry.aliases().items() if version == old.number]
-    event = aliases.rescored(registry, old.number, made.version, why=why) if made.created or held else None
-    moved = f"; it takes over {', '.join(held)}" if held else ""
+    history = aliases.settle(registry).history
+    done = history.has_rescored(old.number, made.version) and old.number not in history.state.aliases.values()
+    event = None if done else aliases.rescored(registry, old.number, made.version, why=why)
+    taken = [] if event is None else list(event.expects)
+    moved = f"; it takes over {', '.join(taken)}" if taken else ""
     outcome = f"version {made.version} of {name} is version {old.number} with new scores{moved}"
     return Decision(name, made.version, registry.champion(), event is not None, outcome, event=event)
 
@@ -168,7 +172,12 @@ def _by_hand(registry: Registry, event: Event, done: str) -> Decision:
     return Decision(registry.name, event.version, registry.champion(), True, outcome, event=event)
 
 
-def _require_settled(registry: Registry) -> None:
+def require_settled(registry: Registry) -> None:
+    """Complete an interrupted change, so that every alias in MLflow is the recorded one.
+
+    Raises:
+        RegistryError: aliases were changed by hand.
+    """
     settled = aliases.settle(registry)
     if settled.by_hand:
         raise RegistryError(settled.sentence(registry.name))

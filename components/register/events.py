@@ -128,8 +128,12 @@ class State:
         aliases = {alias: version for alias, version in {**self.aliases, **event.sets}.items() if version is not None}
         line, rejected, pardoned = self.line, self.rejected, self.pardoned
         champion = aliases.get(CHAMPION)
-        if event.kind == "rescore":
-            line = tuple((event.version or number) if number == event.replaces else number for number in line)
+        if event.kind == "rescore" and event.version is not None and event.replaces is not None:
+            line = _replaced(line, event.replaces, event.version)
+            if event.replaces in rejected:  # the weights are rejected, whatever their checksum is in another release
+                rejected = rejected | {event.version}
+            if event.replaces in pardoned:
+                pardoned = pardoned | {event.version}
         if champion is not None and champion != self.aliases.get(CHAMPION):
             line = _extended(line, champion, event.kind)
             if event.forced:
@@ -138,6 +142,12 @@ class State:
             line = tuple(version for version in line if version != event.version)
             rejected, pardoned = rejected | {event.version}, pardoned - {event.version}
         return State(aliases, line, rejected, pardoned)
+
+
+def _replaced(line: tuple[str, ...], old: str, new: str) -> tuple[str, ...]:
+    """The line with `new` in the place of `old`; a version that is in it twice keeps the later place."""
+    changed = [new if number == old else number for number in line]
+    return tuple(number for i, number in enumerate(changed) if number not in changed[i + 1 :])
 
 
 def _extended(line: tuple[str, ...], champion: str, kind: Kind) -> tuple[str, ...]:
@@ -189,6 +199,10 @@ class History:
     def event(self, identity: str) -> Event | None:
         """The first event with this id."""
         return next((event for event in self.events if event.id == identity), None)
+
+    def has_rescored(self, old: str, new: str) -> bool:
+        """Whether an event records that `new` has the weights of `old` with another evaluation."""
+        return any((event.replaces, event.version, event.lost) == (old, new, False) for event in self.events)
 
     def expected(self, alias: str, since: int | None) -> set[str | None]:
         """Values of an alias in MLflow that events explain.

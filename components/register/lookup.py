@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from components.common.errors import TrackingError
 from components.common.tracking import server
+from components.common.tracking.registered_models import SCHEME
+from components.register.aliases import settle
 from components.register.registry import Registry, Version
-
-SCHEME = "models:/"
-"""Beginning of MLflow's model URIs, which a reference may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,15 @@ def opened(name: str) -> Iterator[Registry]:
         yield Registry.open(client, name)
     except MlflowException as error:
         raise TrackingError(f"the registry in {server.address()} rejected a request: {server.quoted(error)}") from None
+
+
+def find_to_change(registry: Registry, key: str) -> Version:
+    """Like `find`, for commands that change aliases: an interrupted change is completed first.
+
+    Without this, an alias could be that of before the interrupted change.
+    """
+    settle(registry)
+    return find(registry, key)
 
 
 def find(registry: Registry, key: str) -> Version:

@@ -43,7 +43,7 @@ def promote(
     asked = lookup.Reference.of(version, name or config.model_name)
     with lookup.opened(asked.name) as registry:
         why = because or "passed every gate"
-        result = decisions.promote(registry, lookup.find(registry, asked.key), config, why=why, forced=force)
+        result = decisions.promote(registry, lookup.find_to_change(registry, asked.key), config, why=why, forced=force)
     _report(result, as_json)
     raise typer.Exit(0 if result.champion == result.version else 1)
 
@@ -71,7 +71,7 @@ def reject(
 
     asked = lookup.Reference.of(version, name or config_of(params).model_name)
     with lookup.opened(asked.name) as registry:
-        result = decisions.reject(registry, lookup.find(registry, asked.key), why=because)
+        result = decisions.reject(registry, lookup.find_to_change(registry, asked.key), why=because)
     _report(result, as_json)
 
 
@@ -96,6 +96,7 @@ def rescore(
     settings = rescoring.Settings.of(params)
     asked = lookup.Reference.of(version, name or config_of(params).model_name)
     with lookup.opened(asked.name) as registry:
+        decisions.require_settled(registry)  # before the work, not after it
         old = lookup.find(registry, asked.key)
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "package"
@@ -110,5 +111,5 @@ def _report(result: Decision, as_json: bool) -> None:
         print_json(asdict(result))
         return
     if result.gates:
-        print_gates(asdict(result)["gates"])
+        print_gates(result.gates)
     typer.echo(result.outcome)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -21,6 +21,9 @@ from components.common.params import section
 from components.register.config import RegisterConfig
 from pipeline.presets.preset import SHIPPED
 
+if TYPE_CHECKING:
+    from components.register.promotion import Gate
+
 PLAIN_WIDTH = 160
 """Width of a table if stdout is not a terminal, columns."""
 
@@ -30,7 +33,7 @@ NAME = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="Registered model; default: register.model_name.")
 ]
 PARAMS = Annotated[
-    Path, typer.Option(metavar="FILE", help="Section register of this file; without the file, the shipped defaults.")
+    Path, typer.Option(metavar="FILE", help="Section register of this file; without params.yaml, the shipped defaults.")
 ]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 PARAMS_FILE = Path("params.yaml")
@@ -118,7 +121,7 @@ def compare(
     if as_json:
         print_json(asdict(found) | {"passed": found.passed})
     else:
-        print_gates(asdict(found)["gates"])
+        print_gates(found.gates)
         verdict = "passes every gate" if found.passed else "fails a gate"
         typer.echo(f"version {found.candidate} {verdict} against version {found.champion}")
     raise typer.Exit(0 if found.passed else 1)
@@ -127,8 +130,8 @@ def compare(
 def history(name: NAME = None, params: PARAMS = PARAMS_FILE, as_json: AS_JSON = False) -> None:
     """List all changes of the aliases: when, what, who, why.
 
-    With --json, a list of: number, time, kind, version, expects, sets, who, why, gates, digest, forced, found, applied,
-    lost, id.
+    With --json, a list of: number, time, kind, version, expects, sets, who, why, gates, digest, forced, found,
+    replaces, applied, lost, id.
     """
     from components.register import lookup
 
@@ -168,7 +171,7 @@ def verify(
             typer.echo(decisions.adopt(registry, why=because, forced=force).outcome, err=True)
         if undo:
             typer.echo(decisions.undo(registry, why=because).outcome, err=True)
-        found = lookup.find(registry, asked.key)
+        found = lookup.find_to_change(registry, asked.key)
         links = verification.verify(registry, found)
     broken = verification.first_broken(links)
     if as_json:
@@ -212,8 +215,13 @@ def gc(
 
 
 def config_of(params: Path) -> RegisterConfig:
-    """Section `register` of a params file; without the file, that of the shipped one."""
-    return section(params if params.is_file() else SHIPPED, "register", RegisterConfig)
+    """Section `register` of a params file; that of the shipped one if the default file does not exist.
+
+    Raises:
+        ParamsError: a file that the user named does not exist, or the section is wrong.
+    """
+    default = params == PARAMS_FILE and not params.exists()
+    return section(SHIPPED if default else params, "register", RegisterConfig)
 
 
 def print_json(content: Any) -> None:
@@ -221,16 +229,15 @@ def print_json(content: Any) -> None:
     typer.echo(json.dumps(without_nan(content), indent=2))
 
 
-def print_gates(gates: Iterable[Mapping[str, Any]]) -> None:
+def print_gates(gates: tuple[Gate, ...]) -> None:
     """Print the gates as a table: candidate, champion, difference, limit, verdict."""
-    table = Table("gate", box=SIMPLE_HEAD)
-    for column in ("candidate", "champion", "difference"):
-        table.add_column(column, justify="right")
-    for column in ("must be", "verdict"):
-        table.add_column(column)
-    for gate in gates:
-        cells = (gate[key] for key in ("name", "candidate", "champion", "difference", "limit"))
-        table.add_row(*map(Text, cells), "ok" if gate["passed"] else Text("FAILED", "bold red"))
+    from components.register.step import HEADS, gate_rows
+
+    table = Table(box=SIMPLE_HEAD)
+    for head in HEADS:
+        table.add_column(head, justify="right" if head in ("candidate", "champion", "difference") else "left")
+    for gate, (*cells, verdict) in zip(gates, gate_rows(gates), strict=True):
+        table.add_row(*map(Text, cells), Text(verdict, "" if gate.passed else "bold red"))
     console().print(table)
 
 

@@ -11,12 +11,13 @@ from mlflow.exceptions import BAD_REQUEST, MlflowException
 
 from components.common.errors import TrackingError
 from components.common.tracking import answers
+from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256
 from components.register import alias_changes, aliases
 from components.register.aliases import ConflictError, RegistryError
 from components.register.events import ALIASES, CHALLENGER, CHAMPION, PREVIOUS
 from components.register.ledger import who
 from components.register.promotion import Gate
-from components.register.registry import PACKAGE_SHA256, SHA256, Registry
+from components.register.registry import Registry
 
 PASSED = (Gate("expected mIoU", "81.00", "80.00", "+1.00", "higher", True),)
 FAILED = (Gate("expected mIoU", "79.00", "80.00", "-1.00", "higher", False),)
@@ -145,6 +146,23 @@ def test_rollback_passes_over_a_rejected_version(registry):
     assert registry.aliases() == {CHAMPION: "1"}
 
 
+def test_rollback_does_not_return_to_the_weights_of_a_rejected_version(registry):
+    champions(registry, "1", "4", "3")
+    aliases.reject(registry, "2", why="wrong labels")  # the weights of 4
+    with pytest.raises(RegistryError, match="version 4 of .* has the weights of a rejected version"):
+        aliases.rollback(registry, why="an incident")
+    assert registry.champion() == "3"
+
+
+def test_a_rollback_fails_if_the_champion_is_not_the_one_that_was_seen(registry):
+    champions(registry, "1", "2")
+    seen = registry.aliases()
+    aliases.promote(registry, "3", "2", PASSED, why="repaired")
+    with pytest.raises(ConflictError, match="is version 3 now and was version 2 when this change was decided"):
+        aliases.rollback(registry, why="2 is broken", seen=seen)
+    assert registry.aliases() == {CHAMPION: "3", PREVIOUS: "2"}
+
+
 def test_the_champion_is_not_rejected(registry):
     champions(registry, "1")
     with pytest.raises(RegistryError, match="is the champion; run `mobanet registry rollback` first"):
@@ -161,6 +179,15 @@ def test_a_version_scored_again_takes_over_the_aliases(registry):
     champions(registry, "1", "2")
     aliases.rescored(registry, "2", "4", why="new test tiles")
     assert registry.aliases() == {CHAMPION: "4", PREVIOUS: "1"}
+    aliases.rollback(registry, why="an incident")
+    assert registry.aliases() == {CHAMPION: "1"}
+
+
+@pytest.mark.parametrize(("old", "new"), [("2", "4"), ("4", "2")])
+def test_a_version_scored_again_does_not_become_its_own_predecessor(registry, old, new):
+    champions(registry, "1", "2", "4")
+    aliases.rescored(registry, old, new, why="new test tiles")
+    assert registry.aliases() == {CHAMPION: "4" if new == "4" else "2", PREVIOUS: "1"}
     aliases.rollback(registry, why="an incident")
     assert registry.aliases() == {CHAMPION: "1"}
 
@@ -373,7 +400,7 @@ def test_two_registrations_of_one_package_at_the_same_time_make_one_version(clie
     assert registry.add(model_id, None, tags) == "5"
     assert registry.add(model_id, None, tags) == "5"
     assert [found.number for found in registry.versions()] == ["1", "2", "3", "4", "5"]
-    assert registry.find("e" * 64) == "5" and registry.find_weights("b" * 64) == ["2", "4"]
+    assert registry.find("e" * 64) == "5"
     mlflow.set_tracking_uri(None)
 
 

@@ -68,6 +68,20 @@ def test_a_version_scored_again_takes_the_place_of_the_earlier_one():
     assert found.state.aliases == {CHAMPION: "3", PREVIOUS: "1"}
 
 
+def test_a_rejected_version_scored_again_stays_rejected():
+    found = history(promotion("1", None), event("reject", "2"), event("rescore", "3", replaces="2"))
+    assert found.state.rejected == {"2", "3"}
+    assert found.has_rescored("2", "3") and not found.has_rescored("1", "3")
+    pardoned = promotion("2", "1", forced=True)
+    found = history(promotion("1", None), event("reject", "2"), pardoned, event("rescore", "3", replaces="2"))
+    assert (found.state.rejected, found.state.pardoned) == (frozenset(), {"2", "3"})
+
+
+def test_a_version_scored_again_is_in_the_line_once():
+    again = event("rescore", "2", {PREVIOUS: "1"}, {PREVIOUS: None}, replaces="1")
+    assert history(promotion("1", None), promotion("2", "1"), again).state.line == ("2",)
+
+
 def test_an_event_that_is_not_marked_as_applied_is_pending_unless_it_is_lost():
     first, second = promotion("1", None, applied=True), promotion("2", "1")
     assert history(first, second, promotion("3", "1")).pending == (replace(second, number=2),)

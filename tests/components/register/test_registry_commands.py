@@ -19,6 +19,7 @@ from components.common.tracking.run import open_run
 from components.register import decisions
 from components.register.admission import Candidate
 from components.register.config import RegisterConfig
+from components.register.events import CHALLENGER, Event
 from components.register.logged_model import Origin, upload
 from components.register.registry import Registry
 from components.register.step import run
@@ -292,6 +293,33 @@ def experiment() -> str:
     return client().get_experiment_by_name("training").experiment_id
 
 
+def test_an_alias_is_that_of_an_interrupted_command(command) -> None:
+    """The command was killed after its entry in the history: MLflow still has the alias of before."""
+    registry().ledger.append(Event("killed", "2026-11-27", "register", "2", sets={CHALLENGER: "2"}))
+    assert registry().aliases()[CHALLENGER] == "3"
+    code, found, _ = command("promote", "challenger", "--json")
+    assert (code, found["version"], registry().champion()) == (0, "2", "2")
+
+
+def test_a_file_of_limits_that_does_not_exist_is_an_error(command) -> None:
+    code, _, err = command("promote", "2", "--params", "strict.yaml")
+    assert code == 2 and "strict.yaml" in err
+    assert registry().champion() == "1"
+
+
+def test_a_champion_made_during_a_rollback_stays(command, monkeypatch) -> None:
+    assert command("promote", "2")[0] == 0
+
+    def read_back(name: str, version: str) -> None:
+        monkeypatch.setattr(decisions, "read_back", lambda name, version: None)
+        assert command("promote", "3", "--force", "--because", "repaired")[0] == 0
+
+    monkeypatch.setattr(decisions, "read_back", read_back)
+    code, _, err = command("rollback", "--because", "2 is broken")
+    assert code == 2 and f"champion of {NAME} is version 3 now and was version 2" in err
+    assert registry().champion() == "3"
+
+
 def test_a_change_by_hand_is_undone_or_adopted(command) -> None:
     client().set_registered_model_alias(NAME, "champion", "2")
     assert "changed by hand" in command("promote", "2")[2]
@@ -322,6 +350,15 @@ def test_rescore_hands_the_aliases_over_to_a_version_with_the_same_weights(comma
     monkeypatch.setattr("pipeline.rescoring.rescore", lambda *given: rescore(f"models:/{NAME}/1", *given[1:]))
     code, found, _ = command(*arguments)
     assert (code, found["changed"]) == (0, False) and "already has these scores" in found["outcome"]
+
+
+def test_a_rescore_that_was_interrupted_is_recorded_by_the_next_one(command, package, city) -> None:
+    add(variant(package, city / "d", shift=-3.0, raw_md5="0" * 32))  # killed before the history
+    for changed_now in (True, False):
+        old = next(version for version in registry().versions() if version.number == "2")
+        made = decisions.replace_scores(registry(), old, city / "d", None, why="other data")
+        assert (made.version, made.changed) == ("4", changed_now)
+    assert [(event.kind, event.replaces) for event in registry().history().events][-1] == ("rescore", "2")
 
 
 def test_gc_marks_or_deletes_what_interrupted_registrations_left(command, package, city) -> None:
