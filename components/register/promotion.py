@@ -7,8 +7,9 @@ higher E(p), and neither the fused mIoU, nor one sensor alone, nor any class fal
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,6 +62,7 @@ class PromotionRecord:
         """
         protocol, balance = evaluation["protocol"], evaluation["balance"]
         shared = {key: value for key, value in protocol.items() if key not in NOT_COMPARED}
+        shared["tiles"] = _digest_of_tiles(protocol["tiles"])
         shared["failure_probability"] = balance and balance["failure_probability"]
         headline = headline_scores(evaluation)
         interval = (evaluation.get("intervals") or {}).get("expected_miou")
@@ -114,6 +116,11 @@ class Gate:
 
 UNKNOWN_CHAMPION = Gate("balance figures", "present", "none", "-", "present in both", False)
 """Failed gate for a champion without figures: it has one sensor, or an earlier release registered it."""
+
+
+def _digest_of_tiles(tiles: Sequence[str]) -> str:
+    """Number and checksum of the tiles; the ids of many tiles are longer than a tag in MLflow."""
+    return f"{len(tiles)} tiles, sha256 {hashlib.sha256(json.dumps(list(tiles)).encode()).hexdigest()[:12]}"
 
 
 def headline_scores(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -155,6 +155,14 @@ def test_a_promotion_record_is_read_from_a_package(figures, package) -> None:
     assert not own & figures.protocol.keys()
 
 
+def test_a_promotion_record_of_many_tiles_fits_into_a_tag(figures, package) -> None:
+    evaluation, record = (json.loads((package / name).read_text()) for name in ("evaluation.json", "export.json"))
+    evaluation["protocol"]["tiles"] = [f"D004_2021/Z1_NN/IMG_{i:06d}" for i in range(15_700)]
+    many = PromotionRecord.of(evaluation, record)
+    assert len(many.to_json()) < 60_000 and many.protocol["tiles"].startswith("15700 tiles, sha256 ")
+    assert many.protocol["tiles"] != figures.protocol["tiles"]
+
+
 def test_a_promotion_record_survives_json_and_that_of_an_earlier_release_is_unknown(figures) -> None:
     assert PromotionRecord.from_json(figures.to_json()) == figures
     assert PromotionRecord.from_json('{"data_md5": "a", "miou": 1.0}') is None
