@@ -18,7 +18,8 @@ from components.common.errors import DataError
 from components.common.inference.modelfile import ModelFacts, load_model
 from components.common.params import section
 from components.common.readers.tiles import ReaderSettings, reader_settings
-from components.common.tracking.registered_models import MODEL_FILE, fetch
+from components.common.tracking.packages import MODEL_FILE
+from components.common.tracking.registered_models import fetch
 from components.common.yaml_files import read_yaml
 from components.evaluate import step as evaluate
 from components.evaluate.outputs import RECORD

@@ -30,17 +30,17 @@ from components.common.errors import DataError, StoreError
 from components.common.files import digest, replacing_folder, write_json
 from components.common.inference.model_inputs import require_inputs_of
 from components.common.inference.modelfile import ModelFacts, load_model, save_model
+from components.common.inference.stored_crops import FILE as CROPS
 from components.common.inference.stored_crops import write_crops
 from components.common.params import STRICT
-from components.common.tracking.packages import FORMAT, RECORD, package_digest
+from components.common.tracking.packages import EVALUATION, FORMAT, MODEL_FILE, RECORD, package_digest
 from components.export import card, onnx_graph, parity
 from components.export.parity import Parity
 from model import MoBaNet
 
 log = logging.getLogger(__name__)
 
-WEIGHTS, ONNX, CARD = "model.safetensors", "model.onnx", "model_card.md"
-EVALUATION, CROPS = "evaluation.json", "crops.safetensors"
+ONNX, CARD = "model.onnx", "model_card.md"
 
 SUBSET: Subset = "val"
 """Tiles of the crops and the statistics; they are not part of the scores."""
@@ -85,7 +85,7 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, store: Path, pack
     tiles = _validation_tiles(store, facts, weights)
     with replacing_folder(package) as draft:
         lean = _without_auxiliary_heads(network, facts)
-        save_model(draft / WEIGHTS, *lean)
+        save_model(draft / MODEL_FILE, *lean)
         write_crops(draft / CROPS, *lean, tiles)
         (draft / REFERENCE).write_text(json.dumps(reference(*lean, tiles), allow_nan=False) + "\n")
         start = time.monotonic()
@@ -99,7 +99,7 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, store: Path, pack
         shutil.copyfile(evaluation, draft / EVALUATION)
         record = _record(draft, lean[1], digest(weights), graph, agreement)
         write_json(draft / RECORD, record)
-    return ExportResult(package, record["sha256"][WEIGHTS], package_digest(record["sha256"]), agreement)
+    return ExportResult(package, record["sha256"][MODEL_FILE], package_digest(record["sha256"]), agreement)
 
 
 def _validation_tiles(store: Path, facts: ModelFacts, weights: Path) -> list[Tile]:

@@ -17,7 +17,14 @@ from safetensors import SafetensorError, safe_open
 
 from components.common.errors import DataError, WeightsError
 from components.common.tracking import server
-from components.common.tracking.packages import package_digest, read_record, verify_files
+from components.common.tracking.packages import (
+    EVALUATION,
+    MODEL_FILE,
+    RECORD,
+    package_digest,
+    read_record,
+    verify_files,
+)
 from components.register.logged_model import Origin, upload
 from components.register.promotion import PromotionRecord
 from components.register.readback import read_back
@@ -25,8 +32,6 @@ from components.register.registry import Registry
 from components.register.version_tags import sentence_of, tags_of
 
 log = logging.getLogger(__name__)
-
-EVALUATION, WEIGHTS = "evaluation.json", "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +57,10 @@ class Candidate:
             figures = PromotionRecord.of(evaluation, record)
         except (KeyError, TypeError, AttributeError):
             raise DataError(
-                f"{package}: export.json or evaluation.json is damaged; run the export step again"
+                f"{package}: {RECORD} or {EVALUATION} is damaged or of an earlier release; run the steps evaluate and "
+                "export again"
             ) from None
-        _require_finite(package / WEIGHTS)
+        _require_finite(package / MODEL_FILE)
         return cls(package, record, evaluation, figures)
 
 
@@ -127,4 +133,4 @@ def _origin(registry: Registry, run_id: str | None) -> Origin:
         return Origin(client.get_run(run_id).info.experiment_id, run_id)
     if run_id is not None:
         log.warning("run %s is not in %s: the version is not linked to a run", run_id, server.address())
-    return Origin(server.experiment_id(client, registry.name), None)
+    return Origin(server.experiment_id(client, registry.name, "register.model_name"), None)

@@ -10,16 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from components.common.tracking.packages import RECORD
-from components.common.tracking.registered_models import MODEL_FILE
+from components.common.tracking.packages import MODEL_FILE, RECORD
 from components.common.tracking.server import quoted
+from components.register.logged_model import NAME
 from components.register.registry import Registry, Version
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
-
-NAME = "mobanet"
-"""Name of the logged models of this project."""
 
 UNUSABLE = "unusable"
 """Tag of a version or logged model that can be deleted; its value is the reason."""

@@ -15,11 +15,11 @@ from components.common.entrypoints.kubeflow import IMAGE_TAG, TAG
 from components.common.errors import MobanetError, reason
 from components.common.tracking import server
 from components.common.tracking.packages import RECORD, read_record
-from components.common.tracking.registered_models import fetch
+from components.common.tracking.registered_models import PACKAGE_SHA256, fetch
 from components.register.collection import UNUSABLE
 from components.register.events import ALIASES, CHAMPION, Event
 from components.register.promotion import CLEAN_COMMIT, PromotionRecord
-from components.register.registry import FIGURES, PACKAGE_SHA256, PROMOTION_RECORD, RUN_ID, Registry, Version
+from components.register.registry import FIGURES, PROMOTION_RECORD, RUN_ID, Registry, Version
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

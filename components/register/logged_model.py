@@ -33,6 +33,9 @@ SETTINGS: Mapping[str, tuple[str, float | int | str]] = {
 }
 """Type and default of the prediction settings, those of the project's params.yaml."""
 
+NAME = "mobanet"
+"""Name of the logged models of this project."""
+
 DESCRIPTION = "MLmodel"
 """MLflow's description of a logged model."""
 
@@ -67,7 +70,7 @@ def upload(client: MlflowClient, package: Path, record: Mapping[str, Any], origi
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
-    logged = client.create_logged_model(origin.experiment_id, name="mobanet", source_run_id=origin.run_id)
+    logged = client.create_logged_model(origin.experiment_id, name=NAME, source_run_id=origin.run_id)
     model_id, place = str(logged.model_id), logged.artifact_location
     identity = Model(artifact_path=place, run_id=origin.run_id, model_uuid=model_id, model_id=model_id)
     try:

@@ -7,14 +7,12 @@ from pathlib import Path
 
 from components.common.errors import TrackingError
 from components.common.inference.modelfile import load_model
+from components.common.inference.stored_crops import FILE as CROPS
 from components.common.inference.stored_crops import CropResult, run_crops
-from components.common.tracking.packages import read_record
-from components.common.tracking.registered_models import MODEL_FILE, fetch_package
+from components.common.tracking.packages import MODEL_FILE, read_record
+from components.common.tracking.registered_models import fetch_package
 from components.register.patience import patient
 from components.register.shared_files import require_seen_by_server
-
-CROPS = "crops.safetensors"
-"""Stored crops of a package, with the logits that its network gave."""
 
 
 def read_back(name: str, version: str) -> CropResult:

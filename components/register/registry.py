@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from components.common.tracking.answers import absent
+from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256
 from components.register.events import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Event, History, State
 from components.register.ledger import SUFFIX, Ledger, RegistryError
 from components.register.patience import created, patient
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-SHA256, PACKAGE_SHA256 = "sha256", "package_sha256"
 PROMOTION_RECORD, RUN_ID = "promotion_record", "mlflow_run_id"
 FIGURES = ("balance.", "scores.")
 
@@ -114,11 +114,6 @@ class Registry:
         """Version of the package with this identity; None if it is not registered."""
         found = self._search(f"name = '{self.name}' and tags.`{PACKAGE_SHA256}` = '{package_sha256}'")
         return found[0].number if found else None
-
-    def find_weights(self, sha256: str) -> list[str]:
-        """Versions whose `model.safetensors` has this checksum, oldest first."""
-        found = self._search(f"name = '{self.name}' and tags.`{SHA256}` = '{sha256}'")
-        return [version.number for version in found]
 
     def rejected(self, state: State | None = None) -> frozenset[str]:
         """Versions that may not become champion without force: rejected ones, and those with the same weights."""

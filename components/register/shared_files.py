@@ -49,5 +49,5 @@ def _listed(model_id: str) -> set[str]:
 
     endpoint = f"/api/2.0/mlflow/logged-models/{model_id}/artifacts/directories"
     answer = http_request(get_default_host_creds(store()), endpoint, "GET")  # type: ignore[no-untyped-call]
-    verify_rest_response(answer, endpoint)  # type: ignore[no-untyped-call]
+    verify_rest_response(answer, endpoint)
     return {entry["path"].rpartition("/")[2] for entry in answer.json().get("files", [])}

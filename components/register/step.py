@@ -14,12 +14,13 @@ from pathlib import Path
 from components.common.errors import TrackingError
 from components.common.files import write_json
 from components.common.tracking import server
-from components.common.tracking.packages import package_digest
+from components.common.tracking.packages import MODEL_FILE, package_digest
+from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256
 from components.register import aliases, promotion
-from components.register.admission import WEIGHTS, Admitted, Candidate, admit, read_json
+from components.register.admission import Admitted, Candidate, admit, read_json
 from components.register.config import RegisterConfig
 from components.register.promotion import Gate, PromotionRecord
-from components.register.registry import PACKAGE_SHA256, SHA256, Registry
+from components.register.registry import Registry
 
 FORMAT = 2
 """Format version of `registration.json`; increased when a current reader could misread an older file."""
@@ -49,7 +50,7 @@ class RegisterResult:
         return "\n".join([*gate_lines(self.gates), self.outcome])
 
 
-HEADS = ("gate", "candidate", "champion", "difference", "must be", "")
+HEADS = ("gate", "candidate", "champion", "difference", "must be", "verdict")
 """Heads of the table of gates."""
 
 
@@ -96,7 +97,7 @@ def run(config: RegisterConfig, package: Path, training_run: Path, out: Path) ->
     except MlflowException as error:
         raise TrackingError(f"the registry in {server.address()} rejected a request: {server.quoted(error)}") from None
     files = candidate.record["sha256"]
-    identity = {SHA256: files[WEIGHTS], PACKAGE_SHA256: package_digest(files)}
+    identity = {SHA256: files[MODEL_FILE], PACKAGE_SHA256: package_digest(files)}
     write_json(out, {"format": FORMAT} | identity | asdict(result))
     return result
 
@@ -148,6 +149,6 @@ def _outcome(name: str, version: str, champion: str | None, verdicts: tuple[Gate
     reasons = ", ".join(sorted(failed)) or "promotion was not requested"
     stays = f"version {champion} stays the champion" if champion else "there is no champion"
     outcome = f"version {version} of {name} is not promoted ({reasons}); {stays}"
-    if promotion.UNKNOWN_CHAMPION.name in failed or failed & promotion.COMPARISON_GATES:
+    if promotion.UNKNOWN_CHAMPION in verdicts or failed & promotion.COMPARISON_GATES:
         outcome += f"; run `mobanet registry rescore {name}@champion`, which scores the champion on this data"
     return outcome

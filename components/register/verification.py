@@ -14,14 +14,14 @@ from typing import Any
 
 from components.common.errors import MobanetError, TrackingError
 from components.common.inference.modelfile import ModelFacts, load_model
+from components.common.inference.stored_crops import FILE as CROPS
 from components.common.inference.stored_crops import run_crops
 from components.common.tracking import server
-from components.common.tracking.packages import read_record
-from components.common.tracking.registered_models import MODEL_FILE, fetch_package
-from components.register.admission import EVALUATION, Candidate, read_json
+from components.common.tracking.packages import EVALUATION, MODEL_FILE, read_record
+from components.common.tracking.registered_models import PACKAGE_SHA256, fetch_package
+from components.register.admission import Candidate, read_json
 from components.register.aliases import settle
-from components.register.readback import CROPS
-from components.register.registry import PACKAGE_SHA256, RUN_ID, Registry, Version
+from components.register.registry import RUN_ID, Registry, Version
 from components.register.version_tags import tags_of
 from model import MoBaNet
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.common.metric_names import metric_name
-from components.common.tracking.packages import package_digest
+from components.common.tracking.packages import MODEL_FILE, package_digest
+from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256
 from components.register.promotion import PromotionRecord, headline_scores
-from components.register.registry import PACKAGE_SHA256, PROMOTION_RECORD, RUN_ID, SHA256
+from components.register.registry import PROMOTION_RECORD, RUN_ID
 
 
 def tags_of(
@@ -27,7 +28,7 @@ def tags_of(
     """
     facts, protocol, headline = record["facts"], evaluation["protocol"], headline_scores(evaluation)
     tags = {
-        SHA256: record["sha256"]["model.safetensors"],
+        SHA256: record["sha256"][MODEL_FILE],
         PACKAGE_SHA256: package_digest(record["sha256"]),
         PROMOTION_RECORD: figures.to_json(),
         RUN_ID: run_id,

@@ -13,14 +13,11 @@ import torch
 
 from components.common.errors import WeightsError
 from components.common.inference.modelfile import load_model
+from components.common.inference.stored_crops import FILE as CROPS
 from components.common.inference.stored_crops import run_crops
-from components.common.tracking.packages import package_digest, read_record, verify_files
-from components.common.tracking.registered_models import MODEL_FILE
+from components.common.tracking.packages import MODEL_FILE, package_digest, read_record, verify_files
 from components.predict.config import PredictConfig
 from components.predict.scores.models import ModelIdentity, Predictor, open_model
-
-CROPS = "crops.safetensors"
-"""Stored crops of a package, with the logits that its network gave."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ import random
 import signal
 from collections.abc import Callable
 
+from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256
 from components.register import aliases
 from components.register.events import ALIASES, CHALLENGER, CHAMPION
 from components.register.promotion import Gate
-from components.register.registry import PACKAGE_SHA256, SHA256, Registry
+from components.register.registry import Registry
 
 PASSED = (Gate("expected mIoU", "81.00", "80.00", "+1.00", "higher", True),)
 FAILED = (Gate("expected mIoU", "79.00", "80.00", "-1.00", "higher", False),)

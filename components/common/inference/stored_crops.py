@@ -26,6 +26,9 @@ from components.common.inference.modelfile import ModelFacts
 from model import MoBaNet
 from model.inputs import normalise
 
+FILE = "crops.safetensors"
+"""Name of the file in a package."""
+
 COUNT = 3
 """Number of crops."""
 

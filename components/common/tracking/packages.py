@@ -18,6 +18,9 @@ from components.common.files import digest
 RECORD = "export.json"
 """Record of a package; it lists all other files."""
 
+MODEL_FILE, EVALUATION = "model.safetensors", "evaluation.json"
+"""The network, and the evaluation that its card shows."""
+
 FORMAT = 2
 """Version of the record. It increases when earlier readers could misread the file."""
 

@@ -16,16 +16,13 @@ from components.common.errors import DataError, TrackingError, root
 from components.common.files import digest
 from components.common.tracking.addresses import kind
 from components.common.tracking.answers import is_temporary, retried
-from components.common.tracking.packages import RECORD, package_digest, read_record, verify_files
+from components.common.tracking.packages import MODEL_FILE, RECORD, package_digest, read_record, verify_files
 from components.common.tracking.server import address, connect, quoted, store
 
 log = logging.getLogger(__name__)
 
 SCHEME = "models:/"
 """Beginning of the URI of a registered model."""
-
-MODEL_FILE = "model.safetensors"
-"""Name of the network's file in a registered model."""
 
 SHA256, PACKAGE_SHA256 = "sha256", "package_sha256"
 """Tags of a version: checksum of its `model.safetensors`, and identity of its package."""

@@ -23,6 +23,7 @@ from components.common.errors import DataError, ParamsError, WeightsError
 from components.common.files import write_json
 from components.common.params import from_mapping
 from components.common.rasterfiles.source_files import open_source
+from components.common.tracking.packages import MODEL_FILE
 from components.common.tracking.registered_models import SCHEME, fetch
 from components.common.yaml_files import parse_yaml
 from components.predict.config import Extra, Polygons, PredictConfig, PredictRequest
@@ -32,7 +33,6 @@ from components.predict.publication.scenes import SceneNames, scenes_of
 log = logging.getLogger(__name__)
 
 PLAN = "plan.json"
-MODEL_FILE = "model.safetensors"
 POLYGONS = "polygons"
 EXTRAS = (*get_args(Extra), POLYGONS)
 """Names that `extras` of the form may contain."""

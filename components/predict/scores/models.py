@@ -25,8 +25,8 @@ from components.common.files import digest
 from components.common.inference.modelfile import ModelFacts, load_model, read_facts
 from components.common.inference.precision import Wanted, chosen, in_precision
 from components.common.scoring.gates import GateMap, has_gates
-from components.common.tracking.packages import FORMAT, RECORD
-from components.common.tracking.registered_models import MODEL_FILE, SCHEME, URI, fetch
+from components.common.tracking.packages import FORMAT, MODEL_FILE, RECORD
+from components.common.tracking.registered_models import SCHEME, URI, fetch
 from model import MoBaNet
 from model.inputs import normalise, padded_side
 from model.mobanet import on_meta

@@ -8,15 +8,13 @@ from pathlib import Path
 from components.common.data.store import Manifest
 from components.common.errors import ParamsError
 from components.common.inference.modelfile import InitialWeights
+from components.common.tracking.packages import MODEL_FILE
 from components.common.tracking.registered_models import SCHEME, fetch
 from components.train.config import ModelParams
 from components.train.weights.backbone_weights import load_backbone_weights
 from components.train.weights.earlier_model import Names, load_earlier_model
 from components.train.weights.weight_sources import require_file
 from model import MoBaNet
-
-MODEL_FILE = "model.safetensors"
-"""Name of the network's file in a package."""
 
 
 def load_initial_weights(network: MoBaNet, model: ModelParams, manifest: Manifest, out: Path) -> InitialWeights:

@@ -232,6 +232,22 @@ def test_a_champion_of_an_earlier_release_is_not_replaced_unseen(register) -> No
     assert not result.promoted and "mobanet registry rescore city@champion" in result.outcome
 
 
+def test_a_network_of_one_sensor_is_not_sent_to_rescore_a_champion(register, variant) -> None:
+    folder = variant("a")
+    scores = json.loads((folder / "evaluation.json").read_text())
+    write_json(folder / "evaluation.json", scores | {"balance": None})
+    result = register("a", package=sealed(folder))
+    assert not result.promoted
+    assert result.outcome == "version 1 of city is not promoted (balance figures); there is no champion"
+
+
+def test_a_deleted_experiment_of_the_model_names_the_key_that_names_it(register) -> None:
+    register("a")
+    client().delete_experiment(client().get_experiment_by_name("city").experiment_id)
+    with pytest.raises(TrackingError, match="or set register.model_name to another name"):
+        register("b", shift=1.0)
+
+
 def test_tags_of_the_user_stay_and_those_of_other_figures_do_not(register) -> None:
     register("a")
     client().set_model_version_tag("city", "1", "scores.invented", "1")
@@ -261,7 +277,7 @@ def test_a_file_that_was_changed_after_the_export_is_refused(register, variant) 
 def test_a_package_without_its_evaluation_is_refused(register, variant, mlflow_folder) -> None:
     folder = variant("a")
     (folder / "evaluation.json").write_text('{"protocol": []}')
-    with pytest.raises(DataError, match="damaged; run the export step again"):
+    with pytest.raises(DataError, match="damaged or of an earlier release; run"):
         register("a", package=sealed(folder))
     with pytest.raises(DataError, match="export"):
         register("a", package=mlflow_folder)
