@@ -22,7 +22,7 @@ from components.serve.refusals import RequestError, bad
 
 CHUNK = 1 << 20
 TIMEOUT_S = 20.0
-"""A server that sends nothing for so long does not answer."""
+"""A server that sends nothing for this long does not answer."""
 
 PORTS = {"http": 80, "https": 443}
 NAT64 = ipaddress.ip_network("64:ff9b::/96")

@@ -37,4 +37,4 @@ def watch(
                 if one["distance"] is not None:
                     figures.log_metric(f"{one['measure']}_{one['name']}", one["distance"])
             shutil.copyfile(folder / PAGE, page.path)
-            require_none(content, folder)
+            require_none(content, "the page of this task")

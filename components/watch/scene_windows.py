@@ -29,7 +29,7 @@ LEAST_SHARE = 0.5
 """Share of a window's pixels that get a class, at least."""
 
 MOST_LOOKS = 20
-"""At most so many windows are read for every window that is wanted."""
+"""Largest number of windows that are read for each window that is wanted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,18 +75,18 @@ def observe(config: WatchConfig, request: WatchRequest, tracking: Backend, exper
     return content
 
 
-def require_none(content: Content, reports: Path) -> None:
+def require_none(content: Content, page: Path | str) -> None:
     """Check that no statistic drifted.
 
     Args:
         content: result of `observe`.
-        reports: folder of the reports, for the message.
+        page: where a reader finds the report, for the message.
 
     Raises:
         DriftError: one did.
     """
     if content["drifted"]:
-        raise DriftError(f"drift in {_listed(content)}; see {reports / PAGE}")
+        raise DriftError(f"drift in {_listed(content)}; see {page}")
 
 
 @contextmanager

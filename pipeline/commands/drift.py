@@ -44,7 +44,7 @@ def watch(
     Exit 0: no drift. Exit 1: drift. Exit 2: bad input or settings.
     """
     from components.watch.report import table
-    from components.watch.watching import observe, require_none
+    from components.watch.watching import PAGE, observe, require_none
 
     file = params if params.is_file() else SHIPPED
     config, runtime = section(file, "watch", WatchConfig), section(file, "runtime", RuntimeConfig)
@@ -55,7 +55,7 @@ def watch(
     request = WatchRequest(model=model, image=image, dsm=dsm, crs=crs, reports=reports, device=device)
     content = observe(config, request, runtime.tracking, runtime.experiment)
     typer.echo(json.dumps(content, indent=2) if as_json else "\n".join(table(content)))
-    require_none(content, reports)
+    require_none(content, reports / PAGE)
 
 
 def texts_of(scenes: Sequence[str]) -> tuple[str, str]:

@@ -24,7 +24,7 @@ def shares(counts_B: npt.NDArray[Any]) -> Shares:
 
 
 def psi(expected_B: Shares, found_B: Shares) -> Shares:
-    """Population stability index, `[...]`: 0 for equal shares; above about 0.25 many call a population shifted."""
+    """Population stability index, `[...]`: 0 for equal shares; more than about 0.25 usually counts as a shift."""
     expected, found = (np.maximum(values, LEAST_SHARE) for values in (expected_B, found_B))
     return np.asarray(((found - expected) * np.log(found / expected)).sum(-1))
 

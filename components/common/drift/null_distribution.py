@@ -1,8 +1,8 @@
 """How large distances are without drift: draw a second reference and a production from the windows of validation.
 
 Areas are drawn first, then windows of each area, because windows of an area resemble one another more than windows of
-other areas. A bootstrap of A areas varies by (A - 1) / A too little, so it draws so many areas less; with one area, the
-difference between areas is unknown.
+other areas. A bootstrap over A areas underestimates the variance by the factor (A - 1) / A; drawing fewer areas by the
+same factor corrects this. With one area, the difference between areas is unknown.
 Letters: D draws, N windows of the reference, n windows of production, B coarse bins, S distances.
 """
 
@@ -74,7 +74,7 @@ def limits(reference: Reference, windows: int, areas: int, level: float, seed: i
 
 
 def _weights(reference: Reference, windows: int, areas: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """How often each draw has each window of the reference, `[D, N]`: so many windows from so many drawn areas."""
+    """How often each draw has each window of the reference, `[D, N]`: a number of windows from a number of areas."""
     _, firsts, counts = np.unique(reference.areas, return_index=True, return_counts=True)
     chosen = rng.integers(len(firsts), size=(DRAWS, max(1, areas)))
     area_Dn = chosen[:, np.arange(windows) % chosen.shape[1]]

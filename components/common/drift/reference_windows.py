@@ -34,10 +34,10 @@ FORMAT = 1
 """Version of the file."""
 
 WINDOWS = 48
-"""At most so many windows are stored; all tiles have about the same number."""
+"""Largest number of stored windows; all tiles have about the same number."""
 
 LEAST_AREAS = 8
-"""Tiles are divided into areas until there are so many, because the variation of fewer areas is not known well."""
+"""Tiles are divided into at least this many areas, because the variation between fewer areas is poorly known."""
 
 BINS = 16
 """Most coarse bins of an ordered quantity; each has about the same share of the reference's pixels."""
