@@ -1,4 +1,4 @@
-"""Score a registered model on the raw tiles of today, and register it again with the new scores.
+"""Score a registered model on the current raw tiles, and register it again with the new scores.
 
 The model gets inputs made by its own facts: its bands, pixel range and heights. So its scores do not depend on the
 current section `preprocess`, and they are comparable with those of a model that was trained on the same raw tiles.
@@ -24,11 +24,12 @@ from components.common.yaml_files import read_yaml
 from components.evaluate import step as evaluate
 from components.evaluate.outputs import RECORD
 from components.export import step as export
+from components.predict.inputs.suitability import MOST_TIMES
 from components.preprocess import step as preprocess
 
 log = logging.getLogger(__name__)
 
-SENSORS = {"datum": "absolute heights", "ground": "heights above the ground"}
+HEIGHTS = {"datum": "absolute heights", "ground": "heights above the ground"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def rescore(uri: str, raw: Path, settings: Settings, package: Path) -> ModelFact
 
 
 def as_trained(tree: RawTree, facts: ModelFacts, model: str) -> RawTree:
-    """Raw tiles, described so that preprocess makes the image inputs of a model.
+    """The raw tiles, described so that preprocess makes the image inputs of a model.
 
     Args:
         tree: the raw tiles.
@@ -97,7 +98,7 @@ def as_trained(tree: RawTree, facts: ModelFacts, model: str) -> RawTree:
         model: URI of the model, for messages.
 
     Raises:
-        DataError: the tiles have other classes, lack a band, or have heights of another kind.
+        DataError: the tiles have other classes, lack a band, have heights of another kind, or pixels of another size.
     """
     dataset, image = tree.dataset, tree.dataset.image
     classes = tuple(c.name for c in dataset.classes)
@@ -113,9 +114,14 @@ def as_trained(tree: RawTree, facts: ModelFacts, model: str) -> RawTree:
             f"{', '.join(facts.bands)} (data.image)"
         )
     if "dsm" in facts.network.modalities and facts.heights.relative_to != dataset.dsm.relative_to:
-        given, needed = SENSORS[dataset.dsm.relative_to], SENSORS[facts.heights.relative_to]
+        given, needed = HEIGHTS[dataset.dsm.relative_to], HEIGHTS[facts.heights.relative_to]
         raise DataError(
             f"{tree.folder}: the DSM has {given}, but {model} needs {needed}; import another DSM variant (data.dsm)"
+        )
+    if not 1 / MOST_TIMES <= dataset.gsd_m / facts.gsd_m <= MOST_TIMES:
+        raise DataError(
+            f"{tree.folder}: a pixel is {dataset.gsd_m:g} m wide on the ground, but {model} was trained with "
+            f"{facts.gsd_m:g} m; import tiles of about {facts.gsd_m:g} m"
         )
     numbers = image.band_numbers
     if facts.bands != image.bands:

@@ -113,6 +113,7 @@ def test_bands_and_range_are_those_of_the_model() -> None:
         ({"classes": ("roof", "road")}, "the classes are impervious, building"),
         ({"bands": ("red", "green", "infrared")}, "the images have no band infrared"),
         ({"heights": replace(RANGE, relative_to="ground")}, "the DSM has absolute heights, but models:/city/1 needs"),
+        ({"gsd_m": 1.0}, r"a pixel is 0\.\d+ m wide on the ground, but models:/city/1 was trained with 1 m"),
     ],
 )
 def test_raw_tiles_that_cannot_give_the_inputs_are_rejected_before_the_work(changes, words) -> None:
