@@ -88,7 +88,6 @@ def predict_files(
     dsm: str | None,
     *,
     allow: Collection[str] = (),
-    most_px: int | None = None,
 ) -> ArrayMap:
     """Classify files with an open model, in the grid of the image, or of the DSM if there is no image.
 
@@ -98,7 +97,6 @@ def predict_files(
         image: path or URL; None: no image.
         dsm: path or URL; None: no DSM.
         allow: as with `predict_arrays`.
-        most_px: as with `predict_arrays`.
 
     Raises:
         DataError: a file cannot be used, or the model was not trained for such pixels or heights.
@@ -110,7 +108,6 @@ def predict_files(
     image_info, dsm_info = trained_layers(predictor.facts)
     with ExitStack() as stack:
         scene = open_scene(SceneFiles(images, dsms, image_info, dsm_info, None), stack)
-        _require_size("scene", scene.grid.height_px, scene.grid.width_px, most_px)
         return _mapped(predictor, config, scene, allow)
 
 

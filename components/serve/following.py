@@ -113,8 +113,11 @@ class ModelSource:
         if current is not None and (current.name, current.version) == (found.name, found.version):
             return
         with tempfile.TemporaryDirectory(prefix="mobanet-serve-") as folder:
-            package, _ = self._registry.fetch_package(f"{SCHEME}{found.name}/{found.version}", Path(folder), "MODEL")
-            opened = self._open(package, (found.name, str(found.version)))
+            package, _ = self._registry.fetch_package(found.uri, Path(folder), "MODEL")
+            try:
+                opened = self._open(package, (found.name, str(found.version)))
+            except MobanetError as error:  # the folder is gone when the message is read
+                raise type(error)(str(error).replace(str(package), found.uri)) from None
         with self._exchanging:
             if self._stopping.is_set():
                 opened.retire()

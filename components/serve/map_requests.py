@@ -162,5 +162,5 @@ def _receive(raster: UploadFile | str, path: Path, limits: ServeConfig) -> None:
     if isinstance(raster, str):
         download(raster, path, limits)
         return
-    with path.open("wb") as file:
-        shutil.copyfileobj(raster.file, file)
+    with raster.file as sent, path.open("wb") as file:
+        shutil.copyfileobj(sent, file)

@@ -104,6 +104,14 @@ def test_a_version_that_cannot_be_used_leaves_the_current_one(source, registry, 
     wait_for(lambda: source.identity.version == "3" and source.problem is None)
 
 
+def test_a_problem_names_the_version_and_no_temporary_folder(registry):
+    def damaged(package, registered):
+        raise WeightsError(f"{package}: the logits of the stored crops differ")
+
+    with pytest.raises(WeightsError, match="^models:/mobanet/1: the logits of the stored crops differ$"):
+        ModelSource(URI, damaged, 1.0, registry)
+
+
 def test_a_registry_that_does_not_answer_leaves_the_current_model(source, registry):
     registry.away = True
     wait_for(lambda: source.failures > 1)
