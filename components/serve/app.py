@@ -26,7 +26,7 @@ from components.serve.limits import Limits
 from components.serve.map_requests import MapOptions, rasters_of, written_map
 from components.serve.metering import Metering
 from components.serve.preview import extras_of, preview
-from components.serve.refusals import RequestError, sentence_of, status_of
+from components.serve.refusals import no_model, sentence_of, status_of
 from components.serve.served import Served
 
 ABOUT = (
@@ -134,7 +134,7 @@ def _add_status(app: FastAPI, source: ModelSource, metering: Metering) -> None:
     @app.get("/ready", summary="Whether the service has a model")
     def ready() -> dict[str, bool]:
         if source.identity is None:
-            raise RequestError(503, "the service has no model; try again later", {"Retry-After": "5"})
+            raise no_model()
         return {"ready": True}
 
     @app.get("/metrics", summary="Figures for Prometheus")

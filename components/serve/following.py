@@ -19,7 +19,7 @@ from components.common.errors import MobanetError, ParamsError
 from components.common.tracking import registered_models
 from components.common.tracking.registered_models import SCHEME, URI
 from components.common.tracking.server import quoted
-from components.serve.refusals import RequestError
+from components.serve.refusals import no_model
 from components.serve.served import Identity, Served
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class ModelSource:
             if served.use():
                 break
         else:
-            raise RequestError(503, "the service has no model; try again later", {"Retry-After": "5"})
+            raise no_model()
         try:
             yield served
         finally:

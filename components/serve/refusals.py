@@ -43,6 +43,11 @@ def bad(sentence: str) -> RequestError:
     return RequestError(400, sentence)
 
 
+def no_model() -> RequestError:
+    """A request while the service has no model."""
+    return RequestError(503, "the service has no model; try again later", {"Retry-After": "5"})
+
+
 def status_of(error: BaseException) -> int:
     """HTTP status of an error; 500: a bug."""
     if isinstance(error, RequestError):

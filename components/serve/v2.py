@@ -13,7 +13,7 @@ from components.predict.scores.models import Predictor
 from components.serve.config import ServeConfig
 from components.serve.jobs import Jobs
 from components.serve.metering import Metering
-from components.serve.refusals import RequestError, bad
+from components.serve.refusals import RequestError, bad, no_model
 from components.serve.served import Identity, Served
 from components.serve.tensors import HEADER, INPUTS, OUTPUTS, InferRequest, answer, parse
 
@@ -41,7 +41,7 @@ def routes(jobs: Jobs, config: ServeConfig, metering: Metering) -> APIRouter:
     @router.get("/health/ready", summary="Whether the service has a model")
     def ready() -> dict[str, bool]:
         if jobs.source.identity is None:
-            raise RequestError(503, "the service has no model; try again later", {"Retry-After": "5"})
+            raise no_model()
         return {"ready": True}
 
     @router.get("/models/{name}", summary="Inputs and outputs of the model")
@@ -79,7 +79,7 @@ def routes(jobs: Jobs, config: ServeConfig, metering: Metering) -> APIRouter:
 def _required(identity: Identity | None, name: str, version: str | None) -> Identity:
     """The current model, which must be the one that a client names."""
     if identity is None:
-        raise RequestError(503, "the service has no model; try again later", {"Retry-After": "5"})
+        raise no_model()
     if name != identity.name:
         raise RequestError(404, f"the model {name[:60]!r} is not served; the model is {identity.name}")
     if version not in (None, identity.version):
