@@ -22,11 +22,17 @@ DATABASES = ("postgresql", "mysql", "mssql", "sqlite")
 PLUGINS = {"arn": "sagemaker-mlflow", "azureml": "azureml-mlflow"}
 """Schemes that MLflow supports with a plugin -> the package that contains it."""
 
-CREDENTIALS = re.compile(r"(?P<begin>^[\w.+-]+://)(?P<user>[^:/?#@]*)(?P<password>:.*)?@(?P<rest>[^@]*)$", re.DOTALL)
-"""User and password of an address. A password can contain any character, so it ends at the last `@`."""
+CREDENTIALS = re.compile(
+    r"(?P<begin>^[\w.+-]+://)(?P<user>[^:/][^:?#]*(?=:)|[^:/?#]*)(?P<password>:.*)?@(?P<rest>[^@]*)$", re.DOTALL
+)
+"""User and password of an address. A password can contain any character, so it ends at the last `@`. A user can be an
+e-mail address."""
 
 MISREAD = re.compile(r"[^@]*@(?:[^?]*|[^?]*\?[^=]*)@")
-"""Address of a database with an `@` in the password, where SQLAlchemy ends the password at the first one."""
+"""Password of a database with an `@`, and what follows; SQLAlchemy ends the password at the first one."""
+
+IPV6 = re.compile(r"^\[.*\]")
+"""Host of an address with colons."""
 
 SECRET_OPTION = re.compile(
     r"(\b[^=?&;\s]*(?:pass|pwd|token|secret|key|sig|odbc_connect)[^=?&;\s]*=)([^&;\s]+)", re.IGNORECASE
@@ -59,13 +65,14 @@ def plugin(uri: str) -> str | None:
 
 def misread(uri: str) -> bool:
     """Whether characters of the password are read as a part of the host or path, because they are not encoded."""
-    if CREDENTIALS.match(uri) is None:
+    match = CREDENTIALS.match(uri)
+    if match is None:
         return False
     if kind(uri) == "database":
-        return MISREAD.match(uri) is not None
-    host = urlsplit(uri).netloc
-    port = host.partition(":")[2]
-    return "@" not in host and port != "" and not port.isdigit()
+        return "/" in match["user"] or MISREAD.match(uri, match.end("user")) is not None
+    host = urlsplit(uri).netloc.rpartition("@")[2]
+    port = IPV6.sub("", host).partition(":")[2]
+    return "/" in match["user"].partition("@")[0] or (port != "" and not port.isdigit())
 
 
 def shown(uri: str) -> str:
@@ -107,7 +114,8 @@ def _secrets(uri: str) -> Iterator[str]:
     given = [os.environ.get(name, "") for name in SECRETS]
     for address in (uri, os.environ.get(REGISTRY, "")):
         if match := CREDENTIALS.match(address):
-            given.append(match["password"][1:] if match["password"] else match["user"])
+            user = "" if kind(address) == "database" else match["user"]  # of a server, it can be a token
+            given.append(match["password"][1:] if match["password"] else user)
         given += [option[2] for option in SECRET_OPTION.finditer(address)]
     for secret in filter(None, given):
         yield from {secret, unquote(secret), quote(secret, safe="")}

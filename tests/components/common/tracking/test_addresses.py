@@ -34,6 +34,12 @@ def test_the_scheme_of_an_address_decides_who_interprets_it(uri, expected) -> No
     [
         ("http://user:secret@h:5000", "http://user:***@h:5000"),
         ("http://secret-token@h:5000", "http://***@h:5000"),
+        ("https://ada@example.org:secret@h:5000", "https://ada@example.org:***@h:5000"),
+        ("https://team/ada:secret@h:5000", "https://team/ada:***@h:5000"),
+        ("http://secret@token@h:5000", "http://***@h:5000"),
+        ("http://[::1]:5000", "http://[::1]:5000"),
+        ("postgresql://ada@server:secret@h/db", "postgresql://ada%40server:***@h/db"),
+        ("postgresql://team/ada:secret@h/db", "postgresql://team/ada:***@h/db"),
         ("postgresql://user:sec%40ret@h/db", "postgresql://user:***@h/db"),
         ("postgresql://user:sec?r#e/t@h/db", "postgresql://user:***@h/db"),
         (
@@ -66,7 +72,8 @@ def test_no_character_brings_a_password_into_a_message(scheme, character, monkey
 
 
 @pytest.mark.parametrize(
-    "uri", ["postgresql://u:p@ss/w@h/db", "postgresql://u:p@ss@h/db", "http://u:p#s@h", "http://u:p/s@h"]
+    "uri",
+    ["postgresql://u:p@ss/w@h/db", "postgresql://u:p@ss@h/db", "http://u:p#s@h", "http://u:p/s@h", "http://a@b:p/s@h"],
 )
 def test_a_password_that_ends_too_early_for_the_library_is_noticed(uri, monkeypatch) -> None:
     assert misread(uri)
@@ -76,7 +83,11 @@ def test_a_password_that_ends_too_early_for_the_library_is_noticed(uri, monkeypa
 
 
 @pytest.mark.parametrize(
-    "uri", ["http://h:5000/base@2", "postgresql://u:p@h/db?options=a@b", "http://u:p@s@h", "postgresql://u:p#/?@h/db"]
+    "uri",
+    [
+        *("http://h:5000/base@2", "http://u:p@s@h", "http://a@b:p@h", "http://u:p@[::1]:5000"),
+        *("postgresql://u:p@h/db?options=a@b", "postgresql://u:p#/?@h/db", "postgresql://a@b:p@h/db"),
+    ],
 )
 def test_an_address_that_the_library_reads_correctly_is_not_refused(uri) -> None:
     assert not misread(uri)
