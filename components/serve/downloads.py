@@ -9,8 +9,10 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -93,6 +95,12 @@ class _Connection(HTTPConnection):
         if self._secure:
             self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
 
+    def cut(self) -> None:
+        """End a connection that another thread waits for."""
+        if (sock := self.sock) is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
 
 def is_public(address: str) -> bool:
     """Whether an address belongs to the public internet; addresses that stand for IPv4 ones do not count."""
@@ -105,6 +113,9 @@ def is_public(address: str) -> bool:
 def _from_web(parts: SplitResult, url: str, config: ServeConfig) -> Sequence[bytes]:
     connection = _Connection(parts, config.allow_private_hosts)
     until = time.monotonic() + config.timeout_s
+    timer = threading.Timer(config.timeout_s, connection.cut)  # a byte now and then is no timeout for the socket
+    timer.daemon = True
+    timer.start()
     chunks: list[bytes] = []
     try:
         target = parts.path + (f"?{parts.query}" if parts.query else "")
@@ -120,12 +131,15 @@ def _from_web(parts: SplitResult, url: str, config: ServeConfig) -> Sequence[byt
         while chunk := answer.read1(CHUNK):
             size += len(chunk)
             _require_size(url, size, config)
-            if time.monotonic() > until:
-                raise TemporaryError(f"{url}: the server sends too slowly; try again later")
             chunks.append(chunk)
+            if time.monotonic() > until:
+                break
+        if time.monotonic() > until:
+            raise TemporaryError(f"{url}: the server sends too slowly; try again later")
         if answer.length:
             raise TemporaryError(f"{url}: the server ended the transfer early; try again later")
     finally:
+        timer.cancel()
         connection.close()
     return chunks
 

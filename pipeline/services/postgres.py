@@ -82,10 +82,16 @@ def start(accounts: Accounts, options: str = "") -> None:
 
 
 def stop(accounts: Accounts) -> bool:
-    """Stop the cluster. Returns whether it was running."""
+    """Stop the cluster. Returns whether it was running.
+
+    Raises:
+        ServicesError: it does not stop.
+    """
     if not running(accounts):
         return False
-    subprocess.run([*_control(accounts), "-m", "fast", "-w", "stop"], **_call(accounts))
+    done = subprocess.run([*_control(accounts), "-m", "fast", "-w", "stop"], **_call(accounts, check=False))
+    if done.returncode != 0:
+        raise ServicesError(f"PostgreSQL does not stop; its messages are in {Path(accounts.cluster) / 'log'}")
     return True
 
 

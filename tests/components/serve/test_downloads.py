@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -91,6 +93,27 @@ def test_a_server_that_fails_or_is_away_is_temporary(base, tmp_path):
 def test_a_transfer_that_ends_early_is_temporary(base, tmp_path):
     with pytest.raises(TemporaryError, match="cut.tif: the server ended the transfer early"):
         download(f"{base}/tiles/cut.tif", tmp_path / "x.tif", config_of(base))
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_a_server_that_sends_a_byte_now_and_then_is_cut_off(start, tmp_path):
+    ended = threading.Event()
+
+    def drip(listener):
+        connection, _ = listener.accept()
+        with suppress(OSError), connection:
+            connection.sendall(start)
+            while not ended.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip, args=(listener,), daemon=True).start()
+        base = f"http://localhost:{listener.getsockname()[1]}"
+        started_s = time.monotonic()
+        with pytest.raises(TemporaryError, match="sends too slowly|does not answer"):
+            download(f"{base}/tiles/x.tif", tmp_path / "x.tif", replace(config_of(base), timeout_s=0.3))
+        ended.set()
+    assert time.monotonic() - started_s < 5
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
