@@ -41,8 +41,8 @@ class Settled:
             for alias, (recorded, actual) in sorted(self.by_hand.items())
         )
         return (
-            f"aliases of {name} were changed by hand ({changes}); run `mobanet registry verify --adopt` to accept the "
-            "change, or `mobanet registry verify --undo`"
+            f"aliases of {name} were changed by hand ({changes}); run `mobanet registry verify --adopt --because TEXT` "
+            "to accept the change, or use --undo in place of --adopt to revert it"
         )
 
 

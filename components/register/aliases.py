@@ -168,11 +168,13 @@ def adopt(registry: Registry, *, why: str, forced: bool = False) -> Event:
     if CHAMPION in found:
         champion, former = found[CHAMPION], expects[CHAMPION]
         if champion is None and _last_existing(registry, state.line) is not None:
-            raise RegistryError(f"{registry.name} would have no champion; run `mobanet registry verify --undo` instead")
+            raise RegistryError(
+                f"{registry.name} would have no champion; run `mobanet registry verify --undo --because TEXT` instead"
+            )
         if champion in registry.rejected(state) and not forced:
             raise RegistryError(
                 f"version {champion} of {registry.name}, which was made the champion by hand, was rejected; "
-                "run `mobanet registry verify --undo`, or use --force --because TEXT"
+                "run `mobanet registry verify --undo --because TEXT`, or use --force with --adopt"
             )
         if PREVIOUS not in found:
             expects[PREVIOUS] = state.aliases.get(PREVIOUS)

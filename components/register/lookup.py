@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from components.common.errors import TrackingError
 from components.common.tracking import server
 from components.common.tracking.registered_models import SCHEME
-from components.register.aliases import settle
+from components.register.aliases import RegistryError, settle
 from components.register.registry import Registry, Version
 
 
@@ -57,8 +57,14 @@ def find_to_change(registry: Registry, key: str) -> Version:
     """Like `find`, for commands that change aliases: an interrupted change is completed first.
 
     Without this, an alias could be that of before the interrupted change.
+
+    Raises:
+        RegistryError: the alias was removed by hand.
+        TrackingError: the model has no such version or alias.
     """
-    settle(registry)
+    settled = settle(registry)
+    if settled.by_hand.get(key, ("", ""))[1] is None:
+        raise RegistryError(settled.sentence(registry.name))
     return find(registry, key)
 
 

@@ -7,7 +7,6 @@ back from the registry before an alias moves. See docs/registry.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from components.common.tracking.packages import MODEL_FILE, package_digest
 from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256
 from components.register import aliases, promotion
 from components.register.admission import Admitted, Candidate, admit, read_json
+from components.register.aliases import Settled
 from components.register.config import RegisterConfig
 from components.register.promotion import Gate, PromotionRecord
 from components.register.registry import Registry
@@ -93,7 +93,7 @@ def run(config: RegisterConfig, package: Path, training_run: Path, out: Path) ->
         registry = Registry.open(client, config.model_name)
         settled = aliases.settle(registry)
         admitted = admit(registry, candidate, run_id)
-        result = _decide(registry, admitted, candidate.figures, config, settled.by_hand)
+        result = _decide(registry, admitted, candidate.figures, config, settled)
     except MlflowException as error:
         raise TrackingError(f"the registry in {server.address()} rejected a request: {server.quoted(error)}") from None
     files = candidate.record["sha256"]
@@ -107,7 +107,7 @@ def _decide(
     admitted: Admitted,
     candidate: PromotionRecord,
     config: RegisterConfig,
-    by_hand: Mapping[str, object],
+    settled: Settled,
 ) -> RegisterResult:
     """Check the gates of a version and set the aliases."""
     name, champion = config.model_name, registry.champion()
@@ -117,7 +117,7 @@ def _decide(
         return RegisterResult(name, version, created, False, champion, outcome, (), run_id)
     theirs = None if champion is None else registry.promotion_record(champion)
     verdicts = promotion.judge(candidate, theirs, config, first=champion is None)
-    barrier = _barrier(registry, version, by_hand)
+    barrier = _barrier(registry, version, settled)
     if barrier is not None:
         outcome = f"version {version} of {name} is not promoted: {barrier}"
         return RegisterResult(name, version, created, False, champion, outcome, verdicts, run_id, allowed=False)
@@ -130,13 +130,10 @@ def _decide(
     return RegisterResult(name, version, created, promoted, now, outcome, verdicts, run_id)
 
 
-def _barrier(registry: Registry, version: str, by_hand: Mapping[str, object]) -> str | None:
+def _barrier(registry: Registry, version: str, settled: Settled) -> str | None:
     """Why no alias may move, whatever the gates say."""
-    if by_hand:
-        return (
-            f"the alias {', '.join(sorted(by_hand))} was changed outside of this project; run `mobanet registry verify "
-            "--adopt` to accept the change, or `--undo`, then register again"
-        )
+    if settled.by_hand:
+        return f"{settled.sentence(registry.name)}, then register again"
     if version in registry.rejected():
         return "it was rejected; see `mobanet registry history`"
     return None

@@ -262,6 +262,13 @@ def test_verify_names_the_first_broken_link(command, breaking, link, words) -> N
     assert words in next(one["detail"] for one in found["links"] if not one["passed"])
 
 
+def test_verify_tells_that_the_alias_was_removed_by_hand(command) -> None:
+    change_alias()
+    code, _, err = command("verify")
+    assert code == 2 and "champion is removed instead of 1" in err and "--undo" in err
+    assert command("verify", "--undo", "--because", "a mistake")[0] == 0
+
+
 def test_verify_finds_a_changed_file(command) -> None:
     with changed(stored("1", "model_card.md"), b"another model"):
         code, out, _ = command("verify", "1")
