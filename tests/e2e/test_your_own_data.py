@@ -74,6 +74,7 @@ def test_following_the_page_gives_a_model_of_ones_own_data(walked, tiny_project)
     assert json.loads((walked.root / "reports/evaluation.json").read_text())["protocol"]["dataset"] == "mytown"
 
 
+@pytest.mark.system
 def test_four_bands_of_16_bits_and_labels_as_numbers_train_a_network_of_four_bands(walked):
     town = walked.root / "data/mytown"
     for path in town.glob("*_RGB.tif"):

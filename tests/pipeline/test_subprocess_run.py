@@ -9,6 +9,8 @@ import pytest
 
 from tests.e2e.conftest import TINY, copy_project
 
+pytestmark = pytest.mark.system
+
 RUN = ("python", "-m", "pipeline", "pipeline", "run", "--runner", "subprocess")
 
 
