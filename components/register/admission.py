@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from components.common.errors import DataError, WeightsError
+from components.common.errors import DataError, MobanetError, TrackingError, WeightsError
 from components.common.tracking import server
+from components.common.tracking.answers import UnreachableError
 from components.common.tracking.packages import (
     EVALUATION,
     MODEL_FILE,
@@ -25,7 +26,7 @@ from components.common.tracking.packages import (
     read_record,
     verify_files,
 )
-from components.register.logged_model import Origin, upload
+from components.register.logged_model import Origin, restore, upload
 from components.register.promotion import PromotionRecord
 from components.register.readback import read_back
 from components.register.registry import Registry
@@ -76,6 +77,8 @@ class Admitted:
 def admit(registry: Registry, candidate: Candidate, run_id: str | None) -> Admitted:
     """Make a package a version, unless it is one already, and read the version back from the registry.
 
+    If the registry has lost or changed files of a known version, they are uploaded again.
+
     Args:
         registry: the registered model.
         candidate: the package.
@@ -96,8 +99,25 @@ def admit(registry: Registry, candidate: Candidate, run_id: str | None) -> Admit
         version = known
         log.info("this package is already registered as version %s of %s", version, registry.name)
     registry.describe(version, tags, sentence_of(candidate.record, candidate.figures))
-    read_back(registry.name, version)
+    try:
+        read_back(registry.name, version)
+    except UnreachableError:
+        raise
+    except MobanetError as error:
+        if known is None:
+            raise
+        log.warning("version %s of %s cannot be used; its files are uploaded again (%s)", version, registry.name, error)
+        _restore(registry, version, candidate)
+        read_back(registry.name, version)
     return Admitted(version, known is None, origin.run_id)
+
+
+def _restore(registry: Registry, version: str, candidate: Candidate) -> None:
+    """Upload the files of a version again; their checksums are its identity, so it stays the same version."""
+    model_id = next((known.model_id for known in registry.versions() if known.number == version), None)
+    if model_id is None:
+        raise TrackingError(f"version {version} of {registry.name} has no logged model; delete this version in MLflow")
+    restore(registry.ledger.client, model_id, candidate.folder, candidate.record)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from components.common.tracking.packages import MODEL_FILE, RECORD
+from components.common.tracking.registered_models import logged_model_of
 from components.common.tracking.server import quoted
 from components.register.logged_model import NAME
 from components.register.registry import Registry, Version
@@ -103,7 +104,7 @@ def _used(registry: Registry) -> set[str]:
     token = None
     while True:
         page = registry.ledger.client.search_model_versions(max_results=PAGE, page_token=token)
-        found |= {version.model_id or (version.source or "").rpartition("/")[2] for version in page}
+        found |= {model_id for version in page if (model_id := logged_model_of(version)) is not None}
         token = page.token
         if not token:
             return found

@@ -24,6 +24,7 @@ from components.register.shared_files import require_seen_by_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
     from mlflow.models import Model, ModelSignature
 
 SETTINGS: Mapping[str, tuple[str, float | int | str]] = {
@@ -68,20 +69,11 @@ def upload(client: MlflowClient, package: Path, record: Mapping[str, Any], origi
             the model as failed.
     """
     from mlflow.entities import LoggedModelOutput
-    from mlflow.models import Model
 
     logged = client.create_logged_model(origin.experiment_id, name=NAME, source_run_id=origin.run_id)
-    model_id, place = str(logged.model_id), logged.artifact_location
-    identity = Model(artifact_path=place, run_id=origin.run_id, model_uuid=model_id, model_id=model_id)
+    model_id = str(logged.model_id)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / "model"
-            describe(target, record, identity)
-            identity.model_size_bytes = sum(file.stat().st_size for file in (*package.iterdir(), *target.iterdir()))
-            identity.save(str(target / DESCRIPTION))
-            _send(client, model_id, target)
-            require_seen_by_server(client, model_id, DESCRIPTION)
-            _send(client, model_id, package)
+        _fill(client, logged, package, record)
     except BaseException:
         with suppress(Exception):  # the first error is the one to report
             client.finalize_logged_model(model_id, "FAILED")
@@ -90,6 +82,32 @@ def upload(client: MlflowClient, package: Path, record: Mapping[str, Any], origi
     if origin.run_id is not None:  # so that the run's page shows the model
         client.log_outputs(origin.run_id, [LoggedModelOutput(model_id, record["facts"]["step"])])
     return model_id
+
+
+def restore(client: MlflowClient, model_id: str, package: Path, record: Mapping[str, Any]) -> None:
+    """Upload the files of a package again into the logged model that was made of it.
+
+    Raises:
+        TrackingError: as with `upload`.
+        MlflowException: the logged model was deleted.
+    """
+    _fill(client, client.get_logged_model(model_id), package, record)
+
+
+def _fill(client: MlflowClient, logged: LoggedModel, package: Path, record: Mapping[str, Any]) -> None:
+    """Upload a package and MLflow's description of it."""
+    from mlflow.models import Model
+
+    model_id, place, run_id = str(logged.model_id), logged.artifact_location, logged.source_run_id
+    identity = Model(artifact_path=place, run_id=run_id, model_uuid=model_id, model_id=model_id)
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "model"
+        describe(target, record, identity)
+        identity.model_size_bytes = sum(file.stat().st_size for file in (*package.iterdir(), *target.iterdir()))
+        identity.save(str(target / DESCRIPTION))
+        _send(client, model_id, target)
+        require_seen_by_server(client, model_id, DESCRIPTION)
+        _send(client, model_id, package)
 
 
 def _send(client: MlflowClient, model_id: str, folder: Path) -> None:

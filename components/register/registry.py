@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from components.common.tracking.answers import absent
-from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256
+from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256, logged_model_of
 from components.register.events import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Event, History, State
 from components.register.ledger import SUFFIX, Ledger, RegistryError
 from components.register.patience import created, patient
@@ -237,7 +237,7 @@ def _version(entry: ModelVersion) -> Version:
         tags=dict(entry.tags or {}),
         description=entry.description or "",
         run_id=entry.run_id or None,
-        model_id=entry.model_id or None,
+        model_id=logged_model_of(entry),
         source=entry.source or "",
         created=datetime.fromtimestamp((entry.creation_timestamp or 0) / 1000, UTC),
     )

@@ -11,6 +11,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.common.errors import DataError, TrackingError, root
 from components.common.files import digest
@@ -18,6 +19,9 @@ from components.common.tracking.addresses import kind
 from components.common.tracking.answers import is_temporary, retried
 from components.common.tracking.packages import MODEL_FILE, RECORD, package_digest, read_record, verify_files
 from components.common.tracking.server import address, connect, quoted, store
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +34,9 @@ SHA256, PACKAGE_SHA256 = "sha256", "package_sha256"
 URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 """URI of one version of a registered model."""
 
+LOGGED_MODEL = re.compile(r"models:/(m-[^/]+)")
+"""Source of a version that was made of a logged model."""
+
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVersion:
@@ -39,7 +46,7 @@ class RegisteredVersion:
     version: str
     tags: dict[str, str]
     run_id: str | None  # training run; None: the version is not linked to one
-    model_id: str | None = None  # logged model; None: an earlier MLflow registered the version
+    model_id: str | None = None  # logged model; None: the version was not made of one
 
     @property
     def uri(self) -> str:
@@ -76,8 +83,15 @@ def resolve(uri: str, setting: str = "--model") -> RegisteredVersion:
         raise
     except Exception as error:  # MLflow, requests and SQLAlchemy raise many types
         raise TrackingError(f"{uri}: not in {address()} ({quoted(error)}); correct {setting}") from None
-    tags, run_id, model_id = dict(found.tags or {}), found.run_id or None, found.model_id or None
-    return RegisteredVersion(name, str(found.version), tags, run_id, model_id)
+    return RegisteredVersion(
+        name, str(found.version), dict(found.tags or {}), found.run_id or None, logged_model_of(found)
+    )
+
+
+def logged_model_of(version: ModelVersion) -> str | None:
+    """Id of the logged model that a version was made of; databases return it as a part of the source only."""
+    match = LOGGED_MODEL.fullmatch(version.source or "")
+    return version.model_id or (match and match[1])
 
 
 def fetch(uri: str, file: str, folder: Path, setting: str = "model.init") -> tuple[Path, str]:

@@ -308,10 +308,34 @@ def test_a_version_that_reads_back_differently_gets_no_alias(register, monkeypat
     assert registry().aliases() == {}
 
 
-def test_a_champion_whose_files_are_lost_is_not_called_up_to_date(register, mlflow_folder) -> None:
+@pytest.mark.parametrize("lost", ["all", "model_card.md"])
+def test_files_of_the_champion_that_are_lost_or_changed_are_uploaded_again(
+    register, mlflow_folder, caplog, lost
+) -> None:
+    register("a")
+    (source,) = mlflow_folder.rglob("artifacts/model_card.md")
+    before = {path.name for path in source.parent.iterdir()}
+    if lost == "all":
+        shutil.rmtree(mlflow_folder / "mlruns")
+    else:
+        source.write_text("another card")
+    result = register("a")
+    assert (result.version, result.created, result.champion) == ("1", False, "1")
+    assert "its files are uploaded again" in caplog.text
+    assert {path.name for path in source.parent.iterdir()} == before and "MLmodel" in before
+    assert source.read_text() == "model a"
+
+
+def test_a_champion_whose_files_cannot_be_restored_is_not_called_up_to_date(
+    register, mlflow_folder, monkeypatch
+) -> None:
+    def refuse(*args, **kwargs):
+        raise PermissionError("access denied")
+
     register("a")
     shutil.rmtree(mlflow_folder / "mlruns")
-    with pytest.raises((TrackingError, DataError)):
+    monkeypatch.setattr(mlflow.MlflowClient, "log_model_artifacts", refuse)
+    with pytest.raises(TrackingError, match="access denied"):
         register("a")
 
 

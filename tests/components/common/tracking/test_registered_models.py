@@ -57,6 +57,7 @@ def test_a_package_arrives_with_all_its_files_and_its_version(register, tmp_path
     assert {path.name for path in folder.iterdir()} == {*files, "export.json"}
     assert (version.name, version.version, version.uri) == ("city", "1", "models:/city/1")
     assert resolve("models:/city/1") == version and version.run_id is None
+    assert version.model_id == mlflow.MlflowClient().search_logged_models(["0"])[0].model_id
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "model_card.md", "export.json"])
