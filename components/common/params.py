@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -40,6 +40,9 @@ Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Processes = Annotated[int, Field(ge=0, le=1024)]
 Side = Annotated[int, Field(ge=1, le=16_384)]
+Wanted = Literal["auto", "trained", "float32", "tf32", "bf16"]
+"""Precision of a prediction. trained: that of the training; auto: bf16 where the processor has it, else as trained."""
+
 Text = Annotated[
     str,
     Field(

@@ -10,8 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from components.common.data.layerinfo import DsmInfo, ImageInfo
-from components.common.inference.precision import Wanted
-from components.common.params import STRICT, Count, Points, Side, Text
+from components.common.params import STRICT, Count, Points, Side, Text, Wanted
 
 Extra = Literal["confidence", "entropy", "probabilities", "gates", "sensors"]
 """Layers of a map that are written on request."""

@@ -12,8 +12,6 @@ import typer
 from components.common.errors import ParamsError
 from components.common.params import section
 from components.predict.config import Device
-from components.train.config import RuntimeConfig
-from components.watch.config import WatchConfig, WatchRequest
 from pipeline.presets.preset import SHIPPED
 
 SCENES = "a folder or s3://BUCKET/PREFIX (each raster a scene), a file, a glob, a URL, or JSON"
@@ -43,6 +41,8 @@ def watch(
 
     Exit 0: no drift. Exit 1: drift. Exit 2: bad input or settings.
     """
+    from components.train.config import RuntimeConfig
+    from components.watch.config import WatchConfig, WatchRequest
     from components.watch.report import table
     from components.watch.watching import PAGE, observe, require_none
 

@@ -107,10 +107,10 @@ def test_the_commands_of_the_registry_page_compare_promote_roll_back_reject_and_
     run(trained, "dvc repro register")  # the same network as another package
     for command in (c.text for c in commands() if c.page == REGISTRY and c.text != "mlflow ui"):
         run(trained, command)
-    history = json.loads(run(trained, "mobanet registry history --json"))
-    kinds = [event["kind"] for event in history["events"]]
+    events = json.loads(run(trained, "mobanet registry history --json"))
+    kinds = [event["kind"] for event in events]
     assert kinds == ["register", "promote", "register", "promote", "rollback", "reject", "rescore"]
-    assert history["aliases"]["champion"] == "3"
+    assert events[-1]["sets"]["champion"] == "3"
 
 
 @contextmanager

@@ -8,17 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
 
 import torch
 
 from components.common.inference.modelfile import ModelFacts
+from components.common.params import Wanted
 from model import MoBaNet
 from model.speed import Precision, autocast, store_frozen_in_bf16, use_precision
-
-Wanted = Literal["auto", "trained", "float32", "tf32", "bf16"]
-"""Precision of a prediction. trained: that of the training; auto: bf16 where the processor has it, else as trained."""
-
 
 ACTIVE: list[Precision] = []
 """Precisions of the networks in use, the newest last: torch has one setting for all threads of a process."""

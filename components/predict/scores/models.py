@@ -23,7 +23,8 @@ from torch import Tensor
 from components.common.errors import ParamsError, WeightsError, reason
 from components.common.files import digest
 from components.common.inference.modelfile import ModelFacts, load_model, read_facts
-from components.common.inference.precision import Wanted, chosen, in_precision
+from components.common.inference.precision import chosen, in_precision
+from components.common.params import Wanted
 from components.common.scoring.gates import GateMap, has_gates
 from components.common.tracking.packages import FORMAT, MODEL_FILE, RECORD
 from components.common.tracking.registered_models import SCHEME, URI, fetch
