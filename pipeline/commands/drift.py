@@ -19,7 +19,7 @@ SCENES = "a folder or s3://BUCKET/PREFIX (each raster a scene), a file, a glob, 
 
 def watch(
     scenes: Annotated[
-        list[str] | None, typer.Argument(metavar="[IMAGE[,DSM]]...", help="Scenes, each an image and its DSM.")
+        list[str] | None, typer.Argument(metavar="IMAGE[,DSM]", help="Scenes, each an image and its DSM.")
     ] = None,
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="models:/NAME@ALIAS, models:/NAME/VERSION or a package folder.")
