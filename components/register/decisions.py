@@ -10,14 +10,14 @@ from pathlib import Path
 
 from components.common.errors import TrackingError
 from components.common.tracking.registered_models import PACKAGE_SHA256
-from components.register import aliases
-from components.register.admission import Candidate, admit
 from components.register.config import RegisterConfig
-from components.register.events import CHAMPION, PREVIOUS, Event
-from components.register.ledger import RegistryError
+from components.register.history import aliases
+from components.register.history.events import CHAMPION, PREVIOUS, Event
+from components.register.history.ledger import RegistryError
+from components.register.history.registry import Registry, Version
 from components.register.promotion import Gate, PromotionRecord, judge
-from components.register.readback import read_back
-from components.register.registry import Registry, Version
+from components.register.uploads.admission import Candidate, admit
+from components.register.uploads.readback import read_back
 
 RESCORED = "rescored_from"
 """Tag of a version: the version with the same weights and an earlier evaluation."""

@@ -15,12 +15,13 @@ from components.common.files import write_json
 from components.common.tracking import server
 from components.common.tracking.packages import MODEL_FILE, package_digest
 from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256
-from components.register import aliases, promotion
-from components.register.admission import Admitted, Candidate, admit, read_json
-from components.register.aliases import Settled
+from components.register import promotion
 from components.register.config import RegisterConfig
+from components.register.history import aliases
+from components.register.history.aliases import Settled
+from components.register.history.registry import Registry
 from components.register.promotion import Gate, PromotionRecord
-from components.register.registry import Registry
+from components.register.uploads.admission import Admitted, Candidate, admit, read_json
 
 FORMAT = 2
 """Format version of `registration.json`; increased when a current reader could misread an older file."""

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import torch
 
-from components.common.errors import WeightsError
 from components.common.inference.modelfile import load_model
 from components.common.inference.stored_crops import FILE as CROPS
-from components.common.inference.stored_crops import run_crops
+from components.common.inference.stored_crops import require_same_logits
 from components.common.tracking.packages import MODEL_FILE, package_digest, read_record, verify_files
 from components.predict.config import PredictConfig
 from components.predict.scores.models import ModelIdentity, Predictor, open_model
@@ -123,9 +122,4 @@ class Served:
 def _check_crops(package: Path, tolerance: float) -> None:
     """Check that this machine computes the stored logits from the stored crops."""
     network, facts = load_model(package / MODEL_FILE)
-    difference = run_crops(package / CROPS, network, facts).largest_difference
-    if not difference <= tolerance:
-        raise WeightsError(
-            f"{package}: the logits of the stored crops differ by {difference:.3g} from those of the export, more than "
-            f"the tolerance {tolerance:.3g}; export the model again"
-        )
+    require_same_logits(package / CROPS, network, facts, tolerance, str(package))

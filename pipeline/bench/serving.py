@@ -156,7 +156,7 @@ def _ours(package: Path) -> Callable[[int], list[str]]:
 
 def _mlflows(package: Path, model: Path) -> Callable[[int], list[str]]:
     """The package as a logged model, which MLflow can serve."""
-    from components.register.logged_model import describe
+    from components.register.uploads.logged_model import describe
 
     describe(model, read_record(package))
     shutil.copytree(package, model, dirs_exist_ok=True)

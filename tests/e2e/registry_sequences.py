@@ -8,10 +8,10 @@ import signal
 from collections.abc import Callable
 
 from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256
-from components.register import aliases
-from components.register.events import ALIASES, CHALLENGER, CHAMPION
+from components.register.history import aliases
+from components.register.history.events import ALIASES, CHALLENGER, CHAMPION
+from components.register.history.registry import Registry
 from components.register.promotion import Gate
-from components.register.registry import Registry
 
 PASSED = (Gate("expected mIoU", "81.00", "80.00", "+1.00", "higher", True),)
 FAILED = (Gate("expected mIoU", "79.00", "80.00", "-1.00", "higher", False),)

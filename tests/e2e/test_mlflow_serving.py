@@ -12,7 +12,7 @@ import rasterio
 import requests
 
 from components.common.tracking import server
-from components.register.logged_model import Origin, upload
+from components.register.uploads.logged_model import Origin, upload
 from tests.components.predict.rasters import image_of, write
 from tests.components.serve.toy_model import write_package
 from tests.e2e.conftest import BIN, ROOT, free_port, wait_for

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -17,30 +16,17 @@ import sqlalchemy
 
 from components.common.entrypoints.dvc import exit_code
 from components.common.errors import MobanetError, TrackingError
-from components.common.files import digest, write_json
-from components.register.collection import collect
-from components.register.config import RegisterConfig
-from components.register.registry import Registry
+from components.register.history.registry import Registry
+from components.register.inspection.collection import collect
 from components.register.step import RegisterResult, run
 from tests.components.conftest import package, trained  # noqa: F401
+from tests.components.register.variants import CONFIG, sealed
 from tests.e2e.conftest import BIN
 from tests.servers import NEEDED, TeamServers, database_uri, small_disk
 
 pytestmark = [pytest.mark.system, NEEDED]
 SMALL_DISK = pytest.mark.skipif(os.getuid() != 0, reason="only root can create a small disk")
 
-CONFIG = RegisterConfig(
-    model_name="city",
-    promote=True,
-    min_expected_miou=50.0,
-    max_fused_drop=0.5,
-    max_class_drop=2.0,
-    max_sensor_drop=3.0,
-    max_latency_ms=None,
-    max_size_mb=None,
-    require_clean_commit=True,
-    on_tie="keep",
-)
 MLFLOW_2_9 = "acf3f17fdcc7"
 """Revision of the tables of MLflow 2.9, of November 2023."""
 
@@ -53,9 +39,7 @@ def register(package, tmp_path, monkeypatch):  # noqa: F811
     folder = tmp_path / "package"
     shutil.copytree(package, folder)
     (folder / "model_card.md").write_text(name)
-    record = json.loads((folder / "export.json").read_text())
-    record["sha256"]["model_card.md"] = digest(folder / "model_card.md")
-    write_json(folder / "export.json", record)
+    sealed(folder)
     (tmp_path / "run.json").write_text('{"mlflow_run_id": null}')
 
     def call() -> RegisterResult:

@@ -11,7 +11,7 @@ import mlflow
 import pytest
 
 from components.common.tracking.server import connect
-from components.register import alias_changes
+from components.register.history import alias_changes
 from tests.e2e.conftest import free_port
 from tests.e2e.registry_sequences import Sequence
 from tests.servers import NEEDED, database_uri, postgres

@@ -27,8 +27,8 @@ from components.common.tracking.packages import package_digest, read_record
 from components.predict.arrays import predict_arrays
 from components.predict.scores.models import open_model
 from components.serve.tensors import HEADER
-from tests.components.predict.rasters import image_of
-from tests.components.serve.conftest import PREDICT, heights_of, toy_package
+from tests.components.predict.rasters import heights_of, image_of
+from tests.components.serve.conftest import PREDICT, toy_package
 from tests.e2e.conftest import free_port
 
 pytestmark = pytest.mark.system

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from components.common.data.store import Tile
-from components.common.errors import DataError, NonFiniteError
+from components.common.errors import DataError, NonFiniteError, WeightsError
 from components.common.files import replacing
 from components.common.inference.model_inputs import spread_windows
 from components.common.inference.modelfile import ModelFacts
@@ -99,6 +99,29 @@ def run_crops(path: Path, network: MoBaNet, facts: ModelFacts) -> CropResult:
         sum(result.changed_px for result in results),
         sum(result.total_px for result in results),
     )
+
+
+def require_same_logits(path: Path, network: MoBaNet, facts: ModelFacts, tolerance: float, model: str) -> CropResult:
+    """Check that this machine computes the stored logits from the stored crops; arguments and errors as `run_crops`.
+
+    Args:
+        path: file of `write_crops`.
+        network: the network.
+        facts: facts of the network.
+        tolerance: largest accepted difference of logits, that of the export.
+        model: name of the model, for the message.
+
+    Raises:
+        WeightsError: a logit differs by more than the tolerance.
+    """
+    result = run_crops(path, network, facts)
+    if not result.largest_difference <= tolerance:
+        raise WeightsError(
+            f"{model}: the logits of the stored crops differ by {result.largest_difference:.3g} from those of the "
+            f"export, more than export.tolerance {tolerance:.3g}, so this model is not used; run export and register "
+            "again on this machine, or raise export.tolerance"
+        )
+    return result
 
 
 def _compared(network: MoBaNet, facts: ModelFacts, stored: dict[str, Tensor], condition: str) -> CropResult:

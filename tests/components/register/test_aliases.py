@@ -1,4 +1,4 @@
-"""components/register/aliases.py with a real MLflow store: every change is recorded, compared and completed."""
+"""components/register/history/aliases.py with a real MLflow store: every change is recorded, compared and completed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mlflow.exceptions import BAD_REQUEST, MlflowException
 from components.common.errors import TrackingError
 from components.common.tracking import answers
 from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256
-from components.register import alias_changes, aliases
-from components.register.aliases import ConflictError, RegistryError
-from components.register.events import ALIASES, CHALLENGER, CHAMPION, PREVIOUS
-from components.register.ledger import who
+from components.register.history import alias_changes, aliases
+from components.register.history.aliases import ConflictError, RegistryError
+from components.register.history.events import ALIASES, CHALLENGER, CHAMPION, PREVIOUS
+from components.register.history.ledger import who
+from components.register.history.registry import Registry
 from components.register.promotion import Gate
-from components.register.registry import Registry
 
 PASSED = (Gate("expected mIoU", "81.00", "80.00", "+1.00", "higher", True),)
 FAILED = (Gate("expected mIoU", "79.00", "80.00", "-1.00", "higher", False),)

@@ -1,11 +1,11 @@
-"""components/register/events.py: which events take effect, and what follows from them."""
+"""components/register/history/events.py: which events take effect, and what follows from them."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 
-from components.register.events import CHALLENGER, CHAMPION, LIMIT, PREVIOUS, Event, History, Kind
+from components.register.history.events import CHALLENGER, CHAMPION, LIMIT, PREVIOUS, Event, History, Kind
 
 
 def event(kind: Kind, version: str | None, expects=None, sets=None, **more) -> Event:

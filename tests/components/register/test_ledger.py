@@ -1,4 +1,4 @@
-"""components/register/ledger.py: reading the log page by page, and what it tells readers."""
+"""components/register/history/ledger.py: reading the log page by page, and what it tells readers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from components.register.events import CHAMPION, PREVIOUS, Event
-from components.register.ledger import Ledger, sentence_of, who
+from components.register.history.events import CHAMPION, PREVIOUS, Event
+from components.register.history.ledger import Ledger, sentence_of, who
 
 
 class Pages:

@@ -1,4 +1,4 @@
-"""components/register/logged_model.py: a package in a real MLflow store, without pickle and with its weights once."""
+"""components/register/uploads/logged_model.py: a package in a real store, no pickle, weights once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from components.common.tracking.packages import read_record
 from components.predict.arrays import predict_arrays
 from components.predict.config import PredictConfig
 from components.predict.scores.models import open_model
-from components.register.logged_model import Origin, upload
+from components.register.uploads.logged_model import Origin, upload
 from tests.components.predict.rasters import image_of
 
 CONFIG = PredictConfig(

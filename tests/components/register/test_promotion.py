@@ -10,6 +10,7 @@ import pytest
 from components.common.params import from_mapping
 from components.register.config import RegisterConfig
 from components.register.promotion import PromotionRecord, judge
+from tests.components.register.variants import CONFIG
 
 CHAMPION = PromotionRecord(
     raw_md5="aaa",
@@ -31,18 +32,6 @@ CHAMPION = PromotionRecord(
     size_mb=25.0,
 )
 BETTER = replace(CHAMPION, expected_miou=76.01)
-CONFIG = RegisterConfig(
-    model_name="city",
-    promote=True,
-    min_expected_miou=50.0,
-    max_fused_drop=0.5,
-    max_class_drop=2.0,
-    max_sensor_drop=3.0,
-    max_latency_ms=None,
-    max_size_mb=None,
-    require_clean_commit=True,
-    on_tie="keep",
-)
 NOT_COMMITTED = ("c" * 40, "c" * 40 + "-dirty")
 
 

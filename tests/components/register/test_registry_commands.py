@@ -13,47 +13,25 @@ import mlflow
 import pytest
 from safetensors.torch import load_file, save_file
 
-from components.common.files import digest, write_json
+from components.common.files import write_json
 from components.common.params import section
 from components.common.tracking.run import open_run
 from components.register import decisions
-from components.register.admission import Candidate
 from components.register.config import RegisterConfig
-from components.register.events import CHALLENGER, Event
-from components.register.logged_model import Origin, upload
-from components.register.registry import Registry
+from components.register.history.events import CHALLENGER, Event
+from components.register.history.registry import Registry
 from components.register.step import run
-from components.register.version_tags import tags_of
+from components.register.uploads.admission import Candidate
+from components.register.uploads.logged_model import Origin, upload
+from components.register.uploads.version_tags import tags_of
 from model import MoBaNetConfig
 from pipeline.cli import main
 from pipeline.presets.preset import SHIPPED
 from tests.components.conftest import toy_facts
+from tests.components.register.variants import sealed, variant
 
 CONFIG = section(SHIPPED, "register", RegisterConfig)
 NAME = CONFIG.model_name
-
-
-def variant(package: Path, folder: Path, *, shift: float = 0.0, run_id: str | None = None, **changes) -> Path:
-    """A copy of a package; `shift` is added to its scores, percent points; `changes` to its protocol."""
-    shutil.copytree(package, folder)
-    scores = json.loads((folder / "evaluation.json").read_text())
-    scores["protocol"] |= changes
-    for figure in ("both", "expected_miou"):
-        scores["balance"][figure] += shift
-    headline = scores["scores"]["eroded"]["rgb+dsm"]
-    headline["miou"] += shift
-    for found in headline["per_class"].values():
-        found["iou"] += shift
-    write_json(folder / "evaluation.json", scores)
-    return sealed(folder, run_id)
-
-
-def sealed(folder: Path, run_id: str | None = None) -> Path:
-    record = json.loads((folder / "export.json").read_text())
-    record["sha256"] = {name: digest(folder / name) for name in record["sha256"]}
-    record["facts"]["mlflow_run_id"] = run_id
-    write_json(folder / "export.json", record)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +47,7 @@ def three_versions(empty_mlflow_store, package, tmp_path_factory) -> Path:
             training.tags({"kubeflow_run": "run-7", "image": "registry/mobanet@sha256:12"})
         write_json(folder / "run.json", {"mlflow_run_id": training.id})
         for letter, shift in (("a", 0.0), ("b", 1.0), ("c", -1.0)):
-            changed = variant(package, folder / letter, shift=shift, run_id=training.id)
+            changed = sealed(variant(package, folder / letter, shift=shift), mlflow_run_id=training.id)
             run(replace(CONFIG, promote=letter == "a"), changed, folder / "run.json", folder / "registration.json")
     return folder
 
@@ -80,7 +58,7 @@ def city(three_versions, tmp_path, monkeypatch) -> Path:
     shutil.copy(three_versions / "mlflow.db", tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setattr("components.register.alias_changes.GRACE_S", 0.0)
+    monkeypatch.setattr("components.register.history.alias_changes.GRACE_S", 0.0)
     return tmp_path
 
 

@@ -1,4 +1,4 @@
-"""components/register/shared_files.py: a model whose files are on one machine only is not registered."""
+"""components/register/uploads/shared_files.py: a model whose files are on one machine only is not registered."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from components.common.errors import TrackingError
-from components.register import shared_files
-from components.register.shared_files import require_seen_by_server
+from components.register.uploads import shared_files
+from components.register.uploads.shared_files import require_seen_by_server
 
 MODEL_ID = "m-1"
 

@@ -17,31 +17,11 @@ from components.common.errors import DataError, TrackingError, WeightsError
 from components.common.files import digest, write_json
 from components.common.tracking.packages import package_digest
 from components.common.tracking.run import open_run
-from components.register import aliases
-from components.register.config import RegisterConfig
-from components.register.registry import Registry
+from components.register.history import aliases
+from components.register.history.registry import Registry
 from components.register.step import run
-
-CONFIG = RegisterConfig(
-    model_name="city",
-    promote=True,
-    min_expected_miou=50.0,
-    max_fused_drop=0.5,
-    max_class_drop=2.0,
-    max_sensor_drop=3.0,
-    max_latency_ms=None,
-    max_size_mb=None,
-    require_clean_commit=True,
-    on_tie="keep",
-)
-
-
-def sealed(folder: Path) -> Path:
-    """Record the checksums of a package whose files were changed."""
-    record = json.loads((folder / "export.json").read_text())
-    record["sha256"] = {name: digest(folder / name) for name in record["sha256"]}
-    write_json(folder / "export.json", record)
-    return folder
+from tests.components.register import variants
+from tests.components.register.variants import CONFIG, sealed
 
 
 @pytest.fixture
@@ -49,17 +29,9 @@ def variant(tmp_path, package):
     """A package that a letter identifies; `shift` is added to its scores, percent points."""
 
     def make(letter: str, *, shift: float = 0.0, **protocol) -> Path:
-        folder = tmp_path / "packages" / f"{letter}{shift:+}{len(protocol)}"
-        shutil.copytree(package, folder, dirs_exist_ok=True)
-        scores = json.loads((folder / "evaluation.json").read_text())
-        scores["protocol"] |= protocol
-        for figure in ("both", "expected_miou"):
-            scores["balance"][figure] += shift
-        headline = scores["scores"]["eroded"]["rgb+dsm"]
-        headline["miou"] += shift
-        for found in headline["per_class"].values():
-            found["iou"] += shift
-        write_json(folder / "evaluation.json", scores)
+        folder = variants.variant(
+            package, tmp_path / "packages" / f"{letter}{shift:+}{len(protocol)}", shift=shift, **protocol
+        )
         (folder / "model_card.md").write_text(f"model {letter}")
         return sealed(folder)
 

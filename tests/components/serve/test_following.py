@@ -205,7 +205,8 @@ def test_a_package_with_a_changed_file_is_not_served(package, tmp_path, file):
 
 def test_a_model_that_computes_other_logits_than_at_the_export_is_not_served(package, monkeypatch):
     monkeypatch.setattr(
-        "components.serve.served.run_crops", lambda *_: SimpleNamespace(largest_difference=float("nan"))
+        "components.common.inference.stored_crops.run_crops",
+        lambda *_: SimpleNamespace(largest_difference=float("nan")),
     )
     with pytest.raises(WeightsError, match="the logits of the stored crops differ by nan"):
         opener(package, None)

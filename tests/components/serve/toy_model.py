@@ -11,7 +11,7 @@ import torch
 from components.common.files import digest, write_json
 from components.common.inference.modelfile import ModelFacts, save_model
 from components.common.tracking.packages import FORMAT
-from components.register.logged_model import describe
+from components.register.uploads.logged_model import describe
 from model import MoBaNet
 from tests.components.predict.known import FACTS
 

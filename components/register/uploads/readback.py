@@ -5,14 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from components.common.errors import TrackingError
 from components.common.inference.modelfile import load_model
 from components.common.inference.stored_crops import FILE as CROPS
-from components.common.inference.stored_crops import CropResult, run_crops
+from components.common.inference.stored_crops import CropResult, require_same_logits
 from components.common.tracking.packages import MODEL_FILE, read_record
 from components.common.tracking.registered_models import fetch_package
-from components.register.patience import patient
-from components.register.shared_files import require_seen_by_server
+from components.register.history.patience import patient
+from components.register.uploads.shared_files import require_seen_by_server
 
 
 def read_back(name: str, version: str) -> CropResult:
@@ -23,10 +22,10 @@ def read_back(name: str, version: str) -> CropResult:
         version: version number.
 
     Raises:
-        TrackingError: files are missing or changed in the registry, or are on this machine only, or the logits of a
-            crop differ by more than the tolerance of the export.
+        TrackingError: files are missing or changed in the registry, or are on this machine only.
         DataError: the downloaded package is damaged.
-        WeightsError: the downloaded weights cannot be used.
+        WeightsError: the downloaded weights cannot be used, or the logits of a crop differ by more than the tolerance
+            of the export.
     """
     import mlflow
 
@@ -36,11 +35,4 @@ def read_back(name: str, version: str) -> CropResult:
             require_seen_by_server(patient(mlflow.MlflowClient()), found.model_id, MODEL_FILE)
         tolerance = float(read_record(package)["parity"]["tolerance"])
         network, facts = load_model(package / MODEL_FILE)
-        result = run_crops(package / CROPS, network, facts)
-    if not result.largest_difference <= tolerance:
-        raise TrackingError(
-            f"{found.uri}: the logits of the stored crops differ by {result.largest_difference:.3g} from those of the "
-            f"export, more than export.tolerance {tolerance:.3g}, so this model is not used; run export and register "
-            "again on this machine, or raise export.tolerance"
-        )
-    return result
+        return require_same_logits(package / CROPS, network, facts, tolerance, found.uri)

@@ -8,8 +8,8 @@ from typing import Any
 from components.common.metric_names import metric_name
 from components.common.tracking.packages import MODEL_FILE, package_digest
 from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256
+from components.register.history.registry import PROMOTION_RECORD, RUN_ID
 from components.register.promotion import PromotionRecord, headline_scores
-from components.register.registry import PROMOTION_RECORD, RUN_ID
 
 
 def tags_of(

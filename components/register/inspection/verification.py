@@ -15,14 +15,14 @@ from typing import Any
 from components.common.errors import MobanetError, TrackingError
 from components.common.inference.modelfile import ModelFacts, load_model
 from components.common.inference.stored_crops import FILE as CROPS
-from components.common.inference.stored_crops import run_crops
+from components.common.inference.stored_crops import require_same_logits
 from components.common.tracking import server
 from components.common.tracking.packages import EVALUATION, MODEL_FILE, read_record
 from components.common.tracking.registered_models import PACKAGE_SHA256, fetch_package
-from components.register.admission import Candidate, read_json
-from components.register.aliases import settle
-from components.register.registry import RUN_ID, Registry, Version
-from components.register.version_tags import tags_of
+from components.register.history.aliases import settle
+from components.register.history.registry import RUN_ID, Registry, Version
+from components.register.uploads.admission import Candidate, read_json
+from components.register.uploads.version_tags import tags_of
 from model import MoBaNet
 
 
@@ -159,12 +159,7 @@ def _network(copy: _Copy) -> str:
 def _crops(copy: _Copy) -> str:
     assert copy.network is not None
     tolerance = float(copy.record["parity"]["tolerance"])
-    found = run_crops(copy.folder / CROPS, *copy.network)
-    if not found.largest_difference <= tolerance:
-        raise TrackingError(
-            f"{copy.uri}: the logits of the stored crops differ by {found.largest_difference:.3g} from those of the "
-            f"export, more than export.tolerance {tolerance:.3g}; do not use this version on this machine"
-        )
+    found = require_same_logits(copy.folder / CROPS, *copy.network, tolerance, copy.uri)
     return (
         f"logits differ by {found.largest_difference:.1e} (limit {tolerance:.1e}), "
         f"{found.changed_px} of {found.total_px} pixels get another class"

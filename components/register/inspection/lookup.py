@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from components.common.errors import TrackingError
 from components.common.tracking import server
 from components.common.tracking.registered_models import SCHEME
-from components.register.aliases import RegistryError, settle
-from components.register.registry import Registry, Version
+from components.register.history.aliases import RegistryError, settle
+from components.register.history.registry import Registry, Version
 
 
 @dataclass(frozen=True, slots=True)

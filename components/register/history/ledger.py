@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from components.common.entrypoints.kubeflow import CONTEXT, TAG
 from components.common.errors import MobanetError
-from components.register.events import Event, History
-from components.register.patience import created
+from components.register.history.events import Event, History
+from components.register.history.patience import created
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

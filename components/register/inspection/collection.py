@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from components.common.tracking.packages import MODEL_FILE, RECORD
 from components.common.tracking.registered_models import logged_model_of
 from components.common.tracking.server import quoted
-from components.register.logged_model import NAME
-from components.register.registry import Registry, Version
+from components.register.history.registry import Registry, Version
+from components.register.uploads.logged_model import NAME
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel

@@ -1,8 +1,8 @@
 """One registered model in MLflow: its versions, their tags, its aliases and its history.
 
 A version is identified by the checksums of all files of its package (tag `package_sha256`), so a package is never
-registered twice. Only `components/register/aliases.py` changes aliases, because every change has an entry in the
-history.
+registered twice. Only `components/register/history/aliases.py` changes aliases, because every change has an entry in
+the history.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from components.common.tracking.answers import absent
 from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256, logged_model_of
-from components.register.events import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Event, History, State
-from components.register.ledger import SUFFIX, Ledger, RegistryError
-from components.register.patience import created, patient
+from components.register.history.events import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Event, History, State
+from components.register.history.ledger import SUFFIX, Ledger, RegistryError
+from components.register.history.patience import created, patient
 from components.register.promotion import PromotionRecord
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from components.common.errors import MobanetError, reason
 from components.common.tracking import server
 from components.common.tracking.packages import RECORD, read_record
 from components.common.tracking.registered_models import PACKAGE_SHA256, fetch
-from components.register.collection import UNUSABLE
-from components.register.events import ALIASES, CHAMPION, Event
+from components.register.history.events import ALIASES, CHAMPION, Event
+from components.register.history.registry import FIGURES, PROMOTION_RECORD, RUN_ID, Registry, Version
+from components.register.inspection.collection import UNUSABLE
 from components.register.promotion import CLEAN_COMMIT, PromotionRecord
-from components.register.registry import FIGURES, PROMOTION_RECORD, RUN_ID, Registry, Version
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

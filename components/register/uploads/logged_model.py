@@ -20,7 +20,7 @@ from components.common.errors import TrackingError
 from components.common.tracking.logged_format import FORMAT, FORMAT_KEY, LOADER, RELEASE_KEY
 from components.common.tracking.provenance import tool_version
 from components.common.tracking.server import address, environment, quoted
-from components.register.shared_files import require_seen_by_server
+from components.register.uploads.shared_files import require_seen_by_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

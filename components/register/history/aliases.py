@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from components.register.alias_changes import Settled, change, settle
-from components.register.events import CHALLENGER, CHAMPION, PREVIOUS, Event, State
-from components.register.ledger import ConflictError, RegistryError
+from components.register.history.alias_changes import Settled, change, settle
+from components.register.history.events import CHALLENGER, CHAMPION, PREVIOUS, Event, State
+from components.register.history.ledger import ConflictError, RegistryError
+from components.register.history.registry import Registry
 from components.register.promotion import Gate
-from components.register.registry import Registry
 
 __all__ = [
     "ConflictError",

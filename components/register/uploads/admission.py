@@ -26,11 +26,11 @@ from components.common.tracking.packages import (
     read_record,
     verify_files,
 )
-from components.register.logged_model import Origin, restore, upload
+from components.register.history.registry import Registry
 from components.register.promotion import PromotionRecord
-from components.register.readback import read_back
-from components.register.registry import Registry
-from components.register.version_tags import sentence_of, tags_of
+from components.register.uploads.logged_model import Origin, restore, upload
+from components.register.uploads.readback import read_back
+from components.register.uploads.version_tags import sentence_of, tags_of
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 
 from components.common.errors import TrackingError
 from components.common.tracking.registered_models import PACKAGE_SHA256
-from components.register.events import ALIASES, CHAMPION, Aliases, Event, History, Kind
-from components.register.ledger import ConflictError, RegistryError, who
+from components.register.history.events import ALIASES, CHAMPION, Aliases, Event, History, Kind
+from components.register.history.ledger import ConflictError, RegistryError, who
+from components.register.history.registry import Registry
 from components.register.promotion import Gate
-from components.register.registry import Registry
 
 ROUNDS = 50
 """How often the aliases are set again because another command adds events at the same time."""

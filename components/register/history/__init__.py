@@ -1,0 +1,1 @@
+"""The versions, aliases and history of one registered model in MLflow, and every change of an alias."""

@@ -1,0 +1,1 @@
+"""Look at registered versions: find, list, trace, verify, and collect what interrupted uploads left."""
