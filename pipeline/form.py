@@ -95,6 +95,17 @@ def defaults(params: Path) -> Defaults:
     return Defaults(form, text)
 
 
+def section_text(params: Path, name: str) -> str:
+    """One section of a params file, as YAML on one line.
+
+    Raises:
+        ParamsError: a key or a value of the file is wrong.
+    """
+    document = dict(read_yaml(params))
+    require_sections(document, str(params))
+    return dump_yaml(document[name], one_line=True).strip()
+
+
 def checked(values: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs of the first task of a run: every section as JSON, and `pod_gpus`.
 

@@ -14,7 +14,7 @@ from components.common.errors import ParamsError
 from components.common.yaml_files import parse_yaml
 from components.predict.publication.scene_tasks import order_of
 from components.watch.config import order_of as watch_order_of
-from pipeline.form import LIMIT, check_memory, checked, defaults
+from pipeline.form import LIMIT, check_memory, checked, defaults, section_text
 from pipeline.local_files import Places, prediction_places, training_places, watch_places
 from pipeline.resources import PREDICTION_RESOURCES, RESOURCES, WATCH_RESOURCES, Resources
 
@@ -48,15 +48,15 @@ def _training(params: Path, *arguments: Any) -> Any:
 
 
 def _prediction(params: Path, *arguments: Any) -> Any:
-    from pipeline.prediction_graph import build_prediction, default_text
+    from pipeline.prediction_graph import build_prediction
 
-    return build_prediction(default_text(params), *arguments)
+    return build_prediction(section_text(params, "predict"), *arguments)
 
 
 def _watch(params: Path, *arguments: Any) -> Any:
-    from pipeline.watch_graph import build_watch, watch_text
+    from pipeline.watch_graph import build_watch
 
-    return build_watch(watch_text(params), *arguments)
+    return build_watch(section_text(params, "watch"), *arguments)
 
 
 def _check_prediction(values: Mapping[str, Any]) -> None:

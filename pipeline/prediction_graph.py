@@ -5,15 +5,12 @@ loops. No task is cached: their results are on the workspace, and every run has 
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from kfp import dsl, kubernetes
 
 from components.common.tracking.provenance import git_commit
-from components.common.yaml_files import dump_yaml, read_yaml
 from components.predict.component import gather, plan, predict_part, publish
-from pipeline.form import require_sections
 from pipeline.resources import (
     DATA,
     PREDICTION_RESOURCES,
@@ -28,17 +25,6 @@ WORKSPACE = dsl.WORKSPACE_PATH_PLACEHOLDER
 
 MOST_PODS = 8
 """Pods of one kind that run at the same time on a cluster."""
-
-
-def default_text(params: Path) -> str:
-    """The section `predict` of a params file, as YAML on one line.
-
-    Raises:
-        ParamsError: a key or a value of the file is wrong.
-    """
-    document = dict(read_yaml(params))
-    require_sections(document, str(params))
-    return dump_yaml(document["predict"], one_line=True).strip()
 
 
 def build_prediction(

@@ -1,31 +1,17 @@
 """The Kubeflow graph `mobanet-watch`: scenes and a registered model -> whether production differs from validation.
 
-One task without a workspace: it reads scenes, and writes to MLflow and to its artifacts. It fails on drift, so that a
-recurring run shows it in the list of runs; MLflow has the report also then.
+One task without a workspace: it reads scenes, and writes to MLflow and to its artifacts. It fails on drift, so that the
+list of runs shows it; the report is then in MLflow.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from kfp import dsl, kubernetes
 
-from components.common.params import section
 from components.common.tracking.provenance import git_commit
-from components.common.yaml_files import dump_yaml, read_yaml
 from components.watch.component import watch
-from components.watch.config import WatchConfig
 from pipeline.resources import DATA, WATCH_RESOURCES, Resources, apply
-
-
-def watch_text(params: Path) -> str:
-    """The section `watch` of a params file, as YAML on one line.
-
-    Raises:
-        ParamsError: a key or a value of the section is wrong.
-    """
-    section(params, "watch", WatchConfig)
-    return dump_yaml(dict(read_yaml(params))["watch"], one_line=True).strip()
 
 
 def build_watch(

@@ -18,6 +18,7 @@ from components.common.scoring.balance import Balance
 from components.common.scoring.inline_pictures import data_uri
 from components.common.scoring.metrics import percent
 from components.common.scoring.panels import Picture
+from components.common.templates import templates
 from components.evaluate import interpretation
 from components.evaluate.record import Evaluation
 
@@ -90,13 +91,7 @@ def render(
 
 
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates(Path(__file__).parent)
     environment.filters["points"] = lambda value: "–" if value is None or np.isnan(value) else f"{value:.1f}"
     environment.filters["ratio"] = lambda value: "–" if value is None or np.isnan(value) else f"{value:.2f}"
     environment.filters["share"] = lambda value: "–" if np.isnan(value) else f"{100 * value:.0f}\N{NO-BREAK SPACE}%"

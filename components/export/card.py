@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from components.common.data.store import Heights
 from components.common.inference.modelfile import InitialWeights, ModelFacts
+from components.common.templates import templates
 from components.export.parity import Parity
 
 CONDITIONS = {"rgb+dsm": "image and DSM", "rgb": "image only, DSM missing", "dsm": "DSM only, image missing"}
@@ -40,14 +39,7 @@ def render(facts: ModelFacts, evaluation: Mapping[str, Any], parity: Parity) -> 
         evaluation: content of the model's `evaluation.json`.
         parity: result of the comparison of ONNX and PyTorch.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,  # Markdown, not HTML
-    )
+    environment = templates(Path(__file__).parent, html=False)
     environment.filters["points"] = lambda value: "-" if value is None else f"{value:.1f}"
     return environment.get_template("card.md.j2").render(
         facts=facts,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
-
+from components.common.templates import templates
 from components.watch.config import Content
 
 
@@ -34,11 +33,4 @@ def render(content: Content) -> str:
     Args:
         content: content of `drift.json`.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("report.html.j2").render(content=content)
+    return templates(Path(__file__).parent).get_template("report.html.j2").render(content=content)

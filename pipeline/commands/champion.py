@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from components.common.errors import ParamsError
-from pipeline.commands.versions import AS_JSON, NAME, PARAMS, PARAMS_FILE, VERSION, config_of, print_gates, print_json
+from pipeline.commands.versions import AS_JSON, NAME, PARAMS, VERSION, config_of, print_gates, print_json
+from pipeline.presets.preset import PARAMS_FILE
 
 if TYPE_CHECKING:
     from components.register.decisions import Decision
@@ -35,7 +36,8 @@ def promote(
 
     Exit 0: it is the champion. Exit 1: it fails a gate. Exit 2: the change is refused, for example a rejected version.
     """
-    from components.register import decisions, lookup
+    from components.register import decisions
+    from components.register.inspection import lookup
 
     if force and not because.strip():
         raise ParamsError("--force needs a reason; add --because TEXT")
@@ -53,7 +55,8 @@ def rollback(because: BECAUSE, name: NAME = None, params: PARAMS = PARAMS_FILE, 
 
     With --json: name, version, champion, changed, outcome, gates, event.
     """
-    from components.register import decisions, lookup
+    from components.register import decisions
+    from components.register.inspection import lookup
 
     with lookup.opened(name or config_of(params).model_name) as registry:
         result = decisions.rollback(registry, why=because)
@@ -67,7 +70,8 @@ def reject(
 
     With --json: name, version, champion, changed, outcome, gates, event.
     """
-    from components.register import decisions, lookup
+    from components.register import decisions
+    from components.register.inspection import lookup
 
     asked = lookup.Reference.of(version, name or config_of(params).model_name)
     with lookup.opened(asked.name) as registry:
@@ -90,7 +94,8 @@ def rescore(
 
     With --json: name, version, champion, changed, outcome, gates, event.
     """
-    from components.register import decisions, lookup
+    from components.register import decisions
+    from components.register.inspection import lookup
     from pipeline import rescoring
 
     settings = rescoring.Settings.of(params)

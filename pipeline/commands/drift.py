@@ -12,7 +12,7 @@ import typer
 from components.common.errors import ParamsError
 from components.common.params import section
 from components.predict.config import Device
-from pipeline.presets.preset import SHIPPED
+from pipeline.presets.preset import PARAMS_FILE, named_or_shipped
 
 SCENES = "a folder or s3://BUCKET/PREFIX (each raster a scene), a file, a glob, a URL, or JSON"
 
@@ -32,7 +32,7 @@ def watch(
     reports: Annotated[Path, typer.Option(metavar="DIR", help="Gets drift.html and drift.json.")] = Path("reports"),
     as_json: Annotated[bool, typer.Option("--json", help="Print drift.json instead of a table.")] = False,
     device: Annotated[Device, typer.Option(help="auto: a GPU if there is one.")] = "auto",
-    params: Annotated[Path, typer.Option(metavar="FILE", help="Sections watch and runtime.")] = Path("params.yaml"),
+    params: Annotated[Path, typer.Option(metavar="FILE", help="Sections watch and runtime.")] = PARAMS_FILE,
 ) -> None:
     """Compare scenes with the validation tiles of a model: classes, confidence, entropy, bands, heights, sensors.
 
@@ -46,7 +46,7 @@ def watch(
     from components.watch.report import table
     from components.watch.watching import PAGE, observe, require_none
 
-    file = params if params.is_file() else SHIPPED
+    file = named_or_shipped(params)
     config, runtime = section(file, "watch", WatchConfig), section(file, "runtime", RuntimeConfig)
     if scenes:
         if image or dsm:

@@ -13,7 +13,7 @@ from components.common.errors import DataError, ParamsError
 from components.common.params import from_mapping, section
 from components.common.rasterfiles.position import parse_crs
 from components.predict.config import Device, Extra, Polygons, PredictConfig, PredictRequest, Restart
-from pipeline.presets.preset import SHIPPED
+from pipeline.presets.preset import PARAMS_FILE, named_or_shipped
 
 RASTERS = "file, VRT, glob in quotes, s3:// or https://; repeat it for a mosaic"
 
@@ -79,7 +79,7 @@ def predict(
     overlap: Annotated[float | None, typer.Option(metavar="SHARE", help="Override predict.overlap.")] = None,
     batch: Annotated[int | None, typer.Option(metavar="N", help="Override predict.batch_size.")] = None,
     device: Annotated[Device, typer.Option(help="auto: a GPU if there is one.")] = "auto",
-    params: PARAMS = Path("params.yaml"),
+    params: PARAMS = PARAMS_FILE,
 ) -> None:
     """Map a raster of any size: image and heights -> classes, in the grid and the reference system of the image.
 
@@ -95,7 +95,7 @@ def predict(
 
     if output is None or not (image or dsm):
         raise ParamsError("mobanet predict needs --output and --image or --dsm; see mobanet predict --help")
-    config = section(params if params.is_file() else SHIPPED, "predict", PredictConfig)
+    config = section(named_or_shipped(params), "predict", PredictConfig)
     changes = {"window_px": window, "overlap": overlap, "batch_size": batch}
     flags = {
         "confidence": confidence,
@@ -131,7 +131,7 @@ def combine(
     simplify: SIMPLIFY = 0.0,
     summary: SUMMARY = None,
     restart: RESTART = False,
-    params: PARAMS = Path("params.yaml"),
+    params: PARAMS = PARAMS_FILE,
 ) -> None:
     """Combine the maps that `mobanet predict --part I/N` wrote; the result is byte-equal to that of one command.
 
@@ -141,7 +141,7 @@ def combine(
     """
     from components.predict.step import run_combine
 
-    config = section(params if params.is_file() else SHIPPED, "predict", PredictConfig)
+    config = section(named_or_shipped(params), "predict", PredictConfig)
     run_combine(config, parts, output, _polygons(polygons, min_area, simplify), summary, restart=DISCARD[restart])
 
 

@@ -16,7 +16,7 @@ from components.common.errors import ParamsError
 from components.common.params import section
 from components.predict.config import Device, PredictConfig
 from components.serve.config import ServeConfig
-from pipeline.presets.preset import SHIPPED
+from pipeline.presets.preset import PARAMS_FILE, named_or_shipped
 
 GRACE_S = 5
 """Time to end, in addition to `serve.timeout_s`, before requests are cut off."""
@@ -33,7 +33,7 @@ def serve(
     device: Annotated[Device, typer.Option(help="auto: a GPU if there is one.")] = "auto",
     params: Annotated[
         Path, typer.Option(metavar="FILE", help="Sections serve and predict; without the file, the shipped defaults.")
-    ] = Path("params.yaml"),
+    ] = PARAMS_FILE,
 ) -> None:
     """Serve a model: POST /predict takes GeoTIFFs and returns a map, /v2 takes arrays; /docs lists all routes.
 
@@ -49,7 +49,7 @@ def serve(
     from components.serve.following import ModelSource
     from components.serve.served import Served
 
-    file = params if params.is_file() else SHIPPED
+    file = named_or_shipped(params)
     config, predict = section(file, "serve", ServeConfig), section(file, "predict", PredictConfig)
     on = device_of(device)
     logging.getLogger("components.predict").setLevel(logging.ERROR)  # else several lines for every request

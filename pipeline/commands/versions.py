@@ -19,7 +19,7 @@ from components.common.errors import ParamsError
 from components.common.files import without_nan
 from components.common.params import section
 from components.register.config import RegisterConfig
-from pipeline.presets.preset import SHIPPED
+from pipeline.presets.preset import PARAMS_FILE, named_or_shipped
 
 if TYPE_CHECKING:
     from components.register.promotion import Gate
@@ -36,7 +36,6 @@ PARAMS = Annotated[
     Path, typer.Option(metavar="FILE", help="Section register of this file; without params.yaml, the shipped defaults.")
 ]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-PARAMS_FILE = Path("params.yaml")
 
 
 def list_(name: NAME = None, params: PARAMS = PARAMS_FILE, as_json: AS_JSON = False) -> None:
@@ -48,7 +47,7 @@ def list_(name: NAME = None, params: PARAMS = PARAMS_FILE, as_json: AS_JSON = Fa
     With --json, a list of: version, state, aliases, expected_miou, miou, worst_class, worst_iou, dataset, split,
     raw_md5, git_commit, created, package_sha256.
     """
-    from components.register import lineage, lookup
+    from components.register.inspection import lineage, lookup
 
     with lookup.opened(name or config_of(params).model_name) as registry:
         rows = lineage.rows(registry)
@@ -73,7 +72,7 @@ def show(version: VERSION, name: NAME = None, params: PARAMS = PARAMS_FILE, as_j
     With --json, the keys of a row of `list` plus: name, uri, description, checkout, data, files, test, validation,
     parameters, run_id, run_page, kubeflow_run, image, missing, events.
     """
-    from components.register import lineage, lookup
+    from components.register.inspection import lineage, lookup
 
     asked = lookup.Reference.of(version, name or config_of(params).model_name)
     with lookup.opened(asked.name) as registry:
@@ -111,7 +110,8 @@ def compare(
 
     Exit 0: the candidate passes every gate. Exit 1: it fails one.
     """
-    from components.register import decisions, lookup
+    from components.register import decisions
+    from components.register.inspection import lookup
 
     config = config_of(params)
     ours, theirs = (lookup.Reference.of(text, name or config.model_name) for text in (candidate, champion))
@@ -133,7 +133,7 @@ def history(name: NAME = None, params: PARAMS = PARAMS_FILE, as_json: AS_JSON = 
     With --json, a list of: number, time, kind, version, expects, sets, who, why, gates, digest, forced, found,
     replaces, applied, lost, id.
     """
-    from components.register import lookup
+    from components.register.inspection import lookup
 
     with lookup.opened(name or config_of(params).model_name) as registry:
         events = [asdict(event) for event in registry.history().events]
@@ -159,7 +159,8 @@ def verify(
 
     Exit 0: every link holds. Exit 1: a link is broken, the first one is named.
     """
-    from components.register import decisions, lookup, verification
+    from components.register import decisions
+    from components.register.inspection import lookup, verification
 
     if adopt and undo:
         raise ParamsError("--adopt and --undo exclude each other; pass one of them")
@@ -202,7 +203,7 @@ def gc(
 
     With --json, a list of: kind (upload or version), id, problem, action (marked, deleted or kept).
     """
-    from components.register import collection, lookup
+    from components.register.inspection import collection, lookup
 
     with lookup.opened(name or config_of(params).model_name) as registry:
         found = collection.collect(registry, delete=delete, min_age_h=min_age)
@@ -220,8 +221,7 @@ def config_of(params: Path) -> RegisterConfig:
     Raises:
         ParamsError: a file that the user named does not exist, or the section is wrong.
     """
-    default = params == PARAMS_FILE and not params.exists()
-    return section(SHIPPED if default else params, "register", RegisterConfig)
+    return section(named_or_shipped(params), "register", RegisterConfig)
 
 
 def print_json(content: Any) -> None:

@@ -14,6 +14,13 @@ from pipeline.presets.yaml_edit import with_values
 
 FOLDER = Path(__file__).parent
 SHIPPED = FOLDER / "params.yaml"
+PARAMS_FILE = Path("params.yaml")
+"""Params file of a command, if the user names none."""
+
+
+def named_or_shipped(params: Path) -> Path:
+    """The params file to read: the shipped one if the user named none and the current folder has none."""
+    return SHIPPED if params == PARAMS_FILE and not params.exists() else params
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ SECTIONS = {
 }
 OUTPUTS = {out if isinstance(out, str) else next(iter(out)) for s in DVC["stages"].values() for out in s["outs"]}
 OPTIONAL = {
-    *("errors", "files", "params", "param_errors", "yaml_files", "metric_names", "pool", "progress"),
+    *("errors", "files", "params", "param_errors", "yaml_files", "metric_names", "pool", "progress", "templates"),
     *("data/config", "data/datasets", "data/layerinfo"),
     *("entrypoints/dvc", "entrypoints/failures", "entrypoints/kubeflow"),
     *("scoring/panels", "tracking/outbox", "tracking/provenance", "tracking/run", "tracking/server"),

@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 
 from components.common.scoring.inline_pictures import data_uri
+from components.common.templates import templates
 from components.predict.publication import map_pictures
 
 SIDE_PX = 1200
@@ -98,12 +99,6 @@ def _percent(share: float | None, digits: int = 1) -> str:
 
 
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates(Path(__file__).parent)
     environment.filters |= {"percent": _percent, "bytes": _bytes}
     return environment.get_template("map_page.html.j2")

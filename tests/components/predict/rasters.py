@@ -25,3 +25,12 @@ def write(path: Path, pixels, transform=NORTH_UP, crs=UTM, **options) -> str:
     with rasterio.open(path, "w", driver="GTiff", transform=transform, crs=crs, **shape, **options) as file:
         file.write(pixels_BHW)
     return str(path)
+
+
+def heights_of(height_px, width_px):
+    """A slope with roofs, NaN holes and pixels of the usual nodata value -9999."""
+    dsm = np.linspace(30, 36, height_px * width_px, dtype=np.float32).reshape(height_px, width_px)
+    dsm[height_px // 3 : height_px // 2, width_px // 4 : width_px // 2] += 9
+    dsm[: height_px // 5, : width_px // 3] = np.nan
+    dsm[-2:, -5:] = -9999
+    return dsm

@@ -19,7 +19,7 @@ from components.predict.scores.models import open_model
 from components.predict.step import make_map
 from model import MoBaNet
 from tests.components.predict.known import FACTS, KnownPredictor, class_of
-from tests.components.predict.rasters import image_of, write
+from tests.components.predict.rasters import heights_of, image_of, write
 
 CONFIG = PredictConfig(
     tiles=None, window_px=None, overlap=0.25, batch_size=4, block_px=256, min_agreement=None, precision="auto"
@@ -35,15 +35,6 @@ def predictor(tmp_path_factory):
     save_model(path, MoBaNet(FACTS.network), FACTS)
     with open_model(str(path), torch.device("cpu")) as opened:
         yield opened
-
-
-def heights_of(height_px, width_px):
-    """A slope with roofs, NaN holes and pixels of the usual nodata value -9999."""
-    dsm = np.linspace(30, 36, height_px * width_px, dtype=np.float32).reshape(height_px, width_px)
-    dsm[height_px // 3 : height_px // 2, width_px // 4 : width_px // 2] += 9
-    dsm[: height_px // 5, : width_px // 3] = np.nan
-    dsm[-2:, -5:] = -9999
-    return dsm
 
 
 def assert_equal_to_the_map_of_files(folder, predictor, image, dsm):

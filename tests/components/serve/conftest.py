@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
-import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
@@ -74,12 +73,3 @@ def service(package, **changes):
 def client(package):
     with service(package) as opened:
         yield opened
-
-
-def heights_of(height_px, width_px):
-    """A slope with roofs, a hole, and pixels of the usual nodata value -9999."""
-    dsm = np.linspace(30, 36, height_px * width_px, dtype=np.float32).reshape(height_px, width_px)
-    dsm[height_px // 3 : height_px // 2, width_px // 4 : width_px // 2] += 9
-    dsm[: height_px // 5, : width_px // 3] = np.nan
-    dsm[-2:, -5:] = -9999
-    return dsm

@@ -14,8 +14,8 @@ from components.predict.config import PredictRequest
 from components.predict.step import run
 from components.serve.refusals import sentence_of
 from components.serve.tensors import HEADER
-from tests.components.predict.rasters import image_of, write
-from tests.components.serve.conftest import PREDICT, heights_of, service
+from tests.components.predict.rasters import heights_of, image_of, write
+from tests.components.serve.conftest import PREDICT, service
 
 INFER = "/v2/models/mobanet/infer"
 

@@ -12,8 +12,7 @@ import rasterio
 from PIL import Image
 
 from components.predict.publication.map_pictures import class_picture
-from tests.components.predict.rasters import image_of, write
-from tests.components.serve.conftest import heights_of
+from tests.components.predict.rasters import heights_of, image_of, write
 from tests.components.serve.test_app import post_files
 
 SIZE = (40, 56)
