@@ -8,7 +8,7 @@ import jinja2
 
 
 def templates(folder: Path, *, html: bool = True) -> jinja2.Environment:
-    """The templates of a folder. A name that is not given to a template is an error.
+    """The templates of a folder. An undefined name in a template is an error.
 
     Args:
         folder: folder of the templates.

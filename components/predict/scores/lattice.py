@@ -37,7 +37,7 @@ class Lattice:
 
     @classmethod
     def over(cls, shape: tuple[int, int], window_px: int, overlap: float, batch_size: int) -> Lattice:
-        """Windows of a raster with so many rows and columns; `overlap` is the share of a side that the next covers."""
+        """Windows of a raster of this many rows and columns; `overlap` is the share of a side that the next covers."""
         return cls(*shape, window_px, max(1, round(window_px * (1 - overlap))), batch_size)
 
     @property
