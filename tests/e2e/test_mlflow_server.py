@@ -46,7 +46,7 @@ def test_a_large_file_of_a_model_comes_back_complete(task, tmp_path):
     weights.parent.mkdir()
     weights.write_bytes(os.urandom(20_000_000))  # several parts of an upload
     client = connect()
-    logged = client.create_logged_model(client.create_experiment("large"), name="mobanet")
+    logged = client.create_logged_model(client.create_experiment("large"), name="large")
     client.log_model_artifacts(logged.model_id, str(weights.parent))
     client.finalize_logged_model(logged.model_id, "READY")
     back = mlflow.artifacts.download_artifacts(f"models:/{logged.model_id}", dst_path=str(tmp_path / "back"))

@@ -61,7 +61,7 @@ def play(client, seeds, model_id) -> list[dict]:
 
 def logged_model(client) -> str:
     """Id of a model without files, from which all versions are made."""
-    return client.create_logged_model(client.create_experiment("city"), name="mobanet").model_id
+    return client.create_logged_model(client.create_experiment("city"), name="sequence").model_id
 
 
 def report(failures: list[dict]) -> str:
