@@ -45,6 +45,8 @@ class NetworkOptions:
     cpia_ratio: Annotated[float, Field(gt=0, le=1)] = 0.25  # bottleneck of CPIA and DGFM (at most 0.125) / width
     dgfm: bool = True  # False: plain mean of the modalities
     aux_heads: bool = True  # one auxiliary head per modality, used in training only
+    missing: Literal["zero", "excluded"] = "zero"  # an absent sensor: 0 (released code), or left out of CPIA and DGFM
+    batch_norm: Literal["shared", "per-condition"] = "shared"  # statistics of the decoder per combination of sensors
     decoder_channels: Annotated[int, Field(ge=1, le=4096)] = 64  # width of UPerNet
     finetune: bool = False  # True: the backbone is trained too
 

@@ -34,6 +34,7 @@ class SpeedConfig:
     prefetch: bool  # GPU only: copy and normalise the next batch during the current step
     compile: bool  # GPU only: torch.compile; the first step takes one to two minutes
     cuda_graphs: bool  # GPU only, needs compile and a single rank: launch all kernels as one graph
+    frozen_fp8: bool = False  # GPU only, since Hopper, with bf16: products with frozen weights in 8-bit floats
 
     def __post_init__(self) -> None:
         if self.cuda_graphs and not self.compile:

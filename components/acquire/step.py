@@ -34,6 +34,7 @@ class SampleConfig:
 
     seed: Seed  # each seed gives another city
     side_px: Annotated[int, Field(ge=256, le=6000)]  # side of a tile, pixels of 5 cm
+    tiles: Annotated[int, Field(ge=10, le=25)] = 10  # number of tiles
 
 
 def run(data: DataConfig, sample: SampleConfig, raw: Path) -> RawTree:
