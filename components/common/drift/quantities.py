@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from components.common.inference.modelfile import ModelFacts
+from components.common.inference.modelfile import ModelFacts, condition_of, temperature_of
 
 Counts = npt.NDArray[np.int64]
 
@@ -75,7 +75,8 @@ def counted(window: WindowPixels, logits_KHW: Tensor, facts: ModelFacts) -> dict
     """
     there_HW = window.sensors_HW > 0
     image_HW, dsm_HW = window.sensors_HW & IMAGE > 0, window.sensors_HW & DSM > 0
-    classes_HW, confidence_HW, entropy_HW = _scores(logits_KHW.float().cpu(), facts.temperature)
+    temperature = temperature_of(facts, condition_of(facts, image=bool(image_HW.any()), dsm=bool(dsm_HW.any())))
+    classes_HW, confidence_HW, entropy_HW = _scores(logits_KHW.float().cpu(), temperature)
     low, high = facts.heights.clip
     known = quantities(facts)
     bins: dict[str, npt.NDArray[np.intp]] = {

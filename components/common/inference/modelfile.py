@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ HEADER = "mobanet"
 SIDES_PX = range(1, 16_385)
 """Sides of a window that a header may have, pixels; the limits are those of params.yaml."""
 
+TEMPERATURES = "a number above 0 per condition (rgb+dsm, rgb, dsm), or null"
 
 @dataclass(frozen=True, slots=True)
 class InitialWeights:
@@ -69,7 +70,35 @@ class ModelFacts:
     initial_weights: InitialWeights = field(default_factory=InitialWeights)
     precision: Precision = "float32"  # of training and validation, on the device of the training
     frozen_bf16: bool = False  # whether training and validation stored frozen weights in bf16
-    temperature: float | None = None  # logits are divided by it before the softmax, calibrated; None: not calibrated
+    temperature: dict[str, float] | None = None  # condition -> calibrated temperature, see `temperature_of`; None: none
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the conditions that the network supports: which sensors a map can be made of."""
+        both = self.network.modalities == ("rgb", "dsm")
+        return ("rgb+dsm", "rgb", "dsm") if both else self.network.modalities
+
+
+def condition_of(facts: ModelFacts, *, image: bool, dsm: bool) -> str:
+    """Name of the condition of an input: which of the network's sensors measured any of its pixels.
+
+    An input that none of them measured gets the condition with all sensors of the network.
+    """
+    given = {"rgb": image, "dsm": dsm}
+    return "+".join(name for name in facts.network.modalities if given[name]) or facts.conditions[0]
+
+
+def temperature_of(facts: ModelFacts, condition: str) -> float | None:
+    """The temperature of one condition: logits are divided by it before the softmax.
+
+    Args:
+        facts: facts of the model.
+        condition: the sensors that are given: `rgb+dsm`, `rgb` or `dsm`.
+
+    Returns:
+        A number above 0, or None if the model is not calibrated for this condition.
+    """
+    return (facts.temperature or {}).get(condition)
 
 
 def save_model(path: Path, network: MoBaNet, facts: ModelFacts) -> None:
@@ -125,6 +154,8 @@ def read_facts(path: Path, content: dict[str, Any]) -> ModelFacts:
     records = {"network": MoBaNetConfig, "heights": Heights, "initial_weights": InitialWeights}
     made = {name: cls(**tuples(content[name])) for name, cls in records.items() if name in content}
     facts = ModelFacts(**tuples(content) | made)
+    if isinstance(facts.temperature, int | float):  # earlier files have one temperature for all conditions
+        facts = replace(facts, temperature=dict.fromkeys(facts.conditions, facts.temperature))
     _require_usable(path, facts)
     return facts
 
@@ -132,11 +163,12 @@ def read_facts(path: Path, content: dict[str, Any]) -> ModelFacts:
 def _require_usable(path: Path, facts: ModelFacts) -> None:
     """Check what the header says about the inputs; a wrong value gives wrong classes without another error."""
     bands, heat = len(facts.bands), facts.temperature
+    heats = tuple(heat.values()) if isinstance(heat, dict) else (heat,)
     checks = (
         ("image_mean", _numbers(facts.image_mean, bands), f"{bands} numbers, one per band"),
         ("image_std", _numbers(facts.image_std, bands) and min(facts.image_std) > 0, f"{bands} numbers above 0"),
         ("window_px", type(facts.window_px) is int and facts.window_px in SIDES_PX, "a whole number from 1 to 16384"),
-        ("temperature", heat is None or (_numbers((heat,), 1) and heat > 0), "a number above 0, or null"),
+        ("temperature", heat is None or (_numbers(heats, len(heats)) and min(heats, default=1) > 0), TEMPERATURES),
     )
     for name, usable, expected in checks:
         if not usable:

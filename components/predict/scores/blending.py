@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from components.common.errors import NonFiniteError
+from components.common.inference.modelfile import temperature_of
 from components.predict.inputs.scene_inputs import IMAGE, Inputs
 from components.predict.scores.lattice import Lattice, overlap
 from components.predict.scores.meter import Meter
@@ -145,7 +146,7 @@ class _Blender:
         maps = self._predictor(image_BCHW, dsm_B1HW)
         logits_BKHW = maps.logits_BKHW.float()
         finite_B = torch.stack(logits_BKHW.flatten(1).aminmax(dim=1)).isfinite().all(0)  # both are NaN if a logit is
-        temperature = self._predictor.facts.temperature
+        temperature = temperature_of(self._predictor.facts, self._predictor.facts.conditions[0])
         scaled_BKHW = logits_BKHW if temperature is None else logits_BKHW / temperature
         scores_BMHW = scaled_BKHW.softmax(1)
         if maps.gates_B1HW is not None:

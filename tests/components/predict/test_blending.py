@@ -167,7 +167,7 @@ def test_gates_are_blended_with_the_same_weights():
 def test_a_temperature_softens_the_scores():
     inputs = noise(20, 20)
     sharp, soft = KnownPredictor(), KnownPredictor()
-    object.__setattr__(soft.facts, "temperature", 4.0)
+    object.__setattr__(soft.facts, "temperature", {"rgb+dsm": 4.0, "rgb": 4.0, "dsm": 4.0})
     lattice = lattice_of(inputs)
     expected = [np.exp(8 / t) / (np.exp(8 / t) + 5) for t in (1, 4)]
     found = [computed(inputs, predictor, lattice)[0].max(0) for predictor in (sharp, soft)]

@@ -15,7 +15,7 @@ import torch
 
 from components.common.errors import ParamsError, TrackingError, WeightsError
 from components.common.files import digest
-from components.common.inference.modelfile import load_model, save_model
+from components.common.inference.modelfile import load_model, save_model, temperature_of
 from components.predict.scores.blending import blended
 from components.predict.scores.lattice import Lattice
 from components.predict.scores.meter import Meter
@@ -131,9 +131,15 @@ def test_a_graph_has_the_window_of_its_training_only(package):
 
 
 def test_a_calibrated_temperature_is_read_and_a_wrong_one_refused(saved):
-    assert load_model(saved(facts={"temperature": 1.7}))[1].temperature == 1.7
-    with pytest.raises(WeightsError, match=r"temperature in the header is 0; expected a number above 0, or null"):
-        load_model(saved(facts={"temperature": 0}))
+    by_condition = {"rgb+dsm": 1.2, "dsm": 1.7}
+    _, facts = load_model(saved(facts={"temperature": by_condition}))
+    assert facts.temperature == by_condition
+    assert [temperature_of(facts, name) for name in facts.conditions] == [1.2, None, 1.7]
+    _, earlier = load_model(saved(facts={"temperature": 1.7}))
+    assert earlier.temperature == {"rgb+dsm": 1.7, "rgb": 1.7, "dsm": 1.7}
+    for wrong in (0, {"rgb": -1.0}, {"rgb": "warm"}, "warm"):
+        with pytest.raises(WeightsError, match=r"temperature in the header is .*; expected a number above 0 per"):
+            load_model(saved(facts={"temperature": wrong}))
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.ckpt", "model.h5", "model"])

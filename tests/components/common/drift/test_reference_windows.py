@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_used_is_one_sentence(change, sentence, content, t
 
 
 def test_values_are_counted_where_their_sensor_measured(trained):
-    facts = replace(trained.facts, temperature=2.0)
+    facts = replace(trained.facts, temperature={"rgb+dsm": 2.0})
     sensors_HW = np.array([[0, 1], [2, 3]], np.uint8)
     image_HWC = np.array([[[9] * 3, [10] * 3], [[11] * 3, [12] * 3]], np.uint8)
     window = WindowPixels(image_HWC, np.array([[2, 2], [-0.5, 0.75]], np.float32), sensors_HW)
