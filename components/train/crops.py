@@ -39,11 +39,17 @@ class Batch:
     image_BCHW: Tensor  # uint8, channels-last memory format
     dsm_B1HW: Tensor  # float32, NaN = not measured
     label_BHW: Tensor  # uint8, 255 = ignore
+    has_image_B: Tensor  # bool; False: the tile has no image, and the crop's is 0
 
     @property
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+    def layers(self) -> tuple[Tensor, Tensor, Tensor]:
         """Image, DSM and labels."""
         return self.image_BCHW, self.dsm_B1HW, self.label_BHW
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All tensors, in the order of the fields."""
+        return *self.layers, self.has_image_B
 
     def handed_over(self) -> Batch:
         """A copy owned by the caller, in pinned memory if there is a GPU."""
@@ -112,6 +118,7 @@ class Crops:
             torch.empty(count, side, side, len(self._store.manifest.bands), dtype=torch.uint8).movedim(-1, 1),
             torch.empty(count, 1, side, side),
             torch.empty(count, side, side, dtype=torch.uint8),
+            torch.empty(count, dtype=torch.bool),
         )
 
     def cut(self, first: int, batch: Batch) -> None:
@@ -128,8 +135,9 @@ class Crops:
             image_BHWC[i] = layers.image_HWC[part][turn]
             dsm_BHW[i] = layers.dsm_HW[part][turn]
             label_BHW[i] = (layers.eroded_HW if eroded else layers.label_HW)[part][turn]
+            batch.has_image_B[i] = "rgb" in layers.sensors
             if places.across[i]:  # torch.flip is 5 times as fast as NumPy's copy with negative strides
-                for crop in (tensor[i] for tensor in batch.tensors):
+                for crop in (layer[i] for layer in batch.layers):
                     crop.copy_(crop.flip(-1))
 
 

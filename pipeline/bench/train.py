@@ -37,6 +37,7 @@ from pipeline.bench.recipes import (
     Recipe,
     Setting,
     Trainer,
+    our_recipes,
     recipes,
     released_train_config,
     without_each_switch,
@@ -158,7 +159,8 @@ def random_crops(batch: int, crop_px: int, pinned: bool) -> Iterator[Batch]:
         image = torch.randint(0, 256, (batch, 3, crop_px, crop_px), generator=generator, dtype=torch.uint8)
         dsm = torch.randn(batch, 1, crop_px, crop_px, generator=generator)
         label = torch.randint(0, 6, (batch, crop_px, crop_px), generator=generator, dtype=torch.uint8)
-        made.append(Batch(*(x.pin_memory() if pinned else x for x in (image, dsm, label))))
+        has_image = torch.ones(batch, dtype=torch.bool)
+        made.append(Batch(*(x.pin_memory() if pinned else x for x in (image, dsm, label, has_image))))
     return itertools.cycle(made)
 
 
@@ -271,7 +273,7 @@ def as_table(report: Report) -> str:
 
 
 def bench_train(
-    backbone: str | None, batch: int | None, crop_px: int | None, steps: int | None, switches: bool
+    backbone: str | None, batch: int | None, crop_px: int | None, steps: int | None, switches: bool, alone: bool
 ) -> Report:
     """Measure on the GPU if there is one, else on the CPU.
 
@@ -283,6 +285,7 @@ def bench_train(
         crop_px: side of a crop; padded to a multiple of the patch size.
         steps: optimiser steps of each round.
         switches: also time our recipe with each of its switches off.
+        alone: leave out the released recipe.
 
     Raises:
         ParamsError: the backbone does not exist.
@@ -292,6 +295,6 @@ def bench_train(
     network = MoBaNetConfig(backbone=backbone or usual.backbone)
     require_network(network)
     train = released_train_config(batch or usual.batch, crop_px or usual.crop_px, steps=1000)
-    chosen = recipes(device)
+    chosen = our_recipes(device) if alone else recipes(device)
     others = without_each_switch(chosen[OURS]) if switches else {}
     return measure(Setting(network, train, device), chosen, others, steps or usual.steps)

@@ -7,6 +7,8 @@ One file per tile, one uncompressed record batch, one row per image row:
     eroded  [W] uint8            the same without object boundaries (255 there)
 A single batch is contiguous, so a column is one NumPy view `[H, W, ...]` onto the page cache: cutting a crop copies
 only the crop, and any number of processes share the same pages.
+
+A tile without an image holds zeros in its place, one without a DSM holds NaN; `TileEntry.sensors` says which it has.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +37,11 @@ from the same sources and settings.
 
 MANIFEST = "manifest.json"
 
+Sensor = Literal["rgb", "dsm"]
+
+SENSORS: tuple[Sensor, ...] = ("rgb", "dsm")
+"""What a tile may have, in the order of the network's inputs: the image, whatever its bands, and the heights."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -44,6 +51,7 @@ class Tile:
     dsm_HW: npt.NDArray[np.float32]  # NaN = not measured
     label_HW: npt.NDArray[np.uint8]  # full ground truth, 255 = ignore
     eroded_HW: npt.NDArray[np.uint8]  # boundaries ignored too
+    sensors: tuple[Sensor, ...] = SENSORS  # those that it has; an absent image is 0, an absent DSM NaN
 
     def __post_init__(self) -> None:
         shapes = {"image": self.image_HWC.shape[:2], "DSM": self.dsm_HW.shape, "label": self.label_HW.shape}
@@ -88,6 +96,7 @@ class TileEntry:
     dsm_missing_share: float  # 0..1, not measured
     notes: tuple[str, ...]  # what the reader did or noticed: padded, warped, converted, ignored
     sources: dict[str, str]  # raw file -> sha256
+    sensors: tuple[Sensor, ...] = SENSORS  # those that the tile has; in the order of SENSORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +128,7 @@ class Manifest:
         The version of the tool, notes and the acknowledgement are left out: a release can change them while the data
         stay the same.
         """
-        content = {"format": FORMAT} | asdict(self)
+        content = {"format": FORMAT} | _as_json(self)
         for key in ("tool_version", "acknowledgement"):
             del content[key]
         content["tiles"] = [{key: value for key, value in tile.items() if key != "notes"} for tile in content["tiles"]]
@@ -141,6 +150,15 @@ class Manifest:
     def subset(self, subset: Subset) -> tuple[TileEntry, ...]:
         """The tiles of one subset, in the manifest's order."""
         return tuple(tile for tile in self.tiles if tile.subset == subset)
+
+
+def _as_json(manifest: Manifest) -> dict[str, Any]:
+    """The manifest as a mapping; a tile's sensors are left out if it has both, as in stores of earlier releases."""
+    content = asdict(manifest)
+    for tile in content["tiles"]:
+        if tile["sensors"] == SENSORS:
+            del tile["sensors"]
+    return content
 
 
 LABEL_READING = ("label", "eroded", "labels", "values", "crs", "max_pad_px")
@@ -184,7 +202,7 @@ def map_tile(path: Path) -> Tile:
 def write_manifest(store: Path, manifest: Manifest) -> None:
     """Write the manifest; it comes last, so a store without one is incomplete."""
     with replacing(store / MANIFEST) as draft:
-        draft.write_text(json.dumps({"format": FORMAT} | asdict(manifest), indent=1, sort_keys=True) + "\n")
+        draft.write_text(json.dumps({"format": FORMAT} | _as_json(manifest), indent=1, sort_keys=True) + "\n")
 
 
 class Store:
@@ -209,7 +227,7 @@ class Store:
                 raise StoreError(
                     f"{self.path / entry.file}: not the size of the manifest; run the preprocess step again"
                 )
-            self._mapped[entry.id] = tile
+            self._mapped[entry.id] = replace(tile, sensors=entry.sensors)
         return self._mapped[entry.id]
 
     def __getstate__(self) -> dict[str, Any]:

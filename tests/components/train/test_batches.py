@@ -20,6 +20,7 @@ def batch(seed=0, side_px=60):
         torch.randint(0, 256, (4, 3, side_px, side_px), generator=generator, dtype=torch.uint8),
         dsm,
         torch.randint(0, 6, (4, side_px, side_px), generator=generator, dtype=torch.uint8),
+        torch.ones(4, dtype=torch.bool),
     )
 
 
@@ -63,7 +64,7 @@ def test_the_inputs_of_a_single_modality_network_are_never_masked(make, modaliti
 @gpu
 def test_a_gpu_gets_the_same_inputs_one_ahead_as_in_turn(make):
     device = torch.device("cuda")
-    pinned = [Batch(*(x.pin_memory() for x in (b.image_BCHW, b.dsm_B1HW, b.label_BHW))) for b in map(batch, range(5))]
+    pinned = [Batch(*(x.pin_memory() for x in b.tensors)) for b in map(batch, range(5))]
     ahead = list(one_ahead(pinned, lambda given, step: make(given, step, device), 3))
     assert len(ahead) == 5
     for step, (found, given) in enumerate(zip(ahead, pinned, strict=True), start=3):

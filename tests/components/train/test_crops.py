@@ -25,7 +25,7 @@ def crops(toy_store, train_config):
 def store_of(tmp_path, toy_store):
     """A store whose training tiles are given as (height, width), of any number of bands, every pixel another value."""
 
-    def make(*sizes, bands=3):
+    def make(*sizes, bands=3, sensors=(("rgb", "dsm"),)):
         manifest = Store(toy_store).manifest
         entries = []
         for number, (height, width) in enumerate(sizes):
@@ -34,6 +34,7 @@ def store_of(tmp_path, toy_store):
             label = (place % 6).astype(np.uint8)
             write_tile(tmp_path / f"{number}.arrow", Tile(image, place, label, label))
             known = dict(id=str(number), subset="train", file=f"{number}.arrow", height_px=height, width_px=width)
+            known["sensors"] = sensors[number % len(sensors)]
             entries.append(dataclasses.replace(manifest.tiles[0], **known))
         names = tuple(f"band {k}" for k in range(bands))
         write_manifest(tmp_path, dataclasses.replace(manifest, bands=names, tiles=tuple(entries)))
@@ -90,6 +91,15 @@ def test_a_crop_is_its_place_in_a_tile_with_all_layers_flipped_the_same_way(stor
 def test_heights_that_were_not_measured_stay_nan(crops, toy_store):
     share = np.mean([np.isnan(Store(toy_store)[e].dsm_HW).mean() for e in Store(toy_store).manifest.subset("train")])
     assert cut(crops(), 0, 64).dsm_B1HW.isnan().float().mean().item() == pytest.approx(share, rel=0.2)
+
+
+def test_a_crop_says_whether_its_tile_has_an_image(store_of, train_config):
+    store = store_of((80, 80), (80, 80), sensors=(("rgb", "dsm"), ("dsm",)))
+    crops = Crops(store, store.manifest.tiles, train_config(batch_size=8))
+    for workers in (0, 1):
+        first = next(batches(crops, train_config(batch_size=8), workers, 1))
+        assert first.has_image_B.tolist() == (crops.places(0, 8).tile == 0).tolist()
+    assert 0 < cut(crops, 0, 64).has_image_B.sum() < 64
 
 
 def test_images_lie_channels_last_in_memory(crops):

@@ -266,6 +266,20 @@ def test_a_store_of_an_earlier_version_is_readable(store):
     assert read_manifest(store) == MANIFEST_
 
 
+def test_a_store_in_which_all_tiles_have_both_sensors_keeps_its_versions_and_its_manifest(store):
+    assert MANIFEST_.data_md5 == "6dfaa95cfbe8c22daccfd3bd14bc0621"  # as in releases that knew no other tiles
+    assert MANIFEST_.raw_md5 == "3af5581606c66297afa7491b7eeb889c"
+    assert "sensors" not in (store / MANIFEST).read_text()
+
+
+def test_a_tile_without_a_sensor_says_so_and_is_another_data_version(store):
+    assert version_of(store, tiles=tiles_with(sensors=("dsm",))) != MANIFEST_.data_md5
+    alone, both = read_manifest(store).tiles
+    assert (alone.sensors, both.sensors) == (("dsm",), ("rgb", "dsm"))
+    assert Store(store)[alone].sensors == ("dsm",)
+    assert Store(store)[both].sensors == ("rgb", "dsm")
+
+
 def test_a_store_maps_each_tile_once(store):
     opened = Store(store)
     assert opened[ENTRY] is opened[ENTRY]
