@@ -1,13 +1,19 @@
-"""`mobanet ablate`: run a study and write its tables. torch is imported only when the command runs."""
+"""`mobanet ablate`: run a study and write its tables. torch is imported only when the command runs.
+
+`python -m pipeline.commands.ablate` is the same command. It needs neither GDAL nor MLflow, DVC and Kubeflow, so it runs
+where only the packages of the training are installed, with `runtime.tracking: none`.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from components.common.entrypoints.dvc import exit_code, log_to_stderr
 from components.common.errors import ParamsError
 
 STUDIES = Path(__file__).parents[1] / "ablation" / "studies.yaml"
@@ -62,3 +68,8 @@ def parse_seeds(text: str) -> list[int]:
     if not all(part.isdecimal() for part in parts) or len({*map(int, parts)}) < len(parts):
         raise ParamsError(f"--seeds is {text!r}; expected different whole numbers >= 0, for example 1,2,3")
     return [int(part) for part in parts]
+
+
+if __name__ == "__main__":
+    log_to_stderr()
+    sys.exit(exit_code(lambda: typer.run(ablate)))
