@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from model.config import STRICT
+from model.frozen_fp8 import use_fp8
 from model.mobanet import MoBaNet
 from model.upernet import AuxiliaryHead, UPerNet, resize, resize_by_products
 
@@ -44,7 +45,7 @@ class SpeedConfig:
         """The settings that apply on `device` with `world_size` ranks; the others are switched off."""
         if device.type == "cuda":
             return replace(self, cuda_graphs=self.cuda_graphs and world_size == 1)
-        off = ("channels_last", "matrix_resize", "fused_optimizer", "prefetch", "compile", "cuda_graphs")
+        off = ("channels_last", "matrix_resize", "fused_optimizer", "prefetch", "compile", "cuda_graphs", "frozen_fp8")
         return replace(self, **dict.fromkeys(off, False))
 
 
@@ -56,6 +57,8 @@ def prepare(network: MoBaNet, precision: Precision, speed: SpeedConfig) -> None:
     fuse_attention(backbone, speed.fused_attention)
     if precision == "bf16" and speed.frozen_bf16:
         store_frozen_in_bf16(network)
+    if precision == "bf16" and speed.frozen_fp8:
+        use_fp8(backbone)
     if speed.channels_last:
         for part in (network.encoder.dgfm, network.encoder.projections, network.decoder, network.aux):
             part.to(memory_format=torch.channels_last)

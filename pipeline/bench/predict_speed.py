@@ -10,7 +10,7 @@ import math
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,10 @@ ROUNDS = 3
 ROWS = 4
 """Rows of windows in the raster of the loops; a row is a full batch."""
 
+BOTH = "both sensors"
+SENSORS = {BOTH: IMAGE | DSM, "image only": IMAGE, "DSM only": DSM}
+"""Sensors of a raster -> their bits."""
+
 BLOCK_PX = 16
 """Side of the blocks of equal pixels in the raster of the loops."""
 
@@ -60,15 +64,15 @@ class Scene:
 class ArrayInputs:
     """Pixels in memory as inputs of predict; nothing outside of the raster is asked for."""
 
-    def __init__(self, raster: Raster) -> None:
-        """Use the pixels of `raster`."""
-        self._raster = raster
+    def __init__(self, raster: Raster, sensors: int = IMAGE | DSM) -> None:
+        """Use the pixels of `raster`; `sensors` are the bits of those that it has."""
+        self._raster, self._sensors = raster, sensors
         self.height_px, self.width_px = raster.size
 
     def read(self, rows: slice, columns: slice) -> Patch:
         """A rectangle within the raster."""
         image_HWC, dsm_HW = self._raster.image_HWC[rows, columns], self._raster.dsm_HW[rows, columns]
-        return Patch(image_HWC, dsm_HW, np.full(dsm_HW.shape, IMAGE | DSM, np.uint8))
+        return Patch(image_HWC, dsm_HW, np.full(dsm_HW.shape, self._sensors, np.uint8))
 
 
 def window_of(config: PredictConfig, facts: ModelFacts) -> int:
@@ -109,6 +113,40 @@ def loops(model: Path, config: PredictConfig, device: torch.device) -> dict[str,
     return {way: windows / best[way] if way in best else None for way in (OURS, *RIVALS)}
 
 
+def sensors(model: Path, config: PredictConfig, device: torch.device, folder: Path) -> dict[str, float]:
+    """Windows per second of predict by the sensors of the raster; the network excludes absent sensors.
+
+    Args:
+        model: the network, of two sensors; it is copied if it does not exclude absent sensors.
+        config: section `predict`.
+        device: device to compute on.
+        folder: for the copy.
+    """
+    network, facts = load_model(model)
+    if facts.network.missing != "excluded":
+        facts = replace(facts, network=replace(facts.network, missing="excluded"))
+        model = folder / "excluded.safetensors"
+        save_model(model, network, facts)
+    side = window_of(config, facts)
+    sliding = Sliding(network, facts, device, side, stride_of(side, config.overlap), config.batch_size)
+    raster = noise(sliding)
+    best = dict.fromkeys(SENSORS, math.inf)
+    with open_model(str(model), device, config.window_px, config.precision) as predictor:
+        for _ in track(range(1 + ROUNDS), "rounds"):
+            for name, bits in SENSORS.items():
+                start = time.perf_counter()
+                _slide(predictor, sliding, raster if bits & DSM else without_heights(raster), bits)
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                best[name] = min(best[name], time.perf_counter() - start)
+    return {name: ROWS * config.batch_size / seconds for name, seconds in best.items()}
+
+
+def without_heights(raster: Raster) -> Raster:
+    """A raster of the same image in which no height was measured."""
+    return replace(raster, dsm_HW=np.full_like(raster.dsm_HW, np.nan))
+
+
 def noise(sliding: Sliding) -> Raster:
     """Random blocks of pixels; every row of windows is a full batch."""
     rng = np.random.default_rng(0)
@@ -138,10 +176,10 @@ def _seconds(way: str, sliding: Sliding, raster: Raster, model: Path, config: Pr
         return time.perf_counter() - start
 
 
-def _slide(predictor: Predictor, sliding: Sliding, raster: Raster) -> None:
+def _slide(predictor: Predictor, sliding: Sliding, raster: Raster, sensors: int = IMAGE | DSM) -> None:
     height, width = raster.size
     lattice = Lattice(height, width, sliding.window_px, sliding.stride_px, sliding.batch_size)
-    inputs, all_px = ArrayInputs(raster), height * width
+    inputs, all_px = ArrayInputs(raster, sensors), height * width
     with Meter(all_px) as meter:
         for _ in blended(inputs, predictor, lattice, slice(0, height), slice(0, width), meter):  # type: ignore[arg-type]
             pass

@@ -1,8 +1,9 @@
 """`mobanet bench predict`: speed, memory and accuracy of predict, compared with other ways, all in one run.
 
 In: a model, or the name of a backbone. Out: a table or JSON on stdout. The parts: `loops` (windows per second against
-the released loop, MONAI and torchgeo), `sample` (time and mIoU against the released protocol), `memory` (peak against
-the size of the raster), `scene` (a large scene from disk to GeoTIFF, against the device's ceiling).
+the released loop, MONAI and torchgeo), `sensors` (windows per second with one sensor against both), `sample` (time and
+mIoU against the released protocol), `memory` (peak against the size of the raster), `scene` (a large scene from disk to
+GeoTIFF, against the device's ceiling).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Part(StrEnum):
     """A part of the benchmark."""
 
     loops = "loops"
+    sensors = "sensors"
     sample = "sample"
     memory = "memory"
     scene = "scene"
@@ -52,6 +54,8 @@ class Report:
     windows_per_px: float  # that cover a pixel, on average
     windows_per_s: dict[str, float | None]  # by way; None: its package is not installed
     faster: dict[str, float]  # other way -> windows per second of predict divided by those of the other
+    sensors_windows_per_s: dict[str, float]  # by the sensors of the raster, absent ones excluded
+    sensors_faster: dict[str, float]  # one sensor -> its windows per second divided by those with both
     sample: Compared | None
     memory: tuple[Mapped, ...]
     memory_spread: float | None  # (largest peak - smallest peak) / largest peak
@@ -86,7 +90,8 @@ def bench(
     The other ways get the same network and windows: the released loop (one window at a time, a pass per stream,
     float32), and MONAI and torchgeo if they are installed. The sample is compared with the released protocol (stride
     32, plain sums) if data/raw and data/store exist. The memory is that of a process per raster with a network that
-    costs almost nothing; rasters are generated and deleted again.
+    costs almost nothing; rasters are generated and deleted again. With `sensors`, the network leaves out an absent
+    sensor (`model.missing: excluded`), whatever its own setting is.
     """
     with _room(folder) as room:
         report = measure(room, params, model, backbone, parts, large, side, raw, store)
@@ -129,6 +134,9 @@ def measure(
     window_px = predict_speed.window_of(config, facts)
     stride_px = predict_speed.stride_of(window_px, config.overlap)
     speeds = predict_speed.loops(path, config, device) if Part.loops in wanted else {}
+    by_sensors = {}
+    if Part.sensors in wanted and len(facts.network.modalities) > 1:
+        by_sensors = predict_speed.sensors(path, config, device, room)
     sample = None
     if Part.sample in wanted and backbone is None:
         if (raw / "dataset.json").exists() and store.exists():
@@ -148,6 +156,10 @@ def measure(
         windows_per_px=(window_px / stride_px) ** 2,
         windows_per_s=speeds,
         faster={way: ours / speed for way, speed in speeds.items() if ours and speed and way != predict_speed.OURS},
+        sensors_windows_per_s=by_sensors,
+        sensors_faster={
+            name: speed / by_sensors[predict_speed.BOTH] for name, speed in by_sensors.items() if name != predict_speed.BOTH
+        },
         sample=sample,
         memory=mapped,
         memory_spread=predict_memory.spread(mapped) if mapped else None,
@@ -166,6 +178,11 @@ def as_table(report: Report) -> str:
     for way, speed in report.windows_per_s.items():
         ratio = f"{report.faster[way]:.2f} x" if way in report.faster else ""
         lines.append(f"{way:<30}{'not installed' if speed is None else format(speed, '.1f'):>12}{ratio:>24}")
+    if report.sensors_windows_per_s:
+        lines += ["", f"{'sensors of the raster':<30}{'windows/s':>12}{'faster than both by':>24}"]
+    for name, speed in report.sensors_windows_per_s.items():
+        ratio = f"{report.sensors_faster[name]:.2f} x" if name in report.sensors_faster else ""
+        lines.append(f"{name:<30}{speed:>12.1f}{ratio:>24}")
     if one := report.sample:
         lines += [
             "",

@@ -20,6 +20,7 @@ from components.train.crops import Batch
 from components.train.optim import make_optimizer, take_step
 from components.train.ranks.distributed import single_rank
 from model import MaskingConfig, MoBaNet, MoBaNetConfig
+from model.frozen_fp8 import supports_fp8
 from model.inputs import IMAGENET_MEAN, IMAGENET_STD
 from model.speed import Precision, SpeedConfig, prepare, use_precision
 from model.training_loss import TrainingLoss
@@ -59,6 +60,7 @@ class Recipe:
 
 
 OURS = "ours"
+OURS_FP8 = "ours, frozen_fp8"
 FLOAT32, AUTOCAST = "reference, float32", "reference, TF32 and autocast"
 REFERENCE = Recipe(True, "float32", SWITCHED_OFF)
 FUSED_REFERENCE = replace(SWITCHED_OFF, fused_attention=True)
@@ -69,11 +71,25 @@ def recipes(device: torch.device) -> dict[str, Recipe]:
 
     There is no autocast on a CPU, because its effect there depends on the processor, not on the recipe.
     """
+    return our_recipes(device) | released_recipes(device)
+
+
+def our_recipes(device: torch.device) -> dict[str, Recipe]:
+    """Name -> recipe of this project: the best settings for the device, and frozen_fp8 where the device has it."""
     if device.type == "cpu":
-        return {OURS: Recipe(False, "float32", SWITCHED_ON.on(device)), FLOAT32: REFERENCE}
+        return {OURS: Recipe(False, "float32", SWITCHED_ON.on(device))}
+    ours = Recipe(False, "bf16", SWITCHED_ON)
+    fp8 = replace(ours, speed=replace(ours.speed, frozen_fp8=True))
+    return {OURS: ours} | ({OURS_FP8: fp8} if supports_fp8(device) else {})
+
+
+def released_recipes(device: torch.device) -> dict[str, Recipe]:
+    """Name -> released recipe; on a GPU also faster variants of it."""
+    if device.type == "cpu":
+        return {FLOAT32: REFERENCE}
     named = {FLOAT32: REFERENCE, AUTOCAST: replace(REFERENCE, precision="bf16")}
     fused = {f"{name}, fused attention": replace(named[name], speed=FUSED_REFERENCE) for name in named}
-    return {OURS: Recipe(False, "bf16", SWITCHED_ON)} | named | fused
+    return named | fused
 
 
 def without_each_switch(recipe: Recipe) -> dict[str, Recipe]:

@@ -22,6 +22,7 @@ def train(
         int | None, typer.Option(metavar="N", min=1, help="Steps per round. Default on a GPU: 10.")
     ] = None,
     switches: Annotated[bool, typer.Option("--switches", help="Also measure our recipe with each switch off.")] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="Leave out the released recipe.")] = False,
     checkpoints: Annotated[
         bool, typer.Option("--checkpoints", help="Measure what checkpoints cost, with the network of --params.")
     ] = False,
@@ -38,13 +39,13 @@ def train(
     divided by that without checkpoints.
     """
     if checkpoints:
-        if steps is not None or switches:
-            raise typer.BadParameter("--steps and --switches do not apply to --checkpoints")
+        if steps is not None or switches or alone:
+            raise typer.BadParameter("--steps, --switches and --alone do not apply to --checkpoints")
         _checkpoints(params, backbone, batch, crop, every, as_json)
         return
     from pipeline.bench.train import as_table, bench_train
 
-    report = bench_train(backbone, batch, crop, steps, switches)
+    report = bench_train(backbone, batch, crop, steps, switches, alone)
     typer.echo(json.dumps(asdict(report), indent=2) if as_json else as_table(report))
 
 

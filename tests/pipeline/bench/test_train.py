@@ -77,4 +77,4 @@ def test_on_a_gpu_the_reference_is_timed_in_both_precisions():
 
 def test_an_unknown_backbone_is_an_error_a_user_can_read():
     with pytest.raises(ParamsError, match="vit_nonsense"):
-        bench.bench_train("vit_nonsense", None, None, None, False)
+        bench.bench_train("vit_nonsense", None, None, None, switches=False, alone=False)
