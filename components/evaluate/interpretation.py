@@ -24,7 +24,7 @@ UNUSED_POINTS = 1.0
 """A sensor whose contribution is below this is not used, percent points."""
 
 NOISE_POINTS = 0.5
-"""Differences below this are within the noise between two trainings, percent points."""
+"""Without intervals, differences below this are within the noise between two trainings, percent points."""
 
 COLLAPSE = 0.5
 """Retention below this means that the network fails without the sensor, 0..1."""
@@ -44,10 +44,19 @@ class Verdict:
 def headline(record: Evaluation) -> str:
     """One sentence: the mIoU with all sensors and with each sensor missing."""
     if record.balance is None:
-        modality = record.conditions[0]
-        return f"{record.headline.miou:.1f} mIoU with the {SENSORS[modality]} only; this network has no other sensor."
+        first, *others = (
+            f"{scores.miou:.1f} mIoU with the {SENSORS[name]} only"
+            for name, scores in record.scores[record.protocol.ground_truth].items()
+        )
+        return f"{', '.join((first, *others))}; {_why_alone(record)}."
     both, rgb, dsm = record.balance.both, record.balance.rgb, record.balance.dsm
     return f"{both:.1f} mIoU with both sensors, {rgb:.1f} when the DSM is missing, {dsm:.1f} when the image is missing."
+
+
+def _why_alone(record: Evaluation) -> str:
+    if len(record.protocol.model.modalities) > 1:
+        return "too few test tiles have both sensors to compare them"
+    return "this network has no other sensor"
 
 
 def expectation(figures: Balance) -> str:
@@ -60,24 +69,36 @@ def verdict(record: Evaluation) -> Verdict:
     """Whether both sensors are used, the gain of fusion, the loss without a sensor, and the weakest class."""
     weakest = _weakest(record)
     if record.balance is None:
-        return Verdict("One sensor by design", (f"A single-modality network has no balance figures. {weakest}",))
+        title = "One sensor by design" if len(record.protocol.model.modalities) == 1 else "No comparison of the sensors"
+        return Verdict(title, (f"Without a score for both sensors there are no balance figures. {weakest}",))
     figures = record.balance
-    sentences = (_earned(figures), _gain(figures), _robustness(figures), weakest, *_harmed(record))
+    sentences = (_earned(figures), _gain(record, figures), _robustness(figures), weakest, *_harmed(record))
     return Verdict(_title(figures), sentences)
 
 
 def _title(figures: Balance) -> str:
+    """The worst finding first: a network that fails without a sensor is not called balanced."""
     strong, weak = ("rgb", "dsm") if figures.shapley_rgb >= figures.shapley_dsm else ("dsm", "rgb")
-    least = min(figures.shapley_rgb, figures.shapley_dsm)
     if not figures.both - figures.majority > UNUSED_POINTS:
         return "The model has learned almost nothing"
-    if least < UNUSED_POINTS:
-        return f"The model does not use the {SENSORS[weak]}"
-    if figures.imbalance < EVEN:
-        return "Balanced: both sensors contribute"
-    if figures.imbalance < LEANING:
-        return f"The model leans on the {SENSORS[strong]}"
-    return f"The model depends on the {SENSORS[strong]}"
+    if min(figures.shapley_rgb, figures.shapley_dsm) < UNUSED_POINTS:
+        character = f"the model does not use the {SENSORS[weak]}"
+    elif figures.imbalance < EVEN:
+        character = ""
+    elif figures.imbalance < LEANING:
+        character = f"the model leans on the {SENSORS[strong]}"
+    else:
+        character = f"the model depends on the {SENSORS[strong]}"
+    missing = " and without the ".join(_collapsed(figures))
+    if missing:
+        return f"Fails without the {missing}{': ' if character else ''}{character}"
+    return f"{character[0].upper()}{character[1:]}" if character else "Balanced: both sensors contribute"
+
+
+def _collapsed(figures: Balance) -> list[str]:
+    """Sensors without which the network loses more than half."""
+    kept = {"DSM": figures.retention_rgb, "image": figures.retention_dsm}
+    return [sensor for sensor, share in kept.items() if share < COLLAPSE]
 
 
 def _earned(figures: Balance) -> str:
@@ -87,14 +108,38 @@ def _earned(figures: Balance) -> str:
     )
 
 
-def _gain(figures: Balance) -> str:
-    better = "image" if figures.rgb >= figures.dsm else "DSM"
+def _gain(record: Evaluation, figures: Balance) -> str:
+    better, sensor = ("rgb", "image") if figures.rgb >= figures.dsm else ("dsm", "DSM")
     gain = figures.fusion_gain
-    if gain > NOISE_POINTS:
-        return f"Fusion gains {gain:.1f} points over the {better} only."
-    if gain < -NOISE_POINTS:
-        return f"Fusion loses {-gain:.1f} points against the {better} only: the other sensor does harm."
-    return f"The gain of fusion over the {better} only is within the noise ({gain:+.1f} points)."
+    found = difference(record, f"rgb+dsm - {better}")
+    low, high = found or (gain - NOISE_POINTS, gain + NOISE_POINTS)
+    spread = f" ({between(low, high, signed=True)})" if found else ""
+    if low > 0:
+        return f"Fusion gains {gain:.1f} points{spread} over the {sensor} only."
+    if high < 0:
+        return f"Fusion loses {-gain:.1f} points{spread} against the {sensor} only: the other sensor does harm."
+    exact = f"{gain:+.1f}{', ' if found else ' points'}{between(low, high, signed=True) if found else ''}"
+    return f"The gain of fusion over the {sensor} only is within the noise ({exact})."
+
+
+def difference(record: Evaluation, name: str) -> tuple[float, float] | None:
+    """Interval of a difference between two conditions, percent points; None: there is none."""
+    intervals = getattr(record, "intervals", None)
+    found = intervals.differences.get(name) if intervals else None
+    return None if found is None or None in (found.low, found.high) else (found.low, found.high)
+
+
+def interval(record: Evaluation, name: str) -> tuple[float, float] | None:
+    """Interval of a figure, such as `miou/rgb`, in the unit of the figure; None: there is none."""
+    intervals = getattr(record, "intervals", None)
+    found = intervals.figures.get(name) if intervals else None
+    return None if found is None or None in found else (found[0], found[1])
+
+
+def between(low: float, high: float, *, signed: bool = False) -> str:
+    """An interval as text: `85.9 to 90.0`, `-0.3 to +0.8`."""
+    sign = "+" if signed else ""
+    return f"{low:{sign}.1f} to {high:{sign}.1f}"
 
 
 def _robustness(figures: Balance) -> str:
@@ -102,7 +147,7 @@ def _robustness(figures: Balance) -> str:
     shares = " and ".join(
         f"{100 * share:.0f}\N{NO-BREAK SPACE}% without the {sensor}" for sensor, share in kept.items()
     )
-    collapsed = [sensor for sensor, share in kept.items() if share < COLLAPSE]
+    collapsed = _collapsed(figures)
     advice = f"; do not use the maps where the {' or the '.join(collapsed)} is missing" if collapsed else ""
     return f"The retained mIoU is {shares}{advice}."
 
@@ -117,14 +162,17 @@ def _weakest(record: Evaluation) -> str:
 
 
 def _harmed(record: Evaluation) -> list[str]:
-    """One sentence per class that a single sensor segments better than both together."""
-    both, *single = record.scores[record.protocol.ground_truth].values()
+    """One sentence per class that a single sensor segments better than both together, beyond the noise."""
+    both, *single = record.scores[record.protocol.ground_truth].items()
     found = []
-    for name, scores in both.per_class.items():
-        alone, sensor = max((s.per_class[name].iou, sensor) for s, sensor in zip(single, ("image", "DSM"), strict=True))
-        if alone > scores.iou + NOISE_POINTS:
+    for name, scores in both[1].per_class.items():
+        alone, condition = max((s.per_class[name].iou, condition) for condition, s in single)
+        ours, theirs = interval(record, f"iou/{both[0]}/{name}"), interval(record, f"iou/{condition}/{name}")
+        overlap = ours is not None and theirs is not None and theirs[0] <= ours[1]
+        if alone > scores.iou + NOISE_POINTS and not overlap:
             found.append(
-                f"Fusion harms {spoken(name)}: IoU {scores.iou:.1f} with both, {alone:.1f} with the {sensor} only."
+                f"Fusion harms {spoken(name)}: IoU {scores.iou:.1f} with both, {alone:.1f} with the "
+                f"{SENSORS[condition]} only."
             )
     return found
 

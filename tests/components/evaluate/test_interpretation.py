@@ -14,7 +14,19 @@ from components.evaluate import interpretation
 CLASSES, IN_MEANS = ("road", "low_vegetation"), (True, True)
 
 
-def record(v_both: float, v_rgb: float, v_dsm: float, matrices: dict | None = None) -> SimpleNamespace:
+def intervals(differences: dict, figures: dict | None = None) -> SimpleNamespace:
+    """The parts of the record's intervals that the sentences depend on."""
+    found = {name: SimpleNamespace(value=v, low=low, high=high) for name, (v, low, high) in differences.items()}
+    return SimpleNamespace(differences=found, figures=figures or {})
+
+
+def record(
+    v_both: float,
+    v_rgb: float,
+    v_dsm: float,
+    matrices: dict | None = None,
+    known: SimpleNamespace | None = None,
+) -> SimpleNamespace:
     """The parts of an Evaluation that the sentences depend on."""
     matrices = matrices or {"rgb+dsm": [[9, 1], [4, 6]], "rgb": [[9, 1], [5, 5]], "dsm": [[9, 1], [5, 5]]}
     found = {name: scores(np.array(m), CLASSES, IN_MEANS) for name, m in matrices.items()}
@@ -23,7 +35,8 @@ def record(v_both: float, v_rgb: float, v_dsm: float, matrices: dict | None = No
         scores={"eroded": found},
         headline=next(iter(found.values())),
         conditions=tuple(found),
-        protocol=SimpleNamespace(ground_truth="eroded"),
+        protocol=SimpleNamespace(ground_truth="eroded", model=SimpleNamespace(modalities=("rgb", "dsm"))),
+        intervals=known,
     )
 
 
@@ -31,11 +44,17 @@ def record(v_both: float, v_rgb: float, v_dsm: float, matrices: dict | None = No
     ("v", "title"),
     [
         ((80, 65, 60), "Balanced: both sensors contribute"),
-        ((80, 75, 40), "The model leans on the image"),
-        ((80, 40, 75), "The model leans on the DSM"),
-        ((80, 75, 12), "The model depends on the image"),
-        ((78, 78, 6), "The model does not use the DSM"),
-        ((78, 6, 78), "The model does not use the image"),
+        ((80, 40, 40), "Balanced: both sensors contribute"),
+        ((80, 39.9, 50), "Fails without the DSM"),
+        ((80, 50, 39.9), "Fails without the image"),
+        ((92, 44, 32), "Fails without the DSM and without the image"),
+        ((80, 75, 45), "The model leans on the image"),
+        ((80, 45, 75), "The model leans on the DSM"),
+        ((80, 70, 39), "Fails without the image: the model leans on the image"),
+        ((80, 75, 12), "Fails without the image: the model depends on the image"),
+        ((20, 19, 10), "The model depends on the image"),
+        ((78, 78, 6), "Fails without the image: the model does not use the DSM"),
+        ((78, 6, 78), "Fails without the DSM: the model does not use the image"),
         ((6.5, 6, 6), "The model has learned almost nothing"),
     ],
 )
@@ -61,6 +80,39 @@ def test_the_headline_names_all_three_conditions() -> None:
 )
 def test_gain_and_collapse_are_reported(v: tuple[float, float, float], sentence: str) -> None:
     assert sentence in " ".join(interpretation.verdict(record(*v)).sentences)
+
+
+@pytest.mark.parametrize(
+    ("v", "interval", "sentence"),
+    [
+        ((80, 70, 60), (8.5, 11.5), "Fusion gains 10.0 points (+8.5 to +11.5) over the image only."),
+        ((80, 79, 60), (-0.5, 2.5), "over the image only is within the noise (+1.0, -0.5 to +2.5)."),
+        ((80, 79.8, 60), (0.1, 0.3), "Fusion gains 0.2 points (+0.1 to +0.3) over the image only."),
+        ((70, 60, 75), (-7, -3), "Fusion loses 5.0 points (-7.0 to -3.0) against the DSM only"),
+    ],
+)
+def test_the_interval_decides_what_is_noise(v: tuple, interval: tuple, sentence: str) -> None:
+    name = "rgb+dsm - rgb" if v[1] >= v[2] else "rgb+dsm - dsm"
+    known = intervals({name: (v[0] - max(v[1:]), *interval)})
+    assert sentence in " ".join(interpretation.verdict(record(*v, known=known)).sentences)
+
+
+def test_a_class_is_harmed_only_beyond_its_intervals() -> None:
+    matrices = {"rgb+dsm": [[9, 1], [4, 6]], "rgb": [[9, 1], [1, 9]], "dsm": [[9, 1], [5, 5]]}
+    for low, said in ((60.0, True), (50.0, False)):
+        figures = {"iou/rgb+dsm/low_vegetation": (45.0, 55.0), "iou/rgb/low_vegetation": (low, 90.0)}
+        sentences = interpretation.verdict(record(80, 65, 60, matrices, intervals({}, figures))).sentences
+        assert any("Fusion harms low vegetation" in sentence for sentence in sentences) is said
+
+
+def test_without_a_score_for_both_sensors_nothing_is_called_balanced() -> None:
+    alone = record(80, 65, 60, {"rgb": [[9, 1], [4, 6]], "dsm": [[9, 1], [5, 5]]})
+    alone.balance = None
+    assert interpretation.verdict(alone).title == "No comparison of the sensors"
+    assert interpretation.headline(alone) == (
+        "59.4 mIoU with the image only, 52.7 mIoU with the DSM only; "
+        "too few test tiles have both sensors to compare them."
+    )
 
 
 def test_the_weakest_class_and_a_harmed_one_are_named() -> None:
