@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from model.presence import Presence
+
 
 class DGFM(nn.Module):
     """Gated fusion of one stage."""
@@ -35,8 +37,17 @@ class DGFM(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def forward(self, rgb_BChw: Tensor, dsm_BChw: Tensor) -> tuple[Tensor, Tensor]:
-        """Fused features and the gate, both `[B, C, h, w]`."""
+    def forward(self, rgb_BChw: Tensor, dsm_BChw: Tensor, presence: Presence | None = None) -> tuple[Tensor, Tensor]:
+        """Fused features and the gate, both `[B, C, h, w]`.
+
+        With `presence`, an absent patch counts as 0 in the gates of other patches, which see it through the norm. Its
+        own gate is 1 if only the image is present and 0 if only the DSM is.
+        """
         a, b = self.reduce_rgb(rgb_BChw), self.reduce_dsm(dsm_BChw)
+        if presence is not None:
+            a, b = torch.where(presence.rgb_B1hw, a, 0.0), torch.where(presence.dsm_B1hw, b, 0.0)
         gate_BChw = torch.sigmoid(self.gate(torch.cat([a, b, (a - b).abs()], dim=1)))
+        if presence is not None:
+            gate_BChw = torch.where(presence.only_rgb_B1hw, 1.0, gate_BChw)
+            gate_BChw = torch.where(presence.only_dsm_B1hw, 0.0, gate_BChw)
         return gate_BChw * rgb_BChw + (1 - gate_BChw) * dsm_BChw, gate_BChw

@@ -1,7 +1,7 @@
 """The encoder: image and DSM pass through one frozen ViT and are fused at four stages.
 
-In: image and DSM, `[B, bands, H, W]` and `[B, 1, H, W]`. Out: one `Stage` per tap, maps of 256 channels with one cell
-per patch.
+In: image and DSM, `[B, bands, H, W]` and `[B, 1, H, W]`, without NaN. Out: one `Stage` per tap, maps of 256 channels
+with one cell per patch. A modality that the whole batch lacks may be left out; its stream does not run.
 Letters: M modalities, B batch, N patch tokens, T prefix and patch tokens, C width, h w patches per column and row.
 """
 
@@ -17,6 +17,7 @@ from model.backbone import build_backbone
 from model.config import MoBaNetConfig, Modality
 from model.cpia import CPIA
 from model.dgfm import DGFM
+from model.presence import Presence
 
 STAGE_CHANNELS = 256
 """Channels of the maps that the decoder and the auxiliary heads get."""
@@ -27,7 +28,7 @@ class Stage:
     """The maps of one tap."""
 
     fused_BChw: Tensor  # 256 channels
-    modality_BChw: dict[Modality, Tensor]  # each stream through the same projection, 256 channels; first stage only
+    modality_BChw: dict[Modality, Tensor]  # each stream that ran, same projection, 256 channels; first stage only
     gate_BChw: Tensor | None  # as many channels as the backbone, 0..1, 1 = image only; None without DGFM
 
 
@@ -83,30 +84,44 @@ class Encoder(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(self, image_BCHW: Tensor, dsm_B1HW: Tensor) -> list[Stage]:
-        """Compute the four stages; a modality that is not in the configuration is ignored."""
+    def forward(
+        self, image_BCHW: Tensor | None, dsm_B1HW: Tensor | None, presence: Presence | None = None
+    ) -> list[Stage]:
+        """Compute the four stages; a modality that is not in the configuration is ignored.
+
+        Args:
+            image_BCHW: normalised image without NaN; None: the stream does not run.
+            dsm_B1HW: scaled heights without NaN; None: the stream does not run.
+            presence: which patches prompts and gates leave out; None: none.
+        """
         patches = {"rgb": self._embed_image, "dsm": self._embed_dsm}
         inputs = {"rgb": image_BCHW, "dsm": dsm_B1HW}
-        streams = [patches[m](inputs[m]) for m in self.modalities]
+        given = {m: pixels for m in self.modalities if (pixels := inputs[m]) is not None}
+        modalities = tuple(given)
+        streams = [patches[m](pixels) for m, pixels in given.items()]
         grid = (streams[0].shape[-2], streams[0].shape[-1])
         # Without prompts, the streams meet only in the fusion. If only the DSM stream trains, they run apart, and the
         # image stream has no backward pass.
-        apart = self.training and not self.cpia and len({stream.requires_grad for stream in streams}) == 2
+        apart = self.training and len(self.cpia) == 0 and len({stream.requires_grad for stream in streams}) == 2
         streams = streams if apart else [torch.cat(streams)]
         streams = [self.backbone.tokens(stream) for stream in streams]
         stages, first = [], 0
         for index, tap in enumerate(self.taps):
             if self.cpia:
-                streams = [self._prompt(index, tokens) for tokens in streams]
+                streams = [self._prompt(index, tokens, modalities, presence) for tokens in streams]
             streams = [self.backbone.run(tokens, grid, first, tap) for tokens in streams]
             features = torch.cat([self._features(tokens) for tokens in streams])
-            stages.append(self._stage(index, features.transpose(1, 2).unflatten(2, grid)))
+            stages.append(self._stage(index, features.transpose(1, 2).unflatten(2, grid), modalities, presence))
             first = tap + 1
         return stages
 
-    def _prompt(self, index: int, tokens: Tensor) -> Tensor:
+    def _prompt(
+        self, index: int, tokens: Tensor, modalities: tuple[Modality, ...], presence: Presence | None
+    ) -> Tensor:
         prefix = self.backbone.num_prefix_tokens
-        prompted = self.cpia[index](tokens[:, prefix:].unflatten(0, (len(self.modalities), -1)))
+        present = None if presence is None else presence.tokens_MBN1(modalities)
+        only = None if modalities == self.modalities else self.modalities.index(modalities[0])
+        prompted = self.cpia[index](tokens[:, prefix:].unflatten(0, (len(modalities), -1)), present, only)
         return torch.cat([tokens[:, :prefix], prompted.flatten(0, 1)], dim=1)
 
     def _features(self, tokens: Tensor) -> Tensor:
@@ -114,18 +129,33 @@ class Encoder(nn.Module):
         # float32, so the features are cast back to the dtype of the sequence.
         return self.backbone.norm(tokens)[:, self.backbone.num_prefix_tokens :].to(tokens.dtype)
 
-    def _stage(self, index: int, features: Tensor) -> Stage:
+    def _stage(
+        self, index: int, features: Tensor, modalities: tuple[Modality, ...], presence: Presence | None
+    ) -> Stage:
         # unbind, because chunk would fix the batch size in an exported graph
-        streams = features.unflatten(0, (len(self.modalities), -1)).unbind(0)
-        by_modality = dict(zip(self.modalities, streams, strict=True))
-        gate = None
-        if self.dgfm:
-            fused, gate = self.dgfm[index](by_modality["rgb"], by_modality["dsm"])
-        else:
-            fused = torch.stack(list(by_modality.values())).mean(0)
+        streams = features.unflatten(0, (len(modalities), -1)).unbind(0)
+        by_modality = dict(zip(modalities, streams, strict=True))
+        fused, gate = self._fuse(index, by_modality, presence)
         fused = self.norms[index](fused.movedim(1, -1)).movedim(-1, 1)
         project = self.projections[index]
         return Stage(project(fused), {m: project(x) for m, x in by_modality.items()} if index == 0 else {}, gate)
+
+    def _fuse(
+        self, index: int, by_modality: dict[Modality, Tensor], presence: Presence | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Fused features of the streams that ran, and the gate."""
+        if len(by_modality) == 1:
+            ((modality, fused),) = by_modality.items()
+            share = fused.new_tensor(float(modality == "rgb")) if self.dgfm else None
+            return fused, None if share is None else share.expand_as(fused)
+        rgb, dsm = by_modality["rgb"], by_modality["dsm"]
+        if self.dgfm:
+            fused, gate = self.dgfm[index](rgb, dsm, presence)
+            return fused, gate
+        fused = torch.stack(list(by_modality.values())).mean(0)
+        if presence is not None:
+            fused = torch.where(presence.only_rgb_B1hw, rgb, torch.where(presence.only_dsm_B1hw, dsm, fused))
+        return fused, None
 
     def _embed_image(self, image_BCHW: Tensor) -> Tensor:
         embedded: Tensor = (self.image_patch_embedding or self.backbone.patch_embedding)(image_BCHW)

@@ -1,4 +1,7 @@
-"""The complete network: (image, DSM) -> logits. Either of the two may be missing.
+"""The complete network: (image, DSM) -> logits. Either of the two may be missing, completely or in part.
+
+A value that is missing is NaN; `None` says that the whole batch lacks a sensor. What the network does then is set by
+`missing` in its configuration.
 
 Letters: B batch, K classes, H W pixels (multiples of the patch size; the caller pads).
 """
@@ -10,14 +13,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from model.conditional_norm import Condition, ConditionalBatchNorm2d, Norm
 from model.config import MoBaNetConfig, Modality
 from model.encoder import STAGE_CHANNELS, Encoder, Stage
+from model.presence import Presence, without_nan
 from model.upernet import AuxiliaryHead, UPerNet
 
 
 @dataclass(frozen=True, slots=True)
 class MoBaNetOutput:
-    """Logits `[B, K, H, W]` of the fused and the auxiliary heads; None for a head that the network does not have."""
+    """Logits `[B, K, H, W]` of the fused and the auxiliary heads.
+
+    None for a head that the network does not have, and for that of a stream that did not run.
+    """
 
     logits: Tensor
     aux_rgb: Tensor | None
@@ -36,9 +44,12 @@ class MoBaNet(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
-        self.decoder = UPerNet(STAGE_CHANNELS, config.decoder_channels, config.num_classes)
+        fusing = len(config.modalities) == 2  # a network for one sensor knows one condition and always runs its stream
+        self.excludes = fusing and config.missing == "excluded"
+        norm: Norm = ConditionalBatchNorm2d if fusing and config.batch_norm == "per-condition" else nn.BatchNorm2d
+        self.decoder = UPerNet(STAGE_CHANNELS, config.decoder_channels, config.num_classes, norm)
         heads = config.modalities if config.aux_heads else ()
-        self.aux = nn.ModuleDict({m: AuxiliaryHead(STAGE_CHANNELS, config.num_classes) for m in heads})
+        self.aux = nn.ModuleDict({m: AuxiliaryHead(STAGE_CHANNELS, config.num_classes, norm) for m in heads})
 
     @property
     def patch_size(self) -> int:
@@ -48,17 +59,20 @@ class MoBaNet(nn.Module):
     def forward(self, rgb: Tensor | None, dsm: Tensor | None) -> Tensor:
         """Logits `[B, K, H, W]` of the fused head, float32.
 
-        A missing modality is replaced by 0 after normalisation, as in benchmarks of missing modalities.
+        With `missing: zero`, a missing value becomes 0 after normalisation, as in benchmarks of missing modalities.
+        With `missing: excluded`, prompts and gates leave out the patches that have no value of a sensor, and the
+        stream of a sensor that is None does not run. Where a patch has no value of either, both count with 0. If
+        nothing is missing, both settings compute the same numbers.
 
         Args:
-            rgb: image `[B, bands, H, W]`, normalised as in training; None if missing.
-            dsm: heights `[B, 1, H, W]`, scaled as in training; None if missing.
+            rgb: image `[B, bands, H, W]`, normalised as in training, NaN where missing; None: all of it is missing.
+            dsm: heights `[B, 1, H, W]`, scaled as in training, NaN where missing; None: all of it is missing.
 
         Raises:
             ValueError: both inputs are missing, or height or width is not a multiple of the patch size.
         """
         stages, size = self._encode(rgb, dsm)
-        return self._decode(stages, size)
+        return self._decode(stages, size, condition(rgb, dsm))
 
     def forward_with_aux(self, rgb: Tensor | None, dsm: Tensor | None) -> MoBaNetOutput:
         """Logits of the fused head and of the auxiliary heads.
@@ -66,17 +80,20 @@ class MoBaNet(nn.Module):
         Image `[B, bands, H, W]`, heights `[B, 1, H, W]` and errors are those of `forward`.
         """
         stages, size = self._encode(rgb, dsm)
-        aux: dict[Modality, Tensor] = {m: self.aux[m](stages[0].modality_BChw[m], size) for m in self.aux}  # type: ignore[misc,index]
-        return MoBaNetOutput(self._decode(stages, size), aux.get("rgb"), aux.get("dsm"))
+        given = condition(rgb, dsm)
+        streams = stages[0].modality_BChw if self.aux else {}
+        aux: dict[Modality, Tensor] = {m: self.aux[m](maps, size, given) for m, maps in streams.items()}
+        return MoBaNetOutput(self._decode(stages, size, given), aux.get("rgb"), aux.get("dsm"))
 
     def forward_with_gates(self, rgb: Tensor | None, dsm: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """Logits as in `forward`, and the gate of every stage, `[B, C, h, w]`, 0..1, 1 = image only.
 
-        A cell of a gate is a patch. The list is empty without DGFM. Arguments and errors as in `forward`.
+        A cell of a gate is a patch. With `missing: excluded`, it is 1 or 0 where one sensor is absent. The list is
+        empty without DGFM. Arguments and errors as in `forward`.
         """
         stages, size = self._encode(rgb, dsm)
         gates = [stage.gate_BChw for stage in stages if stage.gate_BChw is not None]
-        return self._decode(stages, size), gates
+        return self._decode(stages, size, condition(rgb, dsm)), gates
 
     def no_weight_decay(self) -> set[str]:
         """Patterns of the names of weights that have several dimensions but no weight decay, as timm lists them.
@@ -94,15 +111,25 @@ class MoBaNet(nn.Module):
         batch, _, height, width = given.shape
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(f"input is {height} x {width} px (h x w); pad both to multiples of {self.patch_size}")
-        if rgb is None:
-            rgb = given.new_zeros(batch, self.config.image_bands, height, width)
-        if dsm is None:
-            dsm = given.new_zeros(batch, 1, height, width)
-        return self.encoder(rgb, dsm), (height, width)
+        presence = None
+        if self.excludes and rgb is not None and dsm is not None:
+            presence = Presence.of(rgb, dsm, self.patch_size)
+        rgb, dsm = (None if pixels is None else without_nan(pixels) for pixels in (rgb, dsm))
+        if not self.excludes:
+            rgb = given.new_zeros(batch, self.config.image_bands, height, width) if rgb is None else rgb
+            dsm = given.new_zeros(batch, 1, height, width) if dsm is None else dsm
+        return self.encoder(rgb, dsm, presence), (height, width)
 
-    def _decode(self, stages: list[Stage], size: tuple[int, int]) -> Tensor:
-        logits: Tensor = self.decoder([stage.fused_BChw for stage in stages], size)
+    def _decode(self, stages: list[Stage], size: tuple[int, int], given: Condition) -> Tensor:
+        logits: Tensor = self.decoder([stage.fused_BChw for stage in stages], size, given)
         return logits
+
+
+def condition(rgb: Tensor | None, dsm: Tensor | None) -> Condition:
+    """The condition of a forward pass: which of its two inputs are given."""
+    if rgb is None:
+        return "dsm"
+    return "rgb" if dsm is None else "both"
 
 
 @dataclass(frozen=True, slots=True)

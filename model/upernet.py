@@ -10,19 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.conditional_norm import Condition, ConvNorm, Norm
 from model.dropout import Dropout
 
 POOL_SIDES = (1, 2, 3, 6)
 
 
-def conv_norm(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+def conv_norm(inputs: int, outputs: int, kernel: int, norm: Norm) -> ConvNorm:
     """Convolution without bias, padded so that the size is unchanged, and BatchNorm."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs))
+    return ConvNorm([nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), norm(outputs)])
 
 
-def block(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+def block(inputs: int, outputs: int, kernel: int, norm: Norm) -> ConvNorm:
     """Convolution, BatchNorm, ReLU6."""
-    return conv_norm(inputs, outputs, kernel).append(nn.ReLU6())
+    return conv_norm(inputs, outputs, kernel, norm).append(nn.ReLU6())
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -49,57 +50,58 @@ def _bilinear(old: int, new: int, device: torch.device) -> Tensor:
 class PyramidPooling(nn.Module):
     """Concatenates a map with its averages on grids of 1, 2, 3 and 6 cells per side, and mixes them by a 3x3 block."""
 
-    def __init__(self, inputs: int, channels: int) -> None:
+    def __init__(self, inputs: int, channels: int, norm: Norm) -> None:
         """Build the module for maps of `inputs` channels; every branch and the output have `channels` channels."""
         super().__init__()
-        self.branches = nn.ModuleList(block(inputs, channels, 1) for _ in POOL_SIDES)
-        self.bottleneck = block(inputs + len(POOL_SIDES) * channels, channels, 3)
+        self.branches = nn.ModuleList(block(inputs, channels, 1, norm) for _ in POOL_SIDES)
+        self.bottleneck = block(inputs + len(POOL_SIDES) * channels, channels, 3, norm)
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, condition: Condition) -> Tensor:
         """`[B, inputs, h, w]` -> `[B, channels, h, w]`."""
         size = (maps.shape[-2], maps.shape[-1])
         pooled = [
-            resize(branch(F.adaptive_avg_pool2d(maps, side)), size)
+            resize(branch(F.adaptive_avg_pool2d(maps, side), condition), size)
             for side, branch in zip(POOL_SIDES, self.branches, strict=True)
         ]
-        mixed: Tensor = self.bottleneck(torch.cat([maps, *pooled], dim=1))
+        mixed: Tensor = self.bottleneck(torch.cat([maps, *pooled], dim=1), condition)
         return mixed
 
 
 class UPerNet(nn.Module):
     """Pyramid pooling of the last stage, lateral convolutions of the others, top-down sums, one classifier."""
 
-    def __init__(self, inputs: int, channels: int, num_classes: int) -> None:
+    def __init__(self, inputs: int, channels: int, num_classes: int, norm: Norm = nn.BatchNorm2d) -> None:
         """Build the decoder for four maps of `inputs` channels; its own maps have `channels` channels."""
         super().__init__()
-        self.pyramid = PyramidPooling(inputs, channels)
-        self.laterals = nn.ModuleList(conv_norm(inputs, channels, 1) for _ in range(3))
-        self.smooths = nn.ModuleList(block(channels, channels, 3) for _ in range(3))
-        self.bottleneck = block(4 * channels, channels, 3)
+        self.pyramid = PyramidPooling(inputs, channels, norm)
+        self.laterals = nn.ModuleList(conv_norm(inputs, channels, 1, norm) for _ in range(3))
+        self.smooths = nn.ModuleList(block(channels, channels, 3, norm) for _ in range(3))
+        self.bottleneck = block(4 * channels, channels, 3, norm)
         self.classifier = nn.Sequential(Dropout(0.1, whole_maps=True), nn.Conv2d(channels, num_classes, 1, bias=False))
         self.resize_logits = resize
 
-    def forward(self, stages: list[Tensor], size: tuple[int, int]) -> Tensor:
+    def forward(self, stages: list[Tensor], size: tuple[int, int], condition: Condition = "both") -> Tensor:
         """Logits `[B, K, H, W]`, float32, of four maps of equal size; `size` is (H, W)."""
-        top = self.pyramid(stages[3])
+        top = self.pyramid(stages[3], condition)
         sums = [top]
         for index in (2, 1, 0):
-            sums.insert(0, self.laterals[index](stages[index]) + sums[0])
-        maps = [smooth(total) for smooth, total in zip(self.smooths, sums[:3], strict=True)] + [top]
-        return self.resize_logits(self.classifier(self.bottleneck(torch.cat(maps, dim=1))).float(), size)
+            sums.insert(0, self.laterals[index](stages[index], condition) + sums[0])
+        maps = [smooth(total, condition) for smooth, total in zip(self.smooths, sums[:3], strict=True)] + [top]
+        mixed = self.bottleneck(torch.cat(maps, dim=1), condition)
+        return self.resize_logits(self.classifier(mixed).float(), size)
 
 
 class AuxiliaryHead(nn.Module):
     """Classifies one modality from its first stage; used in training only."""
 
-    def __init__(self, inputs: int, num_classes: int) -> None:
+    def __init__(self, inputs: int, num_classes: int, norm: Norm = nn.BatchNorm2d) -> None:
         """Build the head for maps of `inputs` channels."""
         super().__init__()
-        self.block = block(inputs, inputs, 3)
+        self.block = block(inputs, inputs, 3, norm)
         self.dropout = Dropout(0.1)
         self.classifier = nn.Conv2d(inputs, num_classes, 1, bias=False)
         self.resize_logits = resize
 
-    def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+    def forward(self, maps: Tensor, size: tuple[int, int], condition: Condition = "both") -> Tensor:
         """Logits `[B, K, H, W]`, float32; `size` is (H, W)."""
-        return self.resize_logits(self.classifier(self.dropout(self.block(maps))).float(), size)
+        return self.resize_logits(self.classifier(self.dropout(self.block(maps, condition))).float(), size)

@@ -14,13 +14,17 @@ from model import MoBaNet, MoBaNetConfig
 from model.config import Modality
 from model.cpia import CPIA
 from model.encoder import Encoder, Stage
+from model.presence import Presence
 
 
 class TwoPassEncoder(Encoder):
     """The encoder with one backbone pass per stream."""
 
-    def forward(self, rgb_B3HW: Tensor, dsm_B1HW: Tensor) -> list[Stage]:
-        """Like `Encoder.forward`, only for networks with both modalities, residual CPIA and DGFM."""
+    def forward(
+        self, rgb_B3HW: Tensor | None, dsm_B1HW: Tensor | None, presence: Presence | None = None
+    ) -> list[Stage]:
+        """Like `Encoder.forward`, only for networks with both modalities, residual CPIA, DGFM and `missing: zero`."""
+        assert rgb_B3HW is not None and dsm_B1HW is not None and presence is None
         vit = self.backbone
         embedded = (vit.patch_embedding(rgb_B3HW), self._embed_dsm(dsm_B1HW))
         grid, prefix = embedded[0].shape[-2:], vit.num_prefix_tokens

@@ -41,7 +41,9 @@ def test_heads_whose_loss_does_not_count_are_found(toy_network):
 def test_a_prompt_that_is_cut_off_is_found_by_name(toy_network, monkeypatch):
     network = toy_network()
     prompt = network.encoder.cpia[1]
-    monkeypatch.setattr(prompt, "forward", lambda tokens: tokens + type(prompt).forward(prompt, tokens).detach())
+    monkeypatch.setattr(
+        prompt, "forward", lambda tokens, *more: tokens + type(prompt).forward(prompt, tokens, *more).detach()
+    )
     names = missed(network)
     assert {f"encoder.cpia.1.{part}" for part in ("gamma_MC", "up.weight", "down.1.weight")} <= set(names)
     assert all(name.startswith("encoder.cpia.1.") for name in names)
@@ -51,8 +53,8 @@ def test_a_gate_that_is_multiplied_by_zero_is_found(toy_network, monkeypatch):
     network = toy_network()
     gate = network.encoder.dgfm[0]
 
-    def average(rgb, dsm):
-        fused, gates = type(gate).forward(gate, rgb, dsm)
+    def average(rgb, dsm, presence):
+        fused, gates = type(gate).forward(gate, rgb, dsm, presence)
         return (rgb + dsm) / 2 + 0 * fused, gates
 
     monkeypatch.setattr(gate, "forward", average)

@@ -25,6 +25,7 @@ from components.common.errors import MobanetError, ParamsError
 from components.train.identity import difference
 from components.train.ranks.heartbeat import Watch
 from components.train.ranks.stop import Stop
+from model.conditional_norm import synchronise
 from model.training_loss import Loss, TrainingLoss
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class Ranks:
         """Make batch norms use the samples of all ranks; torch supports this on GPUs only."""
         if self.control is not None and self.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            synchronise(network)
 
     def data_parallel(self, loss: TrainingLoss) -> Loss:
         """Wrap a loss so that its backward pass averages the gradients of all ranks.
