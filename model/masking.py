@@ -2,12 +2,13 @@
 
 Block masking hides a rectangle, as in the released code. Full masking hides the complete modality, as in the text of
 the paper; without it, an input with a missing sensor is out of distribution. A sample never loses parts of both
-modalities. Hidden values are 0, after normalisation. Source: arXiv 2603.17705.
+modalities, and a sample that has one modality only is not masked. Source: arXiv 2603.17705.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -21,7 +22,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Area = Annotated[float, Field(gt=0, le=1)]
 Aspect = Annotated[float, Field(gt=0, le=1000)]
 Copies = Annotated[float, Field(ge=0, le=2)]
+PairedWeight = Annotated[float, Field(gt=0, le=1e6)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
+
+HIDDEN = math.nan
+"""Value of what is hidden, as of what was not measured; the network decides what an absent value becomes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -37,7 +42,7 @@ class MaskingConfig:
     area: tuple[Area, Area]  # smallest and largest area of a rectangle / area of the crop, (0, 1]
     aspect: tuple[Aspect, Aspect]  # smallest and largest height / width of a rectangle, > 0
     paired: Copies = 0.0  # copies per crop with one sensor only, 0..2; 1: half image, half DSM; 2: one of each
-    paired_weight: Weight = 1.0  # of the loss of the copies of each sensor, > 0
+    paired_weight: PairedWeight = 1.0  # of the loss of the copies of each sensor, > 0
     distillation: Weight = 0.0  # weight of the divergence between the classes of a copy and the fused ones, >= 0
     schedule: tuple[Share, Share] = (0.0, 0.0)  # part of the training before the shares begin, and until they are full
 
@@ -46,6 +51,16 @@ class MaskingConfig:
             smallest, largest = getattr(self, name)
             if smallest > largest:
                 raise ValueError(f"{name} is {[smallest, largest]}; expected the smaller number first")
+        if sum(self.schedule) > 1:
+            raise ValueError(f"schedule is {list(self.schedule)}; expected two numbers with a sum of 1 or less")
+
+    def at(self, ramp: float) -> MaskingConfig:
+        """This config with `share` multiplied by `ramp`, 0..1."""
+        return self if ramp == 1 else replace(self, share=self.share * ramp)
+
+    def copies(self, batch_size: int) -> int:
+        """Copies of each sensor in a batch of `batch_size` crops: half of `paired` per crop, rounded."""
+        return round(self.paired * batch_size / 2)
 
 
 def mask_modalities(
@@ -56,6 +71,7 @@ def mask_modalities(
     *,
     rank: int = 0,
     world_size: int = 1,
+    paired_B: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mask some samples of a batch.
 
@@ -70,9 +86,11 @@ def mask_modalities(
         generator: CPU generator, in the same state on every rank.
         rank: index of the part of the batch that is given, 0..world_size - 1.
         world_size: number of ranks that share the batch, in equal parts.
+        paired_B: bool, whether a given sample has both modalities, on the device of the image; a sample that has one
+            only keeps it. None: all samples have both.
 
     Returns:
-        Image and DSM: copies, or the inputs themselves if no sample is masked.
+        Image and DSM, with hidden values: copies, or the inputs themselves if no sample is masked.
     """
     own, _, height, width = rgb_B3HW.shape
     batch = own * world_size
@@ -85,9 +103,13 @@ def mask_modalities(
     rgb_B3HW, dsm_B1HW = rgb_B3HW.clone(), dsm_B1HW.clone()
     for place, sample in enumerate(order[:count]):
         rows, columns = _region(height, width, config, generator)
-        hidden = rgb_B3HW if place < of_image else dsm_B1HW
         if sample // own == rank:
-            hidden[sample % own, :, rows, columns] = 0
+            own_sample = sample % own
+            hidden_CHW = (rgb_B3HW if place < of_image else dsm_B1HW)[own_sample, :, rows, columns]
+            if paired_B is None:
+                hidden_CHW.fill_(HIDDEN)
+            else:
+                hidden_CHW.masked_fill_(paired_B[own_sample], HIDDEN)
     return rgb_B3HW, dsm_B1HW
 
 

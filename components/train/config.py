@@ -81,6 +81,12 @@ class TrainConfig:
                 f"min_learning_rate is {self.min_learning_rate}; expected train.learning_rate or less, which is "
                 f"{self.learning_rate}"
             )
+        copies = self.masking.copies(self.batch_size)
+        if self.masking.paired and copies < 2:
+            raise ValueError(
+                f"masking.paired is {self.masking.paired:g}, which makes {copies} copies of each sensor in a batch of "
+                f"{self.batch_size}; expected 0, or at least {4 / self.batch_size:g}, because BatchNorm needs two"
+            )
         if self.validation.stride_px > self.crop_px:
             raise ValueError(
                 f"validation.stride_px is {self.validation.stride_px}; expected train.crop_px or less, which is "

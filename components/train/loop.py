@@ -155,7 +155,10 @@ def _send(session: Session, kind: str, row: dict[str, float]) -> None:
 
 
 def _log(session: Session, progress: Progress, steps_per_s: float | None) -> None:
-    """Turn the steps since the last row into a row; `steps_per_s` is None if no step was measured yet."""
+    """Turn the steps since the last row into a row; `steps_per_s` is None if no step was measured yet.
+
+    The loss includes the terms of the copies. The images per second are those of the batch, without its copies.
+    """
     config, step = session.config, progress.step
     losses, norms = zip(*progress.since_row, strict=True)
     row = {

@@ -64,8 +64,9 @@ def take_step(
         ranks: ranks that share the batch.
     """
     torch.manual_seed(step_seed(config, step))  # dropout
-    terms = loss(inputs.rgb_B3HW, inputs.dsm_B1HW, inputs.target_BHW)
-    total = mean_loss(terms.sums_T, ranks.all_reduce(terms.counts_T), config.aux_weight)
+    terms = loss(inputs.rgb_B3HW, inputs.dsm_B1HW, inputs.target_BHW, inputs.copies)
+    copies = len(inputs.copies or ())
+    total = mean_loss(terms.sums_T, ranks.all_reduce(terms.counts_T), config.aux_weight, copies)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
     optimizer.zero_grad(set_to_none=True)

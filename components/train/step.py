@@ -27,6 +27,7 @@ from components.common.tracking.provenance import git_commit, tool_version
 from components.common.tracking.run import Run, open_run
 from components.train.checkpoints.checkpoint import Checkpoints, Progress, load, locked
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
+from components.train.copies import require_copies_per_rank
 from components.train.identity import identity
 from components.train.labelled_pixels import require_labelled_pixels
 from components.train.loop import Session, fit
@@ -87,6 +88,8 @@ def run(
     with open_ranks(runtime.device) as ranks, ExitStack() as held, ExitStack() as tracking:
         data = _open(store)
         ranks.broadcast(lambda: require_labelled_pixels(data, config.labels))
+        if len(model.modalities) == 2:
+            require_copies_per_rank(config, ranks.size)
         network, start = _build(config, model, data, models)
         shaping = identity(config, network, start, data)
         ranks.require_same(shaping)
@@ -140,6 +143,7 @@ def _prepare(network: MoBaNet, config: TrainConfig, speed: SpeedConfig, ranks: R
     ranks.sync_batch_norms(network.to(ranks.device))
     share_batch(network, ranks.rank, ranks.size)
     prepare(network, effective(config.precision, ranks.device), speed)
+    weights = {"paired_weight": config.masking.paired_weight, "distillation": config.masking.distillation}
     trial = TrainingLoss(network, config.precision, replace(speed, compile=False, cuda_graphs=False))
     try:
         missed = without_gradient(network, trial, config.aux_weight)
@@ -154,7 +158,7 @@ def _prepare(network: MoBaNet, config: TrainConfig, speed: SpeedConfig, ranks: R
             f"{part}: {len(missed)} trainable weights would get no gradient, the first is {missed[0]}; disable this "
             "part or correct the parameters it depends on (auxiliary heads need train.aux_weight > 0)"
         )
-    return TrainingLoss(network, config.precision, speed)
+    return TrainingLoss(network, config.precision, speed, **weights)
 
 
 def _resume(kept: Checkpoints, network: MoBaNet, optimizer: torch.optim.Optimizer, ranks: Ranks) -> Progress:

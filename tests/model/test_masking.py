@@ -12,9 +12,43 @@ def config(**changes):
     return MaskingConfig(**{"share": 0.5, "full_share": 0.0, "area": (0.1, 0.3), "aspect": (0.5, 2.0)} | changes)
 
 
-def masked(conf, seed=0, batch=8, side=40):
+def hide(rgb, dsm, conf, generator, **more):
+    """Image and DSM with 0 in place of what is hidden."""
+    return tuple(x.nan_to_num(0.0) for x in mask_modalities(rgb, dsm, conf, generator, **more))
+
+
+def masked(conf, seed=0, batch=8, side=40, **more):
     rgb, dsm = torch.ones(batch, 3, side, side), torch.ones(batch, 1, side, side)
-    return mask_modalities(rgb, dsm, conf, torch.Generator().manual_seed(seed))
+    return hide(rgb, dsm, conf, torch.Generator().manual_seed(seed), **more)
+
+
+def test_hidden_values_are_nan_and_all_others_stay():
+    torch.manual_seed(0)
+    given = torch.randn(8, 3, 40, 40), torch.randn(8, 1, 40, 40)
+    found = mask_modalities(*given, config(), torch.Generator().manual_seed(0))
+    for before, after in zip(given, found, strict=True):
+        hidden = after.isnan()
+        assert 0 < hidden.sum() < hidden.numel() and torch.equal(before[~hidden], after[~hidden])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_sample_with_one_modality_is_not_masked_and_the_others_are_masked_as_before(seed):
+    paired = torch.arange(8) % 3 > 0
+    both = masked(config(share=1.0, full_share=0.5), seed)
+    for before, found in zip(both, masked(config(share=1.0, full_share=0.5), seed, paired_B=paired), strict=True):
+        assert torch.equal(found[paired], before[paired])
+        assert (found[~paired] == 1).all()
+
+
+@pytest.mark.parametrize("changes", [{}, {"cpia": "adapter"}, {"dgfm": False}])
+def test_with_zero_the_network_sees_0_where_something_is_hidden(toy_network, changes):
+    network = toy_network(missing="zero", **changes)
+    torch.manual_seed(0)
+    rgb, dsm = mask_modalities(
+        torch.randn(4, 3, 32, 32), torch.randn(4, 1, 32, 32), config(share=1.0), torch.Generator().manual_seed(0)
+    )
+    with torch.no_grad():
+        assert torch.equal(network(rgb, dsm), network(rgb.nan_to_num(0.0), dsm.nan_to_num(0.0)))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -91,7 +125,7 @@ def test_the_parts_of_four_ranks_put_together_are_the_batch_of_one(share, batch)
     def part(seed, rank, world_size):
         generator = torch.Generator().manual_seed(seed)
         size = batch // world_size
-        return mask_modalities(rgb[:size], dsm[:size], config(share=share), generator, rank=rank, world_size=world_size)
+        return hide(rgb[:size], dsm[:size], config(share=share), generator, rank=rank, world_size=world_size)
 
     for seed in range(8):
         whole = part(seed, 0, 1)
@@ -109,8 +143,28 @@ def test_the_parts_of_four_ranks_put_together_are_the_batch_of_one(share, batch)
         ({"full_share": -1}, "full_share"),
         ({"area": (0.5, 0.2)}, "area"),
         ({"aspect": (0, 1)}, "aspect"),
+        ({"paired": 2.5}, "paired"),
+        ({"paired_weight": 0}, "paired_weight"),
+        ({"distillation": -1}, "distillation"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(changes, name):
     with pytest.raises(ValueError, match=rf"\n( +Value error, )?{name}\b"):
         config(**changes)
+
+
+def test_a_schedule_that_never_ends_is_refused():
+    with pytest.raises(ValueError, match=r"schedule is \[0.75, 0.5\]; expected two numbers with a sum of 1 or less"):
+        config(schedule=(0.75, 0.5))
+
+
+def test_a_part_of_the_share_masks_that_part():
+    assert config(share=0.5).at(0.5).share == 0.25
+    assert config(share=0.5).at(1.0) == config(share=0.5)
+
+
+@pytest.mark.parametrize(
+    ("paired", "batch", "copies"), [(0.0, 8, 0), (1.0, 8, 4), (2.0, 8, 8), (0.5, 24, 6), (0.7, 8, 3), (1 / 3, 24, 4)]
+)
+def test_copies_of_a_sensor_are_half_of_those_of_a_crop(paired, batch, copies):
+    assert config(paired=paired).copies(batch) == copies

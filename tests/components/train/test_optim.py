@@ -25,7 +25,7 @@ def test_a_step_moves_all_that_trains_and_nothing_frozen_the_same_way_fused_or_n
         rgb, dsm = (torch.randn(2, bands, 64, 64, generator=generator) for bands in (3, 1))
         inputs = Inputs(rgb, dsm, torch.randint(0, 6, (2, 64, 64), generator=generator))
 
-        def loss(rgb, dsm, target):
+        def loss(rgb, dsm, target, copies):
             return loss_terms(network.forward_with_aux(rgb, dsm), target)
 
         config = train_config()
@@ -51,7 +51,7 @@ def test_a_gradient_longer_than_the_limit_gets_its_length_and_the_norm_before_is
     inputs = Inputs(rgb, dsm, torch.randint(0, 6, (2, 64, 64), generator=generator))
     config = train_config(max_gradient_norm=limit)
 
-    def loss(rgb, dsm, target):
+    def loss(rgb, dsm, target, copies):
         return loss_terms(network.forward_with_aux(rgb, dsm), target)
 
     figures = take_step(loss, make_optimizer(network, config), inputs, 1, config, single_rank(torch.device("cpu")))
