@@ -21,7 +21,7 @@ from components.common.tracking.run import Run, new_runs_tagged, open_run
 from components.evaluate.step import EvaluateConfig
 from components.train.config import RuntimeConfig
 from pipeline.ablation.plots import write_plots
-from pipeline.ablation.results import Results, collect
+from pipeline.ablation.results import SENSORS, Results, collect
 from pipeline.ablation.studies import Job, Study, jobs, read_study
 from pipeline.ablation.table import as_latex, as_markdown
 from pipeline.ablation.trainings import SUBSETS, Setting, run_jobs
@@ -53,11 +53,8 @@ def plan(name: str, studies: Path, params: Path, seeds: Sequence[int], store: Pa
         MobanetError: the study, a parameter or the store is unusable.
     """
     study, data = read_study(studies, name), Store(store)
-    for subset in SUBSETS:
-        if not data.manifest.subset(subset):
-            raise DataError(
-                f"{store}: the split {data.manifest.split} has no {subset} tile, which a study needs; use another split"
-            )
+    planned = jobs(study, params, seeds, data, out / "runs")
+    _require_tiles(data, planned)
     runtime = section(params, "runtime", RuntimeConfig)
     setting = Setting(
         study=name,
@@ -66,7 +63,22 @@ def plan(name: str, studies: Path, params: Path, seeds: Sequence[int], store: Pa
         store=store,
         workers=workers,
     )
-    return Plan(study, jobs(study, params, seeds, data, out / "runs"), setting, out / name)
+    return Plan(study, planned, setting, out / name)
+
+
+def _require_tiles(store: Store, planned: Sequence[Job]) -> None:
+    """Refuse tiles on which a network cannot be scored with all its sensors; it is selected and compared by that."""
+    manifest = store.manifest
+    networks = {job.model.modalities for job in planned}
+    for subset in SUBSETS:
+        found = [set(entry.sensors) for entry in manifest.subset(subset)]
+        for modalities in networks:
+            if not any(set(modalities) <= sensors for sensors in found):
+                lacking = " and ".join(SENSORS[sensor] for sensor in modalities)
+                raise DataError(
+                    f"{store.path}: the split {manifest.split} has no {subset} tile with {lacking}, which the study "
+                    "needs; use another split"
+                )
 
 
 def run_study(plan: Plan) -> Results:

@@ -1,13 +1,14 @@
-"""Results as pictures: fusion against robustness, contribution of each sensor, gates by stage.
+"""Results as pictures: fusion against robustness, mIoU and contribution of each sensor, gates by stage.
 
 In: `Results`. Out: PNG files, each with its protocol. Large markers and bars are means over the seeds; small dots are
-single seeds.
+single seeds. Networks of one sensor appear as lines in the picture of the sensors only; a study of nothing else has no
+pictures.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ from components.common.scoring.balance import balance
 from pipeline.ablation.results import SUBSET_TITLES, Results
 from pipeline.ablation.trainings import SUBSETS
 
-SENSORS = {"image": ("shapley_rgb", "#2f6db3", -0.19), "DSM": ("shapley_dsm", "#d9822b", 0.19)}
-"""Sensor -> (figure of its contribution, colour, offset of its bar)."""
+IMAGE, DSM = "#2f6db3", "#d9822b"
+
+MIOUS = (("both", "miou", "#555555"), ("image", "miou_rgb", IMAGE), ("DSM", "miou_dsm", DSM))
+CONTRIBUTIONS = (("image", "shapley_rgb", IMAGE), ("DSM", "shapley_dsm", DSM))
+"""Label, figure and colour of a bar."""
 
 GATES = {"gate_mean": "mean gate (1 image, 0 DSM)", "gate_std": "standard deviation", "gate_saturated": "saturated, %"}
 
@@ -35,6 +39,8 @@ STYLE: Any = {
 
 def write_plots(results: Results, folder: Path) -> list[Path]:
     """Write every picture for which the results have figures, and return their paths."""
+    if not results.fused:
+        return []
     with rc_context(STYLE):
         drawn = {name: draw(results) for name, draw in PLOTS.items()}
         return [_save(figure, folder / f"{name}.png", results) for name, figure in drawn.items() if figure]
@@ -70,7 +76,7 @@ def fusion(results: Results) -> Figure | None:
     figure, panels = _panels(results, f"E({p:g}) against fused mIoU (band: within {guard:g} of the best; ring: chosen)")
     for subset, (axis,) in panels.items():
         best = 0.0
-        for variant in results.variants:
+        for variant in results.fused:
             xs, ys = (results.values(variant, subset, name) for name in ("miou", "expected_miou"))
             colour, (x, y) = _colour(results, variant), (np.mean(xs), np.mean(ys))
             best = max(best, float(x))
@@ -85,25 +91,46 @@ def fusion(results: Results) -> Figure | None:
     return figure
 
 
+def sensors(results: Results) -> Figure | None:
+    """The mIoU with both sensors and with one. Dashed: networks that were trained for this sensor alone."""
+    figure, panels = _panels(results, "mIoU with both sensors, image, DSM", height=2.2 + 0.6 * len(results.fused))
+    for subset, (axis,) in panels.items():
+        _bars(axis, results, subset, MIOUS)
+        for _, name, colour in MIOUS[1:]:
+            for variant in results.variants.keys() - set(results.fused):
+                dedicated = results.mean(variant, subset, name)
+                if dedicated is not None:
+                    axis.axvline(dedicated, color=colour, linewidth=1.6, linestyle="--", zorder=4)
+        axis.set_xlabel("mIoU, %")
+    _legend(figure, panels["val"][0])
+    return figure
+
+
 def contributions(results: Results) -> Figure | None:
     """Shapley contributions of image and DSM; they sum to the fused mIoU above that of the most frequent class."""
-    names, height = list(results.variants), 2.2 + 0.55 * len(results.variants)
+    height = 2.2 + 0.55 * len(results.fused)
     figure, panels = _panels(results, "contribution of each sensor (Shapley values)", height=height)
     for subset, (axis,) in panels.items():
-        for sensor, (name, colour, offset) in SENSORS.items():
-            seeds = [results.values(variant, subset, name) for variant in names]
-            places = [place + offset for place, values in enumerate(seeds) if values]
-            means = [np.mean(values) for values in seeds if values]
-            axis.barh(places, means, height=0.36, color=colour, label=sensor)
-            dots = [(value, place + offset) for place, values in enumerate(seeds) for value in values]
-            xs, ys = np.array(dots).reshape(-1, 2).T
-            axis.scatter(xs, ys, s=12, color="black", alpha=0.6, zorder=3, linewidths=0)
+        _bars(axis, results, subset, CONTRIBUTIONS)
         axis.axvline(0, color="black", linewidth=0.8)
-        axis.set_yticks(range(len(names)), names if subset == SUBSETS[0] else [""] * len(names))
-        axis.invert_yaxis()
         axis.set_xlabel("mIoU points above the most frequent class")
     _legend(figure, panels["val"][0])
     return figure
+
+
+def _bars(axis: Axes, results: Results, subset: Subset, bars: Sequence[tuple[str, str, str]]) -> None:
+    """A group of horizontal bars per variant with both sensors; `bars` has the label, figure and colour of each."""
+    names, height = results.fused, 0.76 / len(bars)
+    for number, (label, name, colour) in enumerate(bars):
+        offset = (number - (len(bars) - 1) / 2) * height
+        seeds = [results.values(variant, subset, name) for variant in names]
+        places = [place + offset for place, values in enumerate(seeds) if values]
+        axis.barh(places, [np.mean(v) for v in seeds if v], height=0.95 * height, color=colour, label=label)
+        dots = [(value, place + offset) for place, values in enumerate(seeds) for value in values]
+        xs, ys = np.array(dots).reshape(-1, 2).T
+        axis.scatter(xs, ys, s=12, color="black", alpha=0.6, zorder=3, linewidths=0)
+    axis.set_yticks(range(len(names)), names if subset == SUBSETS[0] else [""] * len(names))
+    axis.invert_yaxis()
 
 
 def failure(results: Results) -> Figure | None:
@@ -111,7 +138,7 @@ def failure(results: Results) -> Figure | None:
     figure, panels = _panels(results, "expected mIoU when each sensor fails with probability p")
     ps = np.linspace(0, 0.99, 100)
     for subset, (axis,) in panels.items():
-        for variant in results.variants:
+        for variant in results.fused:
             three = [results.mean(variant, subset, name) for name in ("miou", "miou_rgb", "miou_dsm")]
             both, rgb, dsm = (np.nan if value is None else value for value in three)
             curve = [balance(both, rgb, dsm, 0.0, p).expected_miou for p in ps]
@@ -124,7 +151,7 @@ def failure(results: Results) -> Figure | None:
 
 def gates(results: Results) -> Figure | None:
     """Mean, standard deviation and saturated share of the gate by stage; None: no variant has gates."""
-    gated = [variant for variant in results.variants if results.values(variant, "val", "gate_mean")]
+    gated = [variant for variant in results.fused if results.values(variant, "val", "gate_mean")]
     if not gated:
         return None
     figure, panels = _panels(results, "fusion gates by stage, both sensors present", rows=len(GATES), height=8.0)
@@ -152,6 +179,7 @@ def _legend(figure: Figure, axis: Axes) -> None:
 
 PLOTS: dict[str, Callable[[Results], Figure | None]] = {
     "fusion": fusion,
+    "sensors": sensors,
     "contributions": contributions,
     "failure": failure,
     "gates": gates,

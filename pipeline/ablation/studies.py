@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Study:
 
     about: str  # one sentence on what the table shows
     variants: dict[str, Any]  # name -> Changes; the others are compared with the first
+    base: dict[str, Any] = field(default_factory=dict)  # Changes of every variant, before its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Job:
 
 
 def read_study(path: Path, name: str) -> Study:
-    """Read one study of a file.
+    """Read one study of a file. Its variants include the changes of `base`.
 
     Raises:
         ParamsError: the file or the study does not exist, or does not have the format of `studies.yaml`.
@@ -65,7 +66,7 @@ def read_study(path: Path, name: str) -> Study:
             raise ParamsError(f"{path}: {name}.variants.{variant} is {changes!r}; expected a mapping of keys to values")
     if len(study.variants) < 2:
         raise ParamsError(f"{path}: {name} has {len(study.variants)} variants; expected 2 or more to compare")
-    return study
+    return replace(study, variants={name: study.base | changes for name, changes in study.variants.items()}, base={})
 
 
 def jobs(study: Study, params: Path, seeds: Sequence[int], store: Store, runs: Path) -> list[Job]:

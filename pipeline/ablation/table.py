@@ -1,7 +1,8 @@
 """Results as tables: aligned text, Markdown, and LaTeX for a paper. All formats use the same rows of strings.
 
 A cell is the mean and the standard deviation over the seeds, `81.20 ± 0.35`. `E(p)` and mIoU also show the difference
-between the means of the variant and of the first variant.
+between the means of the variant and of the first variant. The last column is the computation of the variant, relative
+to the first one. Sentences below a table say what networks for both sensors reach of those trained for one.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ COLUMNS = (
     Column("gate_saturated", "saturated, %"),
 )
 
+COMPUTATION = "computation"
+"""Title of the last column, see `computation.passes`."""
+
 TEX = str.maketrans(
     {char: "\\" + char for char in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -57,7 +61,7 @@ def head(results: Results) -> list[str]:
     titles = ["variant"]
     for column in COLUMNS:
         titles += [column.title.format(p=results.protocol.failure_probability)] + ["Δ"] * column.difference
-    return titles
+    return [*titles, COMPUTATION]
 
 
 def rows(results: Results, subset: Subset) -> list[list[str]]:
@@ -77,6 +81,14 @@ def _cells(results: Results, variant: str, subset: Subset) -> Iterator[str]:
             other = results.mean(first, subset, column.figure)
             apart = None if mean is None or other is None or variant == first else mean - other
             yield NOTHING if apart is None else _number(apart, column.digits, "+")
+    yield _number(results.recipes[variant].passes / results.recipes[first].passes, 2)
+
+
+def share_lines(results: Results, subset: Subset) -> list[str]:
+    """One line per variant with what it reaches of the networks for one sensor; empty: the study has none of these."""
+    shares = results.shares(subset)
+    texts = {variant: [share.text for share in shares if share.variant == variant] for variant in results.fused}
+    return [f"{variant}: {' and '.join(parts)}" for variant, parts in texts.items() if parts]
 
 
 def _number(value: float, digits: int, sign: str = "") -> str:
@@ -89,7 +101,8 @@ def as_text(results: Results) -> str:
     for subset in SUBSETS:
         lines = [head(results), *rows(results, subset)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        parts.append("\n".join([SUBSET_TITLES[subset], *(_aligned(line, widths) for line in lines)]))
+        table = [SUBSET_TITLES[subset], *(_aligned(line, widths) for line in lines)]
+        parts.append("\n".join([*table, *share_lines(results, subset)]))
     return "\n\n".join([*parts, results.rule, results.protocol.sentence])
 
 
@@ -119,5 +132,5 @@ def _render(template: str, results: Results) -> str:
         variable_end_string=">>",
     )
     environment.filters |= {"tex": lambda text: text.translate(TEX), "md": lambda text: text.replace("|", "\\|")}
-    tables = {subset: (SUBSET_TITLES[subset], rows(results, subset)) for subset in SUBSETS}
+    tables = {s: (SUBSET_TITLES[s], rows(results, s), share_lines(results, s)) for s in SUBSETS}
     return environment.get_template(template).render(results=results, head=head(results), tables=tables)

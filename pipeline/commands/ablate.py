@@ -21,7 +21,7 @@ STUDIES = Path(__file__).parents[1] / "ablation" / "studies.yaml"
 
 def ablate(
     study: Annotated[
-        str, typer.Argument(metavar="STUDY", help="Name of the study: modules, masking, or one of your own file.")
+        str, typer.Argument(metavar="STUDY", help="Name of the study, e.g. single; an unknown name lists them.")
     ],
     studies: Annotated[
         Path, typer.Option(metavar="FILE", help="File with the studies, in the format of the built-in one.")
@@ -41,7 +41,7 @@ def ablate(
     """Train every variant of a study with every seed, and compare them: mIoU, balance, gates.
 
     Run the same command again after an interruption: finished trainings are skipped and interrupted ones resume.
-    STUDY/ contains table.md, table.tex, results.json and pictures; docs/balance.md explains them. The best variant is
+    STUDY/ contains table.md, table.tex, results.json and pictures; docs/ablations.md explains them. The best variant is
     selected on validation tiles only.
     """
     from pipeline.ablation.plan import plan, run_study

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from pipeline.ablation.plan import plan
-from pipeline.ablation.results import Protocol, Results
+from pipeline.ablation.results import Protocol, Recipe, Results
 from pipeline.ablation.trainings import Result
 
 ROOT = Path(__file__).parents[3]
@@ -24,6 +24,7 @@ TINY = {
 STUDIES = {
     "small": {
         "about": "What the gate is worth.",
+        "base": {"train.masking.paired": 0.0},
         "variants": {"with gate": {"train.masking.share": 1.0}, "without gate": {"model.dgfm": False}},
     }
 }
@@ -70,23 +71,29 @@ def small(params, studies, toy_store, tmp_path):
 
 @pytest.fixture
 def made_up():
-    """Results with given figures: variant -> (mIoU, E(p)) of every seed, on validation and test tiles."""
+    """Results with given figures: variant -> (mIoU, E(p)) of every seed, on validation and test tiles.
 
-    def make(found: dict[str, list[tuple[float, float]]], gates=True, single=()) -> Results:
-        runs = []
+    `single` has the sensor of networks with one sensor, `steps` the steps of variants that do not have 2.
+    """
+
+    def make(found: dict[str, list[tuple[float, float]]], gates=True, single=(), steps=()) -> Results:
+        runs, recipes = [], {}
+        single, steps = dict(single), dict(steps)
         for variant, pairs in found.items():
+            modalities = (single[variant],) if variant in single else ("rgb", "dsm")
+            recipes[variant] = Recipe(modalities, steps.get(variant, 2), 100 * len(modalities))
             for seed, (miou, expected) in enumerate(pairs, start=1):
                 row = {"miou": miou, "expected_miou": expected, "worst_class_iou": miou / 2}
                 if variant not in single:
                     row |= {"miou_rgb": 40.0, "miou_dsm": 30.0, "shapley_rgb": 35.0, "shapley_dsm": 25.0}
-                if gates:
+                if gates and variant not in single:
                     for name in ("gate_mean", "gate_std", "gate_saturated"):
                         row |= {f"{name}{stage}": 0.5 for stage in ("", "_1", "_2", "_3", "_4")}
                 runs.append(Result(variant, seed, "f", 100, 64, "c" * 40, None, {"val": row, "test": row}))
         tiles = {"val": ("4_10",), "test": ("5_10", "5_11")}
         seeds = tuple(range(1, max(map(len, found.values())) + 1))
         data = ("sample", "sample", "sample", "d" * 32, tiles, "eroded", ("road", "lawn"))
-        protocol = Protocol(*data, (64,), 32, 0.1, 0.5, "test_vit", "none", 2, seeds, ("c" * 40,), "0.1.0")
-        return Results("made-up", "About nothing.", protocol, dict.fromkeys(found, {}), runs)
+        protocol = Protocol(*data, (64,), 32, 0.1, 0.5, "test_vit", "none", (2,), seeds, ("c" * 40,), "0.1.0")
+        return Results("made-up", "About nothing.", protocol, dict.fromkeys(found, {}), recipes, runs)
 
     return make

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_a_study_leaves_tables_pictures_and_every_figure(small):
     results = run_study(plan)
     assert {path.name for path in plan.folder.iterdir()} == {
         *("table.md", "table.tex", "results.json"),
-        *("fusion.png", "contributions.png", "failure.png", "gates.png"),
+        *("fusion.png", "sensors.png", "contributions.png", "failure.png", "gates.png"),
     }
     document = json.loads((plan.folder / "results.json").read_text())
     assert document["chosen"] == results.chosen and len(document["runs"]) == 2
@@ -58,10 +59,53 @@ def test_a_study_leaves_tables_pictures_and_every_figure(small):
     assert (plan.folder / "table.md").read_bytes() == before
 
 
-def test_a_split_without_test_tiles_is_refused_before_anything_is_trained(toy_store, tmp_path, params, studies):
-    manifest = Store(toy_store).manifest
-    kept = tuple(entry for entry in manifest.tiles if entry.subset != "test")
-    (tmp_path / "store").mkdir()
-    write_manifest(tmp_path / "store", dataclasses.replace(manifest, tiles=kept))
-    with pytest.raises(DataError, match="the split sample has no test tile"):
-        make_plan("small", studies(), params, (1,), tmp_path / "store", tmp_path / "out", 1)
+@pytest.fixture
+def store_with(toy_store, tmp_path):
+    """A toy store with other entries of tiles."""
+
+    def make(change) -> Path:
+        manifest = Store(toy_store).manifest
+        (tmp_path / "store").mkdir()
+        kept = tuple(new for entry in manifest.tiles if (new := change(entry)))
+        write_manifest(tmp_path / "store", dataclasses.replace(manifest, tiles=kept))
+        return tmp_path / "store"
+
+    return make
+
+
+def refusal(store, studies, params, tmp_path) -> str:
+    with pytest.raises(DataError) as caught:
+        make_plan("small", studies(), params, (1,), store, tmp_path / "out", 1)
+    return str(caught.value)
+
+
+def test_a_split_without_test_tiles_is_refused_before_anything_is_trained(store_with, tmp_path, params, studies):
+    store = store_with(lambda entry: None if entry.subset == "test" else entry)
+    assert "the split sample has no test tile with image and DSM" in refusal(store, studies, params, tmp_path)
+
+
+def test_a_subset_without_a_tile_of_both_sensors_is_refused(store_with, tmp_path, params, studies):
+    store = store_with(lambda e: dataclasses.replace(e, sensors=("rgb",)) if e.subset == "val" else e)
+    assert "the split sample has no val tile with image and DSM" in refusal(store, studies, params, tmp_path)
+
+
+def test_networks_of_one_sensor_are_scored_with_it_and_compared_with_the_others(small):
+    variants = {
+        "both": {},
+        "image alone": {"model.modalities": ["rgb"], "train.masking.paired": 0.0},
+        "DSM alone": {"model.modalities": ["dsm"], "train.masking.paired": 0.0},
+    }
+    plan = small(seeds=(1,), content={"small": {"about": "One sensor.", "variants": variants}})
+    results = run_study(plan)
+    document = json.loads((plan.folder / "results.json").read_text())
+    assert results.chosen == "both"
+    assert document["recipes"]["DSM alone"] == {"modalities": ["dsm"], "steps": 2, "passes": 4}
+    raw = {run["variant"]: run["figures"] for run in document["runs"]}
+    for share in document["shares"]:
+        assert share["miou"] == raw["both"][share["subset"]][f"miou_{share['sensor']}"]
+        assert share["dedicated_miou"] == raw[share["dedicated"]][share["subset"]]["miou"]
+        assert share["share"] == share["miou"] / share["dedicated_miou"]
+    assert [(s["subset"], s["dedicated"]) for s in document["shares"]] == [
+        (subset, name) for subset in ("val", "test") for name in ("image alone", "DSM alone")
+    ]
+    assert "with the image (" in (plan.folder / "table.md").read_text()

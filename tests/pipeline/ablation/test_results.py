@@ -44,3 +44,39 @@ def test_the_document_is_json_with_every_run_and_the_choice(made_up):
     document = json.loads(json.dumps(made_up({"a": [(80.0, 70.0), (82.0, 70.0)]}).document()))
     assert len(document["runs"]) == 2 and document["chosen"] == "a"
     assert document["protocol"]["data_md5"] == "d" * 32
+
+
+TWO = {"a": [(80.0, 70.0), (82.0, 70.0)], "b": [(79.9, 71.0), (81.5, 71.0)]}
+ALONE = {"image alone": "rgb", "DSM alone": "dsm"}
+FOUR = TWO | {"image alone": [(49.0, 49.0), (51.0, 51.0)], "DSM alone": [(24.0, 24.0), (26.0, 26.0)]}
+
+
+def test_a_network_of_one_sensor_has_the_miou_of_this_sensor_and_nothing_else(made_up):
+    results = made_up(FOUR, single=ALONE)
+    assert results.values("image alone", "val", "miou_rgb") == [49.0, 51.0]
+    for figure in ("miou", "miou_dsm", "expected_miou", "worst_class_iou", "shapley_rgb", "gate_mean"):
+        assert results.values("image alone", "val", figure) == []
+
+
+def test_the_rule_compares_networks_of_one_sensor_only_with_each_other(made_up):
+    better = {"DSM alone": [(99.0, 99.0)]}
+    assert made_up(TWO | better, single=ALONE).chosen == "b"
+    results = made_up({"image alone": [(98.0, 98.0)]} | better, single=ALONE)
+    assert results.chosen == "DSM alone"
+    assert results.rule == "Highest mIoU (means over the seeds, validation tiles): DSM alone."
+
+
+def test_a_share_is_the_mean_with_one_sensor_over_that_of_the_network_for_it(made_up):
+    shares = made_up(FOUR, single=ALONE).shares("val")
+    found = [(s.variant, s.sensor, s.miou, s.dedicated, s.dedicated_miou, s.share) for s in shares]
+    assert found == [
+        (variant, *rest)
+        for variant in TWO
+        for rest in [("rgb", 40.0, "image alone", 50.0, 0.8), ("dsm", 30.0, "DSM alone", 25.0, 1.2)]
+    ]
+    assert shares[0].text == "80 % of image alone with the image (40.0 of 50.0)"
+
+
+def test_networks_of_other_steps_are_not_compared(made_up):
+    shares = made_up(FOUR, single=ALONE, steps={"a": 4, "DSM alone": 4}).shares("test")
+    assert [(s.variant, s.sensor) for s in shares] == [("a", "dsm"), ("b", "rgb")]

@@ -14,7 +14,7 @@ def study(*variants, **named):
     return {"small": {"about": "x", "variants": listed | named}}
 
 
-@pytest.mark.parametrize("name", ["modules", "masking"])
+@pytest.mark.parametrize("name", ["single", "compute", "parts", "modules", "masking"])
 def test_the_built_in_studies_fit_the_params_file(name, toy_store, tmp_path):
     found = jobs(read_study(BUILT_IN, name), ROOT / "params.yaml", (1, 2, 3), Store(toy_store), tmp_path)
     assert len(found) == 3 * len(read_study(BUILT_IN, name).variants)
@@ -28,6 +28,20 @@ def test_a_variant_reaches_the_configuration_of_its_training_and_no_other(small)
     assert (first.train.masking.area, first.train.steps) == ((0.1, 0.3), 2)
 
 
+def test_the_base_of_a_study_is_in_every_variant_unless_it_has_its_own_value(small):
+    content = study({}, {"model.cpia": "none"})
+    content["small"]["base"] = {"model.cpia": "adapter", "train.masking.share": 0.5}
+    first, second = small(seeds=(1,), content=content).jobs
+    assert (first.model.cpia, second.model.cpia) == ("adapter", "none")
+    assert first.train.masking.share == second.train.masking.share == 0.5
+
+
+def test_the_studies_of_masks_mean_the_same_whatever_is_shipped(toy_store, tmp_path):
+    for name in ("modules", "masking"):
+        for job in jobs(read_study(BUILT_IN, name), ROOT / "params.yaml", (1,), Store(toy_store), tmp_path):
+            assert (job.model.missing, job.model.batch_norm, job.train.masking.paired) == ("zero", "shared", 0.0)
+
+
 def test_every_seed_is_a_training_in_a_folder_of_its_own(small):
     found = small(seeds=(3, 5)).jobs
     assert [job.train.seed for job in found] == [3, 5, 3, 5]
@@ -36,6 +50,7 @@ def test_every_seed_is_a_training_in_a_folder_of_its_own(small):
 
 def test_a_training_keeps_its_folder_when_its_variant_gets_another_name(small):
     renamed = study({"train.masking.share": 1.0}, {"model.dgfm": False})
+    renamed["small"]["base"] = {"train.masking.paired": 0.0}
     assert [job.folder for job in small(content=renamed).jobs] == [job.folder for job in small().jobs]
 
 

@@ -14,10 +14,11 @@ def test_a_cell_is_the_mean_and_its_spread_and_the_difference_to_the_first_varia
 
 
 def test_one_seed_has_no_spread_and_what_is_not_defined_is_a_dash(made_up):
-    results = made_up({"a": [(80.0, 70.0)], "b": [(60.0, 60.0)]}, gates=False, single={"b"})
+    results = made_up({"a": [(80.0, 70.0)], "b": [(60.0, 60.0)]}, gates=False, single={"b": "rgb"})
     _, second = rows(results, "val")
-    assert second[3] == "60.0"
-    assert second[head(results).index("image only")] == second[head(results).index("gate")] == "–"
+    defined = {title for title, cell in zip(head(results), second, strict=True) if cell != "–"}
+    assert defined == {"variant", "image only", "computation"}
+    assert second[head(results).index("image only")] == "60.0"
 
 
 def test_every_format_has_a_row_per_variant_for_validation_and_for_test_tiles(made_up):
@@ -43,6 +44,20 @@ def test_latex_escapes_what_it_would_read_as_a_command(made_up):
     latex = as_latex(made_up({r"50 % & a_b \x {y} $": [(80.0, 70.0)], "b": [(70.0, 75.0)]}))
     assert r"50 \% \& a\_b \textbackslash{}x \{y\} \$" in latex
     body = [line for line in latex.splitlines() if line.endswith(r"\\")]
-    assert len(body) == 6 and all(line.count(" & ") == len(COLUMNS) + 2 for line in body)
+    assert len(body) == 6 and all(line.count(" & ") == len(COLUMNS) + 3 for line in body)
     assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 2
     assert latex.isascii()
+
+
+def test_sentences_say_what_is_reached_of_the_networks_for_one_sensor(made_up):
+    found = TWO | {"image_alone": [(50.0, 50.0)], "DSM alone": [(60.0, 60.0)]}
+    results = made_up(found, single={"image_alone": "rgb", "DSM alone": "dsm"})
+    line = "first: 80 % of image_alone with the image (40.0 of 50.0) and 50 % of DSM alone with the DSM (30.0 of 60.0)"
+    assert as_markdown(results).count(f"- {line}\n") == as_text(results).count(f"\n{line}") == 2
+    assert as_latex(results).count(r"80 \% of image\_alone with the image") == 4  # two variants, two subsets
+    assert "Reached" not in as_markdown(made_up(TWO))
+
+
+def test_computation_is_relative_to_the_first_variant(made_up):
+    results = made_up(TWO | {"c": [(60.0, 60.0)]}, single={"c": "rgb"})
+    assert [row[-1] for row in rows(results, "val")] == ["1.00", "1.00", "0.50"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -12,6 +14,19 @@ from pipeline.commands.ablate import parse_seeds
 from tests.pipeline.ablation.conftest import params, studies  # noqa: F401 (fixtures)
 
 runner = CliRunner()
+
+WITHOUT = ("rasterio", "pyproj", "shapely", "mlflow", "dvc", "boto3", "kfp", "fastapi", "onnx", "pandas", "psutil")
+BARE = f"""
+import runpy, sys
+class Hidden:
+    def __init__(self, finder): self.finder = finder
+    def __getattr__(self, name): return getattr(self.finder, name)
+    def find_spec(self, name, *rest):
+        return None if name.split(".")[0] in {WITHOUT} else self.finder.find_spec(name, *rest)
+sys.meta_path[:] = [Hidden(finder) for finder in sys.meta_path]
+runpy.run_module("pipeline.commands.ablate", run_name="__main__")
+"""
+"""The command in a process that finds only what a training needs."""
 
 
 @pytest.fixture
@@ -54,5 +69,11 @@ def test_seeds_may_have_blanks_between_them():
 
 def test_the_built_in_studies_are_listed_when_one_is_unknown(params, toy_store, tmp_path):  # noqa: F811
     result = runner.invoke(app, ["ablate", "none", "--params", str(params), "--store", str(toy_store)])
-    assert "choose one of modules, masking" in str(result.exception)
+    assert "choose one of single, compute, parts, modules, masking" in str(result.exception)
     assert yaml.safe_load(params.read_text())["train"]["steps"] == 2
+
+
+def test_the_module_runs_where_only_the_packages_of_a_training_are_installed(arguments):
+    done = subprocess.run([sys.executable, "-c", BARE, *arguments[1:]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("small: What the gate is worth.") and "tables and pictures: " in done.stderr
