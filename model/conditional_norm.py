@@ -18,6 +18,11 @@ from torch.nn.modules._functions import SyncBatchNorm as SyncedNorm
 Condition = Literal["both", "rgb", "dsm"]
 """Sensors that a forward pass was given."""
 
+CONDITIONS: tuple[Condition, ...] = ("both", "rgb", "dsm")
+
+Conditions = Condition | Tensor
+"""The condition of a batch; or, in evaluation, of each of its samples, `[B]`, as its index in `CONDITIONS`."""
+
 Norm = Callable[[int], nn.Module]
 """Makes the norm of a number of channels."""
 
@@ -53,15 +58,13 @@ class ConditionalBatchNorm2d(Statistics):
         self.rgb, self.dsm = Statistics(channels), Statistics(channels)
         self.synchronised = False  # True: the statistics of a training batch are those of all ranks
 
-    def forward(self, maps_BChw: Tensor, condition: Condition) -> Tensor:
+    def forward(self, maps_BChw: Tensor, condition: Conditions) -> Tensor:
         """Normalise the maps of `condition`; training updates the statistics of that condition alone."""
-        own: Statistics = self if condition == "both" else self.rgb if condition == "rgb" else self.dsm
+        if isinstance(condition, Tensor):
+            return self._by_sample(maps_BChw, condition)
+        own = self._own(condition)
         if not self.training:
-            mean_C, var_C = own.running_mean, own.running_var
-            if condition != "both":  # a tensor decides, because reading the count would wait for the GPU
-                seen = own.num_batches_tracked > 0
-                mean_C = torch.where(seen, mean_C, self.running_mean)
-                var_C = torch.where(seen, var_C, self.running_var)
+            mean_C, var_C = self._known(condition)
             return F.batch_norm(maps_BChw, mean_C, var_C, self.weight, self.bias, eps=self.eps)
         own.num_batches_tracked.add_(1)
         if self.synchronised:
@@ -70,12 +73,33 @@ class ConditionalBatchNorm2d(Statistics):
             maps_BChw, own.running_mean, own.running_var, self.weight, self.bias, True, self.momentum, self.eps
         )
 
+    def _own(self, condition: Condition) -> Statistics:
+        return self if condition == "both" else self.rgb if condition == "rgb" else self.dsm
+
+    def _known(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        """Mean and variance of a condition in evaluation."""
+        own = self._own(condition)
+        if condition == "both":
+            return own.running_mean, own.running_var
+        seen = own.num_batches_tracked > 0  # a tensor decides, because reading the count would wait for the GPU
+        return torch.where(seen, own.running_mean, self.running_mean), torch.where(
+            seen, own.running_var, self.running_var
+        )
+
+    def _by_sample(self, maps_BChw: Tensor, index_B: Tensor) -> Tensor:
+        """Evaluation of samples of several conditions."""
+        assert not self.training, "statistics per sample are for evaluation"
+        means, variances = zip(*(self._known(condition) for condition in CONDITIONS), strict=True)
+        scale_3C = self.weight * torch.rsqrt(torch.stack(variances) + self.eps)
+        shift_3C = self.bias - torch.stack(means) * scale_3C
+        scale_BC11, shift_BC11 = (x_3C[index_B][:, :, None, None] for x_3C in (scale_3C, shift_3C))
+        return (maps_BChw * scale_BC11 + shift_BC11).to(maps_BChw.dtype)
+
     def _over_ranks(self, maps_BChw: Tensor, own: Statistics) -> Tensor:
         """As `nn.SyncBatchNorm` in training."""
-        dense = maps_BChw.is_contiguous(memory_format=torch.channels_last) or maps_BChw.is_contiguous()
         group = dist.group.WORLD
         normed: Tensor = SyncedNorm.apply(
-            maps_BChw if dense else maps_BChw.contiguous(),
+            maps_BChw,
             self.weight,
             self.bias,
             own.running_mean,
@@ -95,10 +119,18 @@ def synchronise(network: nn.Module) -> None:
             module.synchronised = True
 
 
+def communicates(network: nn.Module) -> bool:
+    """Whether a batch norm of the network exchanges statistics with other ranks in training."""
+    return any(
+        isinstance(module, nn.SyncBatchNorm) or (isinstance(module, ConditionalBatchNorm2d) and module.synchronised)
+        for module in network.modules()
+    )
+
+
 class ConvNorm(nn.ModuleList):
     """A convolution, its norm, and maybe an activation."""
 
-    def forward(self, maps_BChw: Tensor, condition: Condition) -> Tensor:
+    def forward(self, maps_BChw: Tensor, condition: Conditions) -> Tensor:
         """Apply the layers; a conditional norm uses the statistics of `condition`."""
         for layer in self:
             conditional = isinstance(layer, ConditionalBatchNorm2d)

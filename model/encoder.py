@@ -146,8 +146,8 @@ class Encoder(nn.Module):
         """Fused features of the streams that ran, and the gate."""
         if len(by_modality) == 1:
             ((modality, fused),) = by_modality.items()
-            share = fused.new_tensor(float(modality == "rgb")) if self.dgfm else None
-            return fused, None if share is None else share.expand_as(fused)
+            share = fused.new_full((1, 1, 1, 1), float(modality == "rgb"))
+            return fused, share.expand_as(fused) if self.dgfm else None
         rgb, dsm = by_modality["rgb"], by_modality["dsm"]
         if self.dgfm:
             fused, gate = self.dgfm[index](rgb, dsm, presence)

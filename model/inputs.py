@@ -33,11 +33,15 @@ def normalise(
         float32 image `[B, C, H, W]` with a mean of about 0 and a standard deviation of about 1, and float32 DSM
         `[B, 1, H, W]`.
     """
+    return normalise_image(image_BCHW, mean, std), dsm_B1HW.float()
+
+
+def normalise_image(image_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """The image of `normalise` alone, for inputs without a DSM."""
     shape = (1, -1, 1, 1)
     on_cpu = (torch.tensor(values, dtype=torch.float32).reshape(shape) for values in (mean, std))
     mean_1C11, std_1C11 = (values.to(image_BCHW.device, non_blocking=True) for values in on_cpu)
-    rgb_BCHW = (image_BCHW.float() / 255 - mean_1C11) / std_1C11
-    return rgb_BCHW, dsm_B1HW.float()
+    return (image_BCHW.float() / 255 - mean_1C11) / std_1C11
 
 
 def pad_to_multiple(x_BCHW: Tensor, multiple: int, value: float = math.nan) -> Tensor:

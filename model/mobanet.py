@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.conditional_norm import Condition, ConditionalBatchNorm2d, Norm
+from model.conditional_norm import CONDITIONS, Condition, ConditionalBatchNorm2d, Conditions, Norm
 from model.config import MoBaNetConfig, Modality
 from model.encoder import STAGE_CHANNELS, Encoder, Stage
 from model.presence import Presence, without_nan
@@ -46,7 +46,8 @@ class MoBaNet(nn.Module):
         self.encoder = Encoder(config)
         fusing = len(config.modalities) == 2  # a network for one sensor knows one condition and always runs its stream
         self.excludes = fusing and config.missing == "excluded"
-        norm: Norm = ConditionalBatchNorm2d if fusing and config.batch_norm == "per-condition" else nn.BatchNorm2d
+        self.conditional = fusing and config.batch_norm == "per-condition"
+        norm: Norm = ConditionalBatchNorm2d if self.conditional else nn.BatchNorm2d
         self.decoder = UPerNet(STAGE_CHANNELS, config.decoder_channels, config.num_classes, norm)
         heads = config.modalities if config.aux_heads else ()
         self.aux = nn.ModuleDict({m: AuxiliaryHead(STAGE_CHANNELS, config.num_classes, norm) for m in heads})
@@ -61,7 +62,7 @@ class MoBaNet(nn.Module):
 
         With `missing: zero`, a missing value becomes 0 after normalisation, as in benchmarks of missing modalities.
         With `missing: excluded`, prompts and gates leave out the patches that have no value of a sensor, and the
-        stream of a sensor that is None does not run. Where a patch has no value of either, both count with 0. If
+        stream of a sensor that is None does not run. Where a patch has no value of either, `Presence` decides. If
         nothing is missing, both settings compute the same numbers.
 
         Args:
@@ -95,6 +96,15 @@ class MoBaNet(nn.Module):
         gates = [stage.gate_BChw for stage in stages if stage.gate_BChw is not None]
         return self._decode(stages, size, condition(rgb, dsm)), gates
 
+    def forward_by_sample(self, rgb: Tensor, dsm: Tensor) -> Tensor:
+        """Logits as in `forward`, in evaluation; a sample that is NaN everywhere in an input lacks that sensor.
+
+        Both streams run for all samples, so a graph of a fixed shape can do this. The logits of a sample without a
+        sensor equal those that `forward` gives with None, except for rounding. Arguments and errors as in `forward`.
+        """
+        stages, size = self._encode(rgb, dsm)
+        return self._decode(stages, size, conditions_of(rgb, dsm) if self.conditional else "both")
+
     def no_weight_decay(self) -> set[str]:
         """Patterns of the names of weights that have several dimensions but no weight decay, as timm lists them.
 
@@ -120,7 +130,7 @@ class MoBaNet(nn.Module):
             dsm = given.new_zeros(batch, 1, height, width) if dsm is None else dsm
         return self.encoder(rgb, dsm, presence), (height, width)
 
-    def _decode(self, stages: list[Stage], size: tuple[int, int], given: Condition) -> Tensor:
+    def _decode(self, stages: list[Stage], size: tuple[int, int], given: Conditions) -> Tensor:
         logits: Tensor = self.decoder([stage.fused_BChw for stage in stages], size, given)
         return logits
 
@@ -130,6 +140,13 @@ def condition(rgb: Tensor | None, dsm: Tensor | None) -> Condition:
     if rgb is None:
         return "dsm"
     return "rgb" if dsm is None else "both"
+
+
+def conditions_of(rgb: Tensor, dsm: Tensor) -> Tensor:
+    """The condition of every sample, `[B]`, as its index in `CONDITIONS`: which of its two inputs have a value."""
+    has_rgb, has_dsm = ((~torch.isnan(x)).float().flatten(1).amax(1) > 0 for x in (rgb, dsm))
+    only_rgb, only_dsm = has_rgb & ~has_dsm, has_dsm & ~has_rgb
+    return CONDITIONS.index("rgb") * only_rgb.long() + CONDITIONS.index("dsm") * only_dsm.long()
 
 
 @dataclass(frozen=True, slots=True)

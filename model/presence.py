@@ -18,7 +18,11 @@ from model.config import Modality
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Per patch, whether a sensor takes part. Where both are absent, both take part, with the value 0."""
+    """Per patch, whether a sensor takes part in prompts and gates; at least one does.
+
+    Where both are absent, those sensors that the sample has elsewhere take part with the value 0, or both if it has
+    none. So a sample that lacks a sensor is computed as if the whole batch lacked it.
+    """
 
     rgb_B1hw: Tensor  # bool
     dsm_B1hw: Tensor  # bool
@@ -27,7 +31,12 @@ class Presence:
     def of(cls, rgb_BCHW: Tensor, dsm_B1HW: Tensor, patch_size: int) -> Presence:
         """The presence of both sensors; a patch is present if one of its pixels is not NaN in one of its bands."""
         rgb_B1hw, dsm_B1hw = (measured_patches(x, patch_size) for x in (rgb_BCHW, dsm_B1HW))
-        return cls(rgb_B1hw | ~dsm_B1hw, dsm_B1hw | ~rgb_B1hw)
+        has_rgb_B111, has_dsm_B111 = (x.flatten(1).any(1)[:, None, None, None] for x in (rgb_B1hw, dsm_B1hw))
+        neither_B1hw = ~(rgb_B1hw | dsm_B1hw)
+        return cls(
+            rgb_B1hw | (neither_B1hw & (has_rgb_B111 | ~has_dsm_B111)),
+            dsm_B1hw | (neither_B1hw & (has_dsm_B111 | ~has_rgb_B111)),
+        )
 
     @property
     def only_rgb_B1hw(self) -> Tensor:

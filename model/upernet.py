@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.conditional_norm import Condition, ConvNorm, Norm
+from model.conditional_norm import Conditions, ConvNorm, Norm
 from model.dropout import Dropout
 
 POOL_SIDES = (1, 2, 3, 6)
@@ -56,7 +56,7 @@ class PyramidPooling(nn.Module):
         self.branches = nn.ModuleList(block(inputs, channels, 1, norm) for _ in POOL_SIDES)
         self.bottleneck = block(inputs + len(POOL_SIDES) * channels, channels, 3, norm)
 
-    def forward(self, maps: Tensor, condition: Condition) -> Tensor:
+    def forward(self, maps: Tensor, condition: Conditions) -> Tensor:
         """`[B, inputs, h, w]` -> `[B, channels, h, w]`."""
         size = (maps.shape[-2], maps.shape[-1])
         pooled = [
@@ -80,7 +80,7 @@ class UPerNet(nn.Module):
         self.classifier = nn.Sequential(Dropout(0.1, whole_maps=True), nn.Conv2d(channels, num_classes, 1, bias=False))
         self.resize_logits = resize
 
-    def forward(self, stages: list[Tensor], size: tuple[int, int], condition: Condition = "both") -> Tensor:
+    def forward(self, stages: list[Tensor], size: tuple[int, int], condition: Conditions = "both") -> Tensor:
         """Logits `[B, K, H, W]`, float32, of four maps of equal size; `size` is (H, W)."""
         top = self.pyramid(stages[3], condition)
         sums = [top]
@@ -102,6 +102,6 @@ class AuxiliaryHead(nn.Module):
         self.classifier = nn.Conv2d(inputs, num_classes, 1, bias=False)
         self.resize_logits = resize
 
-    def forward(self, maps: Tensor, size: tuple[int, int], condition: Condition = "both") -> Tensor:
+    def forward(self, maps: Tensor, size: tuple[int, int], condition: Conditions = "both") -> Tensor:
         """Logits `[B, K, H, W]`, float32; `size` is (H, W)."""
         return self.resize_logits(self.classifier(self.dropout(self.block(maps, condition))).float(), size)

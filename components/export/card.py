@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from components.common.data.store import Heights
-from components.common.inference.modelfile import InitialWeights, ModelFacts
+from components.common.inference.given_sensors import runs_by_condition
+from components.common.inference.modelfile import InitialWeights, ModelFacts, temperature_of
 from components.common.templates import templates
 from components.export.parity import Parity
 
@@ -45,6 +46,9 @@ def render(facts: ModelFacts, evaluation: Mapping[str, Any], parity: Parity) -> 
         facts=facts,
         heights=describe_heights(facts.heights),
         started_from=describe_start(facts.initial_weights),
+        by_condition=runs_by_condition(facts.network),
+        absent_sensor=describe_absence(facts),
+        temperatures=describe_temperatures(facts),
         missing_image=[round(255 * mean, 3) for mean in facts.image_mean],
         protocol=evaluation["protocol"],
         scores=evaluation["scores"],
@@ -54,6 +58,21 @@ def render(facts: ModelFacts, evaluation: Mapping[str, Any], parity: Parity) -> 
         conditions=CONDITIONS,
         ground_truths=GROUND_TRUTHS,
     )
+
+
+def describe_absence(facts: ModelFacts) -> str:
+    """Say in one or two sentences what the network does with a sensor that a sample lacks."""
+    zero = "A missing value counts as 0 after normalisation (`missing: zero`)."
+    excluded = "A patch that a sensor lacks is left out of prompts and gates (`missing: excluded`)."
+    own = " The decoder has its own statistics for samples without image or without DSM (`batch_norm: per-condition`)."
+    network = facts.network
+    return (excluded if network.missing == "excluded" else zero) + own * (network.batch_norm == "per-condition")
+
+
+def describe_temperatures(facts: ModelFacts) -> str:
+    """The temperature of every condition, as words; empty if the model is not calibrated."""
+    known = {condition: temperature_of(facts, condition) for condition in facts.conditions}
+    return ", ".join(f"{value:.3g} ({CONDITIONS[condition]})" for condition, value in known.items() if value)
 
 
 def describe_start(start: InitialWeights) -> str:

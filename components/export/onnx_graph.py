@@ -2,7 +2,8 @@
 
 In: a network and its facts. Out: `model.onnx`, float32, with the inputs `image` `[N, bands, H, W]`, 0..255, and `dsm`
 `[N, 1, H, W]`, scaled heights, and the output `logits` `[N, K, H, W]`. N is dynamic; H and W are fixed to the window
-size of training. NaN in an input means "not measured"; an input that is NaN everywhere is a missing sensor.
+size of training. NaN in an input means "not measured"; a sample whose input is NaN everywhere lacks that sensor. The
+graph computes it as the network computes a batch without that sensor, also next to samples with other sensors.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 INPUTS = ("image", "dsm")
 OUTPUT = "logits"
 
+MISSING = "NaN"
+"""Value of a pixel that a sensor did not measure; a sensor that a sample lacks is this value everywhere."""
+
 RUNS = 3
 """Number of timed runs of the graph."""
 
@@ -45,15 +49,13 @@ class Servable(nn.Module):
         self.image_mean, self.image_std = facts.image_mean, facts.image_std
 
     def forward(self, image: Tensor, dsm: Tensor) -> Tensor:
-        """Logits `[N, K, H, W]`; NaN in an input becomes 0 after normalisation, the value of a missing modality.
+        """Logits `[N, K, H, W]`; what NaN means is decided for every sample by itself.
 
         Args:
             image: `[N, bands, H, W]`, 0..255.
             dsm: `[N, 1, H, W]`, scaled heights.
         """
-        rgb, heights = normalise(image, dsm, self.image_mean, self.image_std)
-        logits: Tensor = self.network(torch.where(torch.isnan(rgb), 0.0, rgb), heights)
-        return logits
+        return self.network.forward_by_sample(*normalise(image, dsm, self.image_mean, self.image_std))
 
 
 def input_shapes(facts: ModelFacts) -> dict[str, tuple[int, int, int]]:
@@ -110,6 +112,7 @@ def describe(path: Path, facts: ModelFacts, opset: int) -> dict[str, Any]:
     files = [file for file in (path, path.with_name(f"{path.name}.data")) if file.is_file()]
     return {
         "opset": opset,
+        "missing": MISSING,
         "inputs": input_shapes(facts),
         "classes": len(facts.classes),
         "bytes": sum(file.stat().st_size for file in files),

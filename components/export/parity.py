@@ -1,6 +1,7 @@
 """Compare the ONNX graph with the network: for the same inputs, logits may differ by rounding only.
 
-In: a network, its facts, an ONNX file. Out: `Parity`, with the largest difference of every case.
+In: a network, its facts, an ONNX file. Out: `Parity`, with the largest difference of every case. The network gets every
+sample on its own, and None for a sensor that the sample lacks, as predict does; the graph gets NaN.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from components.common.errors import MobanetError, NonFiniteError
+from components.common.inference.given_sensors import measured
 from components.common.inference.modelfile import ModelFacts
 from components.common.inference.precision import effective, training_precision
-from components.export.onnx_graph import INPUTS, OUTPUT, Servable, input_shapes
+from components.export.onnx_graph import INPUTS, OUTPUT, input_shapes
 from model import MoBaNet
+from model.inputs import normalise
 from model.speed import Precision
 
 Inputs = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -66,12 +68,14 @@ def check(network: MoBaNet, facts: ModelFacts, onnx_file: Path, tolerance: float
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
-    servable = Servable(network, facts).eval()
+    network.eval()
     answers = [
         (name, inputs, session.run([OUTPUT], dict(zip(INPUTS, inputs, strict=True)))[0])
         for name, inputs in cases(facts)
     ]
-    results = [_compare(name, _finite_logits(servable, name, inputs), answered) for name, inputs, answered in answers]
+    results = [
+        _compare(name, _finite_logits(network, facts, name, inputs), answered) for name, inputs, answered in answers
+    ]
     worst = max(results, key=lambda result: np.nan_to_num(result.largest_difference, nan=np.inf))
     if not worst.largest_difference <= tolerance:
         total_px = worst.samples * facts.window_px**2
@@ -80,38 +84,46 @@ def check(network: MoBaNet, facts: ModelFacts, onnx_file: Path, tolerance: float
             f"more than export.tolerance {tolerance:.3g}, and {worst.changed_px} of {total_px} "
             "pixels change class; try another export.opset, or raise export.tolerance if this is acceptable"
         )
-    precision, share = _same_class_share(servable, facts, answers)
+    precision, share = _same_class_share(network, facts, answers)
     return Parity(tolerance, worst.largest_difference, precision, share, tuple(results))
 
 
-def _same_class_share(servable: Servable, facts: ModelFacts, answers: Sequence[Answer]) -> tuple[Precision, float]:
+def _same_class_share(network: MoBaNet, facts: ModelFacts, answers: Sequence[Answer]) -> tuple[Precision, float]:
     """The precision in which this machine scores the network, and the share of pixels with the graph's class in it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with training_precision(servable.network.to(device), facts, device):
-        same = [_logits(servable, inputs, device).argmax(1) == answered.argmax(1) for _, inputs, answered in answers]
-    servable.network.to(CPU)
+    with training_precision(network.to(device), facts, device):
+        same = [
+            logits(network, facts, inputs, device).argmax(1) == answered.argmax(1) for _, inputs, answered in answers
+        ]
+    network.to(CPU)
     return effective(facts.precision, device), float(np.mean(np.concatenate([pixels.ravel() for pixels in same])))
 
 
-def _finite_logits(servable: Servable, name: str, inputs: Inputs) -> npt.NDArray[np.float32]:
-    logits = _logits(servable, inputs, CPU)
-    if not np.isfinite(logits).all():
+def _finite_logits(network: MoBaNet, facts: ModelFacts, name: str, inputs: Inputs) -> npt.NDArray[np.float32]:
+    found = logits(network, facts, inputs, CPU)
+    if not np.isfinite(found).all():
         raise NonFiniteError(
             f"the network's own logits are NaN or infinite ({name}), so no graph of it can be used; train again with a "
             "lower train.learning_rate or with train.max_gradient_norm"
         )
-    return logits
+    return found
 
 
-def _logits(servable: Servable, inputs: Inputs, device: torch.device) -> npt.NDArray[np.float32]:
+def logits(network: MoBaNet, facts: ModelFacts, inputs: Inputs, device: torch.device) -> npt.NDArray[np.float32]:
+    """Logits `[N, K, H, W]` of a network on `device`, in evaluation mode, sample by sample."""
+    image, dsm = (torch.from_numpy(array).to(device) for array in inputs)
+    samples = zip(*(x.split(1) for x in normalise(image, dsm, facts.image_mean, facts.image_std)), strict=True)
     with torch.inference_mode():
-        logits: Tensor = servable(*(torch.from_numpy(array).to(device) for array in inputs))
-    found: npt.NDArray[np.float32] = logits.cpu().numpy()
+        parts = [network(*measured(rgb, dsm, facts.network)) for rgb, dsm in samples]
+    found: npt.NDArray[np.float32] = torch.cat(parts).float().cpu().numpy()
     return found
 
 
 def cases(facts: ModelFacts) -> Iterator[tuple[str, Inputs]]:
-    """Yield (name, inputs) to compare: noise in two batch sizes, and extreme or missing values of either sensor."""
+    """Yield (name, inputs) to compare: noise in two batch sizes, and extreme or missing values of either sensor.
+
+    The last batch has one sample per condition.
+    """
     rng = np.random.default_rng(0)
     image_shape, dsm_shape = input_shapes(facts).values()
 
@@ -127,8 +139,13 @@ def cases(facts: ModelFacts) -> Iterator[tuple[str, Inputs]]:
     yield "white image", (np.full_like(image, 255), dsm)
     yield "flat ground", (image, np.zeros_like(dsm))
     yield "heights with holes", (image, holes)
-    yield "DSM missing", (image, np.full_like(dsm, np.nan))
-    yield "image missing", (np.full_like(image, np.nan), dsm)
+    no_image, no_dsm = np.full_like(image, np.nan), np.full_like(dsm, np.nan)
+    left = np.arange(facts.window_px) < facts.window_px // 2
+    yield "half of the DSM missing", (image, np.where(left, no_dsm, dsm))
+    yield "half of the image missing", (np.where(left, image, no_image), dsm)
+    yield "DSM missing", (image, no_dsm)
+    yield "image missing", (no_image, dsm)
+    yield "other sensors per sample", (np.concatenate([image, image, no_image]), np.concatenate([holes, no_dsm, dsm]))
 
 
 def _compare(name: str, expected: npt.NDArray[np.float32], answered: npt.NDArray[np.float32]) -> CaseResult:

@@ -31,9 +31,9 @@ class Stoppable:
         self.facts, self.identity, self.device = predictor.facts, predictor.identity, predictor.device
         self.window_px, self.patch_size = predictor.window_px, predictor.patch_size
         self.fixed_window, self.has_gates = predictor.fixed_window, predictor.has_gates
-        self.precision = predictor.precision
+        self.by_condition, self.precision = predictor.by_condition, predictor.precision
 
-    def __call__(self, image_BCHW: Tensor, dsm_B1HW: Tensor) -> Maps:
+    def __call__(self, image_BCHW: Tensor | None, dsm_B1HW: Tensor | None) -> Maps:
         """Logits of a batch of windows."""
         if self._stop.is_set():
             raise Abandoned

@@ -24,6 +24,7 @@ from components.common.drift.reference_windows import FILE, Reference, count_all
 from components.common.drift.verdicts import Verdict, share_pairs, verdicts
 from components.common.errors import DataError, MobanetError, NonFiniteError, ParamsError
 from components.common.files import digest, replacing, write_json
+from components.common.inference.given_sensors import measured
 from components.common.progress import track
 from components.common.tracking.packages import RECORD, read_record
 from components.common.tracking.registered_models import SCHEME, URI, fetch
@@ -142,8 +143,8 @@ def logits_of(predictor: Predictor, window: WindowPixels) -> Tensor:
     dsm_1HW = torch.tensor(window.dsm_HW).masked_fill(torch.tensor(window.sensors_HW & DSM == 0), torch.nan)[None]
     side = predictor.window_px
     pad = (0, side - width, 0, side - height)
-    inputs = (F.pad(layer, pad, value=torch.nan)[None].to(predictor.device) for layer in (image_CHW, dsm_1HW))
-    logits_KHW = predictor(*inputs).logits_BKHW[0, :, :height, :width]
+    image, dsm = (F.pad(layer, pad, value=torch.nan)[None].to(predictor.device) for layer in (image_CHW, dsm_1HW))
+    logits_KHW = predictor(*measured(image, dsm, predictor.facts.network)).logits_BKHW[0, :, :height, :width]
     if not bool(logits_KHW.isfinite().all()):
         raise NonFiniteError(
             f"{predictor.identity.name}: the network gives logits that are NaN or infinite; train again with a lower "

@@ -66,14 +66,16 @@ class CheapNetwork:
     identity = ModelIdentity("bench", None, "0" * 64)
     device = torch.device("cpu")
     window_px, patch_size, fixed_window, has_gates = WINDOW_PX, 1, False, False
+    by_condition = False
     precision: Precision = "float32"
 
     def __init__(self) -> None:
         """Use the facts of a model of the sample."""
         self.facts = facts_of_sample(MoBaNetConfig(), WINDOW_PX)
 
-    def __call__(self, image_BCHW: Tensor, dsm_B1HW: Tensor) -> Maps:
+    def __call__(self, image_BCHW: Tensor | None, dsm_B1HW: Tensor | None) -> Maps:
         """Logits `[B, 6, H, W]` of an image `[B, 3, H, W]`; the heights `[B, 1, H, W]` are ignored."""
+        assert image_BCHW is not None
         shade_BCHW = image_BCHW.nan_to_num() / 64
         return Maps(torch.cat([shade_BCHW, 4 - shade_BCHW], dim=1), None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def released(sliding: Sliding, raster: Raster) -> Classes:
 
 def reference(sliding: Sliding) -> MoBaNet:
     """The network of the released code with the same weights, or the network itself if it has other modules."""
-    config = sliding.network.config
+    config = replace(sliding.network.config, missing="zero")  # as released
     if config.modalities != ("rgb", "dsm") or config.cpia != "residual" or not config.dgfm or config.image_bands != 3:
         return sliding.network
     network = ReferenceNetwork(config).to(sliding.device).eval()

@@ -134,7 +134,7 @@ def measure(
     window_px = predict_speed.window_of(config, facts)
     stride_px = predict_speed.stride_of(window_px, config.overlap)
     speeds = predict_speed.loops(path, config, device) if Part.loops in wanted else {}
-    by_sensors = {}
+    by_sensors, both = {}, predict_speed.BOTH
     if Part.sensors in wanted and len(facts.network.modalities) > 1:
         by_sensors = predict_speed.sensors(path, config, device, room)
     sample = None
@@ -157,9 +157,7 @@ def measure(
         windows_per_s=speeds,
         faster={way: ours / speed for way, speed in speeds.items() if ours and speed and way != predict_speed.OURS},
         sensors_windows_per_s=by_sensors,
-        sensors_faster={
-            name: speed / by_sensors[predict_speed.BOTH] for name, speed in by_sensors.items() if name != predict_speed.BOTH
-        },
+        sensors_faster={name: speed / by_sensors[both] for name, speed in by_sensors.items() if name != both},
         sample=sample,
         memory=mapped,
         memory_spread=predict_memory.spread(mapped) if mapped else None,

@@ -23,6 +23,7 @@ from components.common.data.store import Tile
 from components.common.drift.quantities import DSM, IMAGE, Counts, Quantity, WindowPixels, counted, quantities
 from components.common.drift.window_places import shuffled_places
 from components.common.errors import DataError
+from components.common.inference.given_sensors import measured
 from components.common.inference.modelfile import ModelFacts
 from model import MoBaNet
 from model.inputs import normalise, pad_to_multiple
@@ -172,9 +173,9 @@ def _logits(network: MoBaNet, facts: ModelFacts, window: WindowPixels) -> Tensor
     image_1CHW = torch.tensor(window.image_HWC).movedim(-1, 0)[None]
     inputs = normalise(image_1CHW, torch.tensor(window.dsm_HW)[None, None], facts.image_mean, facts.image_std)
     rgb_1CHW, dsm_11HW = (pad_to_multiple(x, network.patch_size) for x in inputs)
-    sensors, (height, width) = facts.network.modalities, window.dsm_HW.shape
+    height, width = window.dsm_HW.shape
     with torch.inference_mode():
-        logits_1KHW = network(rgb_1CHW if "rgb" in sensors else None, dsm_11HW if "dsm" in sensors else None)
+        logits_1KHW = network(*measured(rgb_1CHW, dsm_11HW, facts.network))
     return torch.as_tensor(logits_1KHW[0, :, :height, :width])
 
 

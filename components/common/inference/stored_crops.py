@@ -21,6 +21,7 @@ from torch import Tensor
 from components.common.data.store import Tile
 from components.common.errors import DataError, NonFiniteError, WeightsError
 from components.common.files import replacing
+from components.common.inference.given_sensors import measured
 from components.common.inference.model_inputs import spread_windows
 from components.common.inference.modelfile import ModelFacts
 from model import MoBaNet
@@ -142,10 +143,10 @@ def _logits(network: MoBaNet, facts: ModelFacts, image_NHWC: Tensor, dsm_NHW: Te
     """Logits `[N, K, H, W]` of every crop under one condition."""
     sensors = CONDITIONS[condition]
     rgb_NCHW, dsm_N1HW = normalise(image_NHWC.movedim(-1, 1), dsm_NHW[:, None], facts.image_mean, facts.image_std)
-    rgb, dsm = rgb_NCHW if "rgb" in sensors else None, dsm_N1HW if "dsm" in sensors else None
     with torch.inference_mode():
-        parts = [
-            network(None if rgb is None else rgb[i : i + 1], None if dsm is None else dsm[i : i + 1])
-            for i in range(len(image_NHWC))
-        ]
+        parts = []
+        for i in range(len(image_NHWC)):
+            rgb = rgb_NCHW[i : i + 1] if "rgb" in sensors else None
+            dsm = dsm_N1HW[i : i + 1] if "dsm" in sensors else None
+            parts.append(network(*measured(rgb, dsm, network.config)))
     return torch.cat(parts)

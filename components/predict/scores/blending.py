@@ -2,14 +2,15 @@
 
 In: inputs, a network, the lattice of the raster, and a rectangle. Out: finished bands of rows, top down. The score of a
 pixel is the sum of weight times softmax over its windows, in row-major order and in float32, divided by the sum of the
-weights. Neither the rectangle nor the other windows of a batch change it by a bit.
+weights. Neither the rectangle nor the other windows of a batch change it by a bit: also whether a window is computed
+without a sensor, and with which temperature, depends on its own pixels only.
 Letters: B batch, K classes, M maps (classes, then gates), H W pixels of a window, h W rows and columns of a band.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ from components.predict.scores.meter import Meter
 from components.predict.scores.models import Predictor
 from components.predict.scores.prefetch import prefetched
 from components.predict.scores.streams import Streams
-from components.predict.scores.window_batches import Batch, RowEnd, window_batches
+from components.predict.scores.window_batches import Batch, GroupInputs, RowEnd, window_batches
 
 AHEAD = 2
 """Batches that may wait for the network."""
@@ -75,11 +76,13 @@ def blended(
     streams = Streams(predictor.device, meter)
     with streams.computing(()):
         blender = _Blender(predictor, lattice, columns, streams)
-    batches = window_batches(inputs, lattice, rows, columns, pinned=predictor.device.type == "cuda")
+    pinned, by_condition = predictor.device.type == "cuda", predictor.by_condition
+    batches = window_batches(inputs, lattice, predictor.facts, rows, columns, by_condition=by_condition, pinned=pinned)
     launched: list[_Finished] = []
     with prefetched(batches, AHEAD, streams.waiting) as taken:
         for batch in taken:
-            with streams.computing(batch.inputs()) as on_device, torch.inference_mode():
+            host = [group.inputs() for group in batch.groups.values()]
+            with streams.computing(host) as on_device, torch.inference_mode():
                 finished = blender.add(batch, on_device)
             yield from _received(launched, columns, predictor, streams, meter)  # a GPU computes the batch meanwhile
             launched = finished
@@ -123,36 +126,50 @@ class _Blender:
         self._labels_K11 = torch.arange(classes, device=device)[:, None, None]
         self._finite = torch.ones((), dtype=torch.bool, device=device)
 
-    def add(self, batch: Batch, on_device: tuple[Tensor, ...]) -> list[_Finished]:
-        """Launch a batch and return the bands that are finished with it."""
+    def add(self, batch: Batch, on_device: Sequence[GroupInputs]) -> list[_Finished]:
+        """Launch a batch, whose groups are in the order of their inputs, and return the bands finished with it."""
         finished = []
-        if batch.slots:
-            scores_BMHW, classes_BHW, finite_B = self._scores(*on_device)
+        computed = {
+            name: self._scores(group.conditions, *inputs)
+            for (name, group), inputs in zip(batch.groups.items(), on_device, strict=True)
+        }
         for event in batch.events:
             if isinstance(event, RowEnd):
                 finished += self._finish(event)
                 continue
             here, of_window = overlap(self._columns, self._lattice.pixels(event.j))
-            slot = self._lattice.slot(event)
+            name, slot = batch.place(event)
+            scores_BMHW, classes_BHW, finite_B = computed[name]
             self._finite &= finite_B[slot]
             self._total_MHW[:, :, here] += scores_BMHW[slot, :, :, of_window]
             if self._lattice.overlaps:
                 self._votes_KHW[:, :, here] += classes_BHW[slot, :, of_window] == self._labels_K11
         return finished
 
-    def _scores(self, image_BHWC: Tensor, dsm_B1HW: Tensor, sensors_B1HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _scores(
+        self, conditions: Sequence[str], image_BHWC: Tensor | None, dsm_B1HW: Tensor | None, sensors_B1HW: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Weighted scores `[B, M, H, W]`, classes `[B, H, W]`, and whether all logits of a window are finite, `[B]`."""
-        image_BCHW = image_BHWC.movedim(-1, 1).float().masked_fill(sensors_B1HW & IMAGE == 0, torch.nan)
+        image_BCHW = None
+        if image_BHWC is not None:
+            image_BCHW = image_BHWC.movedim(-1, 1).float().masked_fill(sensors_B1HW & IMAGE == 0, torch.nan)
         maps = self._predictor(image_BCHW, dsm_B1HW)
         logits_BKHW = maps.logits_BKHW.float()
         finite_B = torch.stack(logits_BKHW.flatten(1).aminmax(dim=1)).isfinite().all(0)  # both are NaN if a logit is
-        temperature = temperature_of(self._predictor.facts, self._predictor.facts.conditions[0])
-        scaled_BKHW = logits_BKHW if temperature is None else logits_BKHW / temperature
+        scaled_BKHW = self._calibrated(logits_BKHW, conditions)
         scores_BMHW = scaled_BKHW.softmax(1)
         if maps.gates_B1HW is not None:
             scores_BMHW = torch.cat([scores_BMHW, maps.gates_B1HW.float()], dim=1)
         classes_BHW = logits_BKHW.max(1).indices  # five times as fast as argmax on a CPU
         return scores_BMHW.mul_(self._weight_HW), classes_BHW, finite_B
+
+    def _calibrated(self, logits_BKHW: Tensor, conditions: Sequence[str]) -> Tensor:
+        """Logits divided by the temperature of each window's condition."""
+        facts = self._predictor.facts
+        if facts.temperature is None:
+            return logits_BKHW
+        heats = [temperature_of(facts, condition) or 1.0 for condition in conditions]
+        return logits_BKHW / self._streams.copied(np.array(heats, np.float32))[:, None, None, None]
 
     def _finish(self, end: RowEnd) -> list[_Finished]:
         """The band that ends with a row of the lattice, if it has rows; the unfinished rows move up."""

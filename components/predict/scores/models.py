@@ -1,7 +1,8 @@
 """Open a trained network for prediction, whatever its format is.
 
 In: a package folder, a `.safetensors` or `.onnx` file of this project, or `models:/NAME@ALIAS`. Out: a `Predictor`, a
-function from pixels to logits. Missing values are handled as in the exported graph: they are 0 after normalisation.
+function from pixels to logits. Missing values are handled as in the exported graph: they are NaN, or the tensor of a
+sensor that no window of a batch has is None.
 Letters: B batch, K classes, C image bands, H W pixels of a window.
 """
 
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from components.common.errors import ParamsError, WeightsError, reason
 from components.common.files import digest
+from components.common.inference.given_sensors import both_given, runs_by_condition
 from components.common.inference.modelfile import ModelFacts, load_model, read_facts
 from components.common.inference.precision import chosen, in_precision
 from components.common.params import Wanted
@@ -29,7 +31,7 @@ from components.common.scoring.gates import GateMap, has_gates
 from components.common.tracking.packages import FORMAT, MODEL_FILE, RECORD
 from components.common.tracking.registered_models import SCHEME, URI, fetch
 from model import MoBaNet
-from model.inputs import normalise, padded_side
+from model.inputs import normalise_image, padded_side
 from model.mobanet import on_meta
 from model.speed import Precision, autocast
 
@@ -63,14 +65,15 @@ class Predictor(Protocol):
     patch_size: int  # side of a patch, pixels
     fixed_window: bool  # whether no other window is possible
     has_gates: bool
+    by_condition: bool  # whether a batch must not mix windows with different sensors, and None replaces a missing one
     precision: Precision
 
-    def __call__(self, image_BCHW: Tensor, dsm_B1HW: Tensor) -> Maps:
+    def __call__(self, image_BCHW: Tensor | None, dsm_B1HW: Tensor | None) -> Maps:
         """Logits of a batch of windows; the network's modalities decide which inputs are used.
 
         Args:
-            image_BCHW: float32, 0..255; NaN: missing.
-            dsm_B1HW: float32, scaled heights; NaN: missing.
+            image_BCHW: float32, 0..255; NaN: missing; None: missing in all windows.
+            dsm_B1HW: float32, scaled heights; NaN: missing; None: missing in all windows.
         """
 
 
@@ -159,13 +162,16 @@ class _Network:
         self.facts, self.identity, self.device, self.window_px = facts, identity, device, window_px
         self.precision = precision
         self.patch_size, self.has_gates = network.patch_size, has_gates(network)
+        self.by_condition = runs_by_condition(network.config)
 
-    def __call__(self, image_BCHW: Tensor, dsm_B1HW: Tensor) -> Maps:
+    def __call__(self, image_BCHW: Tensor | None, dsm_B1HW: Tensor | None) -> Maps:
         # autocast belongs to a thread, and other threads than the one that opened the network may call it
         with torch.inference_mode(), autocast(self.precision, self.device):
-            rgb_BCHW, heights_B1HW = normalise(image_BCHW, dsm_B1HW, self.facts.image_mean, self.facts.image_std)
-            rgb = torch.where(torch.isnan(rgb_BCHW), 0.0, rgb_BCHW) if "rgb" in self._modalities else None
-            dsm = heights_B1HW if "dsm" in self._modalities else None
+            rgb = dsm = None
+            if image_BCHW is not None and "rgb" in self._modalities:
+                rgb = normalise_image(image_BCHW, self.facts.image_mean, self.facts.image_std)
+            if dsm_B1HW is not None and "dsm" in self._modalities:
+                dsm = dsm_B1HW.float()
             if not self.has_gates:
                 return Maps(self._network(rgb, dsm), None)
             logits_BKHW, gates = self._network.forward_with_gates(rgb, dsm)
@@ -192,6 +198,7 @@ class _Graph:
     """An exported graph in ONNX Runtime, float32 on the CPU."""
 
     fixed_window, has_gates, device = True, False, torch.device("cpu")
+    by_condition = False  # the graph decides for every window of a batch
     precision: Precision = "float32"
 
     def __init__(self, session: Any, facts: ModelFacts, identity: ModelIdentity) -> None:
@@ -199,7 +206,8 @@ class _Graph:
         self.facts, self.identity, self.window_px = facts, identity, facts.window_px
         self.patch_size = on_meta(facts.network).patch_size
 
-    def __call__(self, image_BCHW: Tensor, dsm_B1HW: Tensor) -> Maps:
+    def __call__(self, image_BCHW: Tensor | None, dsm_B1HW: Tensor | None) -> Maps:
+        image_BCHW, dsm_B1HW = both_given(image_BCHW, dsm_B1HW, len(self.facts.bands))
         inputs = {"image": image_BCHW.contiguous().numpy(), "dsm": dsm_B1HW.contiguous().numpy()}
         (logits_BKHW,) = self._session.run(["logits"], {name: inputs[name] for name in self._names()})
         return Maps(torch.from_numpy(logits_BKHW), None)

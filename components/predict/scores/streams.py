@@ -6,16 +6,18 @@ finished results on its own.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, overload
 
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from components.predict.scores.meter import Meter
+from components.predict.scores.window_batches import GroupInputs
 
 RUN_AHEAD = 2
 """Batches that the host may have launched and the device has not finished."""
@@ -39,21 +41,22 @@ class Streams:
         return nullcontext() if self._gpu else self._meter.waiting()
 
     @contextmanager
-    def computing(self, host: Iterable[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-        """Copies of inputs of any shape on the device; the block computes on the stream for computation."""
+    def computing(self, host: Sequence[GroupInputs]) -> Iterator[Sequence[GroupInputs]]:
+        """Copies of the inputs of groups on the device; the block computes on the stream for computation."""
         if not self._gpu:
-            yield tuple(host)
+            yield host
             return
         if len(self._running) == RUN_AHEAD:
             self._settle()
         with torch.cuda.stream(self._copy):
-            inputs = tuple(tensor.to(self._device, non_blocking=True) for tensor in host)
+            inputs = [(self._sent(image), self._sent(dsm), self._sent(sensors)) for image, dsm, sensors in host]
         self._compute.wait_stream(self._copy)
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         with torch.cuda.stream(self._compute):
             begin.record(self._compute)
-            for tensor in inputs:
-                tensor.record_stream(self._compute)
+            for tensor in itertools.chain.from_iterable(inputs):
+                if tensor is not None:
+                    tensor.record_stream(self._compute)
             yield inputs
             end.record(self._compute)
         self._running.append((begin, end))
@@ -75,6 +78,15 @@ class Streams:
         caller.wait_event(mark)
         for tensor in results:
             tensor.record_stream(caller)
+
+    @overload
+    def _sent(self, tensor: Tensor) -> Tensor: ...
+
+    @overload
+    def _sent(self, tensor: Tensor | None) -> Tensor | None: ...
+
+    def _sent(self, tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(self._device, non_blocking=True)
 
     def _settle(self) -> None:
         """Wait for the oldest batch, and count the time between the batch before it and its begin."""

@@ -70,7 +70,7 @@ class KnownPredictor:
     def __init__(self, window_px: int = 32, facts=FACTS, has_gates: bool = False) -> None:
         self.facts, self.identity, self.device = replace(facts, window_px=window_px), IDENTITY, torch.device("cpu")
         self.window_px, self.patch_size, self.fixed_window, self.has_gates = window_px, 1, False, has_gates
-        self.precision = "float32"
+        self.by_condition, self.precision = False, "float32"
         self.batches: list[torch.Tensor] = []  # the images that it got
 
     def __call__(self, image_BCHW, dsm_B1HW):
