@@ -30,6 +30,7 @@ SIDES_PX = range(1, 16_385)
 
 TEMPERATURES = "a number above 0 per condition (rgb+dsm, rgb, dsm), or null"
 
+
 @dataclass(frozen=True, slots=True)
 class InitialWeights:
     """The weights that a training started from. Defaults: unknown, as in files of earlier versions."""

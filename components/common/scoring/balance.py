@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +58,7 @@ def balance(v_both: float, v_rgb: float, v_dsm: float, v_majority: float, p: flo
         dsm=v_dsm,
         majority=v_majority,
         failure_probability=p,
-        expected_miou=((1 - p) ** 2 * v_both + p * (1 - p) * (v_rgb + v_dsm)) / (1 - p**2),
+        expected_miou=expected_miou(v_both, v_rgb, v_dsm, p),
         average=(v_both + v_rgb + v_dsm) / 3,
         last_1=min(v_rgb, v_dsm),
         retention_rgb=v_rgb / v_both if v_both > 0 else math.nan,
@@ -67,6 +68,14 @@ def balance(v_both: float, v_rgb: float, v_dsm: float, v_majority: float, p: flo
         imbalance=abs(shapley_rgb - shapley_dsm) / earned if earned > 0 else math.nan,
         fusion_gain=v_both - max(v_rgb, v_dsm),
     )
+
+
+Points = TypeVar("Points", float, npt.NDArray[np.float64])
+
+
+def expected_miou(v_both: Points, v_rgb: Points, v_dsm: Points, p: float) -> Points:
+    """E(p): the mIoU to expect if each sensor fails with probability `p`, given that at least one works."""
+    return ((1 - p) ** 2 * v_both + p * (1 - p) * (v_rgb + v_dsm)) / (1 - p**2)
 
 
 def majority_miou(confusion_KK: npt.NDArray[np.int64], in_means: Sequence[bool]) -> float:

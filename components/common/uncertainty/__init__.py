@@ -1,0 +1,1 @@
+"""How certain the figures and the confidences of a network are: intervals, calibration, temperatures."""
