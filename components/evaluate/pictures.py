@@ -35,18 +35,20 @@ def gate_reach(thumbnails: Sequence[Thumbnails]) -> float:
 
 
 def panels(thumbnails: Thumbnails, palette: Sequence[tuple[int, int, int]], reach: float) -> dict[str, Picture]:
-    """The pictures of one tile by title, in display order; `reach` is the result of `gate_reach`."""
-    predictions = {
-        _prediction_title(name): class_picture(map_hw, palette) for name, map_hw in thumbnails.predicted_hw.items()
-    }
-    gate = {} if thumbnails.gate_hw is None else {"Gate": gate_picture(thumbnails.gate_hw, reach)}
-    return {
+    """The pictures of one tile by title, in display order; a layer that the tile does not have is left out.
+
+    `reach` is the result of `gate_reach`.
+    """
+    found: dict[str, Picture | None] = {
         "Image": thumbnails.image_hw3,
-        "DSM": height_picture(thumbnails.dsm_hw),
+        "DSM": None if thumbnails.dsm_hw is None else height_picture(thumbnails.dsm_hw),
         "Label": class_picture(thumbnails.label_hw, palette),
-        **predictions,
-        **gate,
     }
+    for name, map_hw in thumbnails.predicted_hw.items():
+        found[_prediction_title(name)] = class_picture(map_hw, palette)
+    if thumbnails.gate_hw is not None:
+        found["Gate"] = gate_picture(thumbnails.gate_hw, reach)
+    return {title: picture for title, picture in found.items() if picture is not None}
 
 
 def _prediction_title(condition: str) -> str:

@@ -1,5 +1,7 @@
 """components/evaluate/report.py: one self-contained page."""
 
+import base64
+import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -9,7 +11,7 @@ import pytest
 
 from components.common.data.store import Store
 from components.common.inference.modelfile import InitialWeights
-from components.evaluate import report
+from components.evaluate import report, report_pictures
 from components.evaluate.step import EvaluateConfig, run
 
 CONFIG = EvaluateConfig(window_px=16, stride_px=16, batch_size=8, failure_probability=0.1, panel_px=64)
@@ -46,17 +48,27 @@ def test_the_page_needs_nothing_but_itself(evaluated) -> None:
     text = evaluated[0].report.read_text()
     page = Page(text)
     assert page.open == []
+    assert page.addresses.pop(0) == "data:,"  # no icon, so that none is requested
     assert len(page.addresses) == 2 * 7 and all(a.startswith("data:image/") for a in page.addresses)
-    assert not {"script", "iframe", "link", "object"} & set(page.tags)
+    assert not {"iframe", "object"} & set(page.tags) and page.tags.count("script") == 1
     assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_the_pages_policy_allows_its_own_script_and_nothing_else(evaluated) -> None:
+    text = evaluated[0].report.read_text()
+    script = re.search(r"<script>(.*?)</script>", text, re.S)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}';" in text
 
 
 def test_the_page_says_what_was_found(evaluated) -> None:
     result, _ = evaluated
-    text = re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", result.report.read_text(), flags=re.S))
+    text = re.sub(r"\s+", " ", re.sub(r"<(style|script)>.*?</\1>|<[^>]+>", " ", result.report.read_text(), flags=re.S))
     assert "100.0 mIoU with both sensors, 25.0 when the DSM is missing, 25.0 when the image is missing." in text
-    assert "Balanced: both sensors contribute" in text
-    assert "Expected mIoU, E(0.1) 86.4" in text  # (0.81 * 100 + 0.09 * 50) / 0.99
+    assert "Fails without the DSM and without the image" in text and "alanced: both" not in text
+    assert (
+        "Expected mIoU, E(0.1) each sensor fails with probability 0.1, at least one works 86.4" in text
+    )  # (0.81 * 100 + 0.09 * 50) / 0.99
     assert "Impervious 100.0 100.0 100.0 100.0" in text and "Car – – – –" in text
     for part in (result.evaluation.protocol.data_md5, result.evaluation.protocol.model.sha256, "Generated scenes."):
         assert part in text
@@ -75,17 +87,17 @@ def test_text_of_the_data_cannot_break_the_page(evaluated) -> None:
     result, manifest = evaluated
     picture = {"5_10": {"Image": np.zeros((8, 8, 3), np.uint8)}}
     text = report.render(result.evaluation, picture, replace(manifest, acknowledgement="<script>x</script>"), 0.5)
-    assert "<script>" not in text and "&lt;script&gt;" in text
+    assert text.count("<script>") == 1 and "&lt;script&gt;x" in text
 
 
 def test_many_tiles_stay_within_the_budget_by_shrinking_then_by_leaving_out(evaluated, monkeypatch) -> None:
     result, manifest = evaluated
     noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
     tiles = {f"5_{n}": {"Image": noise} for n in range(10)}
-    monkeypatch.setattr(report, "PICTURE_BUDGET", 200_000)
+    monkeypatch.setattr(report_pictures, "PICTURE_BUDGET", 200_000)
     text = report.render(result.evaluation, tiles, manifest, 0.5)
-    assert text.count("<img") == 10 and len(text) < 230_000
-    monkeypatch.setattr(report, "PICTURE_BUDGET", 40_000)
+    assert text.count('src="data:image') == 10 and len(text) < 230_000
+    monkeypatch.setattr(report_pictures, "PICTURE_BUDGET", 40_000)
     text = report.render(result.evaluation, tiles, manifest, 0.5)
-    shown = text.count("<img")
+    shown = text.count('src="data:image')
     assert 0 < shown < 10 and f"{10 - shown} more tiles are in the folder panels" in text
