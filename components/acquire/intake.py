@@ -68,6 +68,7 @@ class Intake:
         self._journal, self._exact = journal, exact
         self.folder = journal.folder
         self.problems: list[str] = []  # sentences: what was left out
+        self.unreadable: set[str] = set()  # places for which a file was found that cannot be read
         self._candidates: dict[Key, Candidate] = {}
         for candidate in candidates:
             self._candidates.setdefault(candidate.key, candidate)  # a source may be listed twice
@@ -97,6 +98,7 @@ class Intake:
             except Damaged as error:
                 log.warning("left out: %s", error)
                 self.problems.append(str(error))
+                self.unreadable |= {place.path for place in candidate.places}
 
     def sweep(self) -> None:
         """In an exact tree: delete all other files, and folders that become empty."""

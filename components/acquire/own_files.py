@@ -1,7 +1,8 @@
 """`source: folder`: the user's own files, found with the patterns in `dataset.yaml` -> the same paths in data/raw.
 
-A tile is an id for which an image exists. A pattern without a field is one raster for all tiles. Sidecar files and the
-sources of a VRT come along. Names are compared and written in Unicode NFC: a pattern finds a file in either form.
+A tile is an id for which an image exists, or a DSM and a label. A pattern without a field is one raster for all tiles.
+Sidecar files and the sources of a VRT come along. Names are compared and written in Unicode NFC: a pattern finds a file
+in either form.
 """
 
 from __future__ import annotations
@@ -47,12 +48,18 @@ def collect_own(source: Path, dataset: Dataset, folder: Path) -> RawTree:
     matches = matched(list(found), dataset, source)
     expected: dict[str, dict[FileKind, str]] = {
         tile: {kind: files[key] for kind, files in matches.items() for key in (tile, ALL) if key in files}
-        for tile in sorted(matches["image"], key=_natural)
+        for tile in sorted(_tiles(matches), key=_natural)
     }
     places = {path: Place(tile, kind, path) for tile, files in expected.items() for kind, path in files.items()}
     candidates = _candidates(source, found, places)
     with opened_tree(folder, "folder", dataset, exact=True) as journal:
         return fill_tree(Intake(journal, candidates, exact=True), "folder", dataset, expected)
+
+
+def _tiles(matches: Matches) -> set[str]:
+    """Ids of the tiles; heights without an image are one only if somebody has labelled them."""
+    heights, labels = matches["dsm"].keys() - {ALL}, matches["label"].keys()
+    return {*matches["image"], *(heights if ALL in labels else heights & labels)}
 
 
 def _listed(source: Path, skip: Path) -> dict[str, Found]:

@@ -58,6 +58,10 @@ def fill_tree(intake: Intake, source: str, dataset: Dataset, expected: Mapping[s
         first = f"; the first problem: {intake.problems[0]}" if intake.problems else "; copy them again"
         raise DataError(f"{intake.folder}: none of the files of {dataset.name} could be read{first}")
     intake.sweep()
-    tree = RawTree(intake.folder, source, dataset, tiles)
+    damaged = {
+        tile: tuple(kind for kind in files if kind not in found[tile] and files[kind] in intake.unreadable)
+        for tile, files in expected.items()
+    }
+    tree = RawTree(intake.folder, source, dataset, tiles, {tile: kinds for tile, kinds in damaged.items() if kinds})
     write_raw_tree(tree)
     return tree

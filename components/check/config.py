@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -48,11 +48,12 @@ class Subject:
     splits: tuple[Split, ...]  # the chosen one, or all that the data set has
     chosen: bool  # whether one split was asked for
     limits: CheckConfig
+    unreadable: Mapping[str, tuple[FileKind, ...]] = field(default_factory=dict)  # files that acquire had to leave out
 
     def subset(self, tile: str) -> Subset | None:
         """Subset of a tile in the chosen split; None: no split was chosen."""
         return self.splits[0].subset_of(tile) if self.chosen else None
 
     def kinds(self) -> tuple[FileKind, ...]:
-        """The files that every tile has."""
+        """The files that a complete tile has."""
         return tuple(kind for kind in KINDS if self.dataset.pattern(kind) is not None)

@@ -1,4 +1,4 @@
-"""What is known of a tile after its files were read: plain numbers on the grid of its image.
+"""What is known of a tile after its files were read: plain numbers on its grid, the image's or else the DSM's.
 
 Letters: K classes, C bands. Shares are 0..1, heights metres. A figure that does not exist is None.
 """
@@ -113,6 +113,16 @@ class TileFacts:
         return any(one.rejected for one in self.reported.get(kind, ()))
 
     @property
+    def base(self) -> FileKind:
+        """The layer whose grid is the tile's: the image, or the DSM if there is no image."""
+        return "image" if "image" in self.places else "dsm"
+
+    @property
     def grid(self) -> Grid | None:
-        """Grid of the tile, which is its image's; None: the image cannot be opened."""
-        return self.files["image"].grid if "image" in self.files else None
+        """Grid of the tile; None: the layer that gives it cannot be opened."""
+        return self.files[self.base].grid if self.base in self.files else None
+
+    @property
+    def base_file(self) -> str:
+        """Path of the layer that gives the grid, below the folder; the tile has a grid."""
+        return self.places[self.base]

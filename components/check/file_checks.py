@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from components.check.config import Subject
 from components.check.findings import CODES, Finding, finding
+from components.common.data.rawtree import sensors_of
 
 KNOWN_TROUBLE = {
     ("potsdam", "7_10"): "one source reports that its label is wrong in places",
@@ -23,14 +24,23 @@ def reported(subject: Subject) -> Iterator[Finding]:
 
 
 def missing_files(subject: Subject) -> Iterator[Finding]:
-    """Tiles that have some of their files, but not all."""
+    """Tiles that have some of their files, but lack a label, have neither image nor DSM, or have a damaged one."""
     for tile, facts in subject.tiles.items():
-        for kind in subject.kinds():
-            if facts.places and kind not in facts.places:
-                needed = [split.name for split in subject.splits if tile in split.tiles]
-                by = f", needed by the split{'s' * (len(needed) > 1)} {', '.join(needed)}" if needed else ""
-                place = subject.dataset.path(kind, tile)
+        if not facts.places:
+            continue
+        damaged, sensors = subject.unreadable.get(tile, ()), sensors_of(subject.dataset, facts.places)
+        needed = [split.name for split in subject.splits if tile in split.tiles]
+        by = f", needed by the split{'s' * (len(needed) > 1)} {', '.join(needed)}" if needed else ""
+        for kind in (kind for kind in subject.kinds() if kind not in facts.places):
+            place = subject.dataset.path(kind, tile)
+            if kind in damaged:
+                sentence = f"the {kind} of the tile cannot be read and was left out by the import{by}; it is {place}"
+                yield finding("file-missing", sentence, tile)
+            elif kind in ("label", "eroded"):
                 yield finding("file-missing", f"the tile has no {kind}{by}; looked for {place}", tile)
+            elif not sensors:
+                sentence = f"the tile has neither an image nor a DSM of its own{by}; looked for {place}"
+                yield finding("file-missing", sentence, tile)
 
 
 def missing_tiles(subject: Subject) -> Iterator[Finding]:

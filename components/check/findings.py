@@ -35,6 +35,16 @@ CODES: dict[str, Code] = {
     # files
     "unreadable": Code("error", "file cannot be read to its end", COPY),
     "file-missing": Code("error", "tile lacks a file", "add the file, or remove the tile from the split"),
+    "unpaired": Code(
+        "warning",
+        "tiles with one sensor alone",
+        "add the file if it should be there; without it, the tile is used with its other sensor",
+    ),
+    "sensor-absent": Code(
+        "warning",
+        "subset without a sensor, or without a tile that has both",
+        "add the files, or use a model of one sensor",
+    ),
     "tile-missing": Code(
         "error", "tile of the chosen split has no files", "add its files, or remove the tile from the split"
     ),

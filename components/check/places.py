@@ -44,15 +44,15 @@ class Placed:
 def placed(subject: Subject) -> dict[str, Placed]:
     """The tiles whose position is known."""
     return {
-        tile: Placed(tile, facts.places["image"], facts.grid)
+        tile: Placed(tile, facts.base_file, facts.grid)
         for tile, facts in subject.tiles.items()
         if facts.grid is not None and facts.grid.transform is not None
     }
 
 
 def reference_systems(subject: Subject) -> Iterator[Finding]:
-    """Images in another reference system than the configured one, or than most."""
-    known = {tile: (facts.places["image"], facts.grid.crs) for tile, facts in subject.tiles.items() if facts.grid}
+    """Tiles in another reference system than the configured one, or than most."""
+    known = {tile: (facts.base_file, facts.grid.crs) for tile, facts in subject.tiles.items() if facts.grid}
     common = Counter(crs for _, crs in known.values() if crs).most_common(1)
     expected = parse_crs(subject.dataset.crs) if subject.dataset.crs else common[0][0] if common else None
     whose = "the configured one" if subject.dataset.crs else "that of most tiles"
@@ -69,12 +69,14 @@ def georeferences(subject: Subject) -> Iterator[Finding]:
         yield finding("no-georeference", f"no image of the {len(gone)} tiles states where it lies")
         return
     for tile in gone:
-        sentence = "neither the image nor a world file states where it lies"
-        yield finding("no-georeference", sentence, tile, subject.tiles[tile].places["image"])
+        facts = subject.tiles[tile]
+        layer = "image" if facts.base == "image" else "DSM"
+        sentence = f"neither the {layer} nor a world file states where it lies"
+        yield finding("no-georeference", sentence, tile, facts.base_file)
 
 
 def ground_sizes(subject: Subject) -> Iterator[Finding]:
-    """Images whose pixels on the ground are not of the size that dataset.yaml states."""
+    """Tiles whose pixels on the ground are not of the size that dataset.yaml states."""
     expected = subject.dataset.gsd_m
     for tile, place in placed(subject).items():
         size = pixel_size_m(place.grid)
@@ -106,7 +108,7 @@ def places_by_id(subject: Subject) -> Iterator[Finding]:
 
 
 def sizes(subject: Subject) -> Iterator[Finding]:
-    """Images much larger or smaller than the others."""
+    """Tiles much larger or smaller than the others."""
     grids = {tile: facts.grid for tile, facts in subject.tiles.items() if facts.grid is not None}
     if len(grids) < 3:
         return
@@ -115,4 +117,4 @@ def sizes(subject: Subject) -> Iterator[Finding]:
         ratio = grid.width_px * grid.height_px / usual
         if not 1 / ODD_AREA < ratio < ODD_AREA:
             sentence = f"is {grid.width_px} x {grid.height_px} px, {ratio:.2g} times the usual area of a tile"
-            yield finding("size-odd", sentence, tile, subject.tiles[tile].places["image"])
+            yield finding("size-odd", sentence, tile, subject.tiles[tile].base_file)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.check.config import Subject
+from components.check.coverage import coverage
 from components.check.facts import FileFacts, TileFacts
 from components.check.findings import SEVERITIES, Finding, Severity
 from components.common.data.datasets import KINDS, FileKind
@@ -64,6 +65,7 @@ def as_document(report: Report) -> dict[str, Any]:
                 "found": report.class_shares,
                 "known": dataset.class_shares,
             },
+            "coverage": {part.subset: part.counts for part in coverage(subject)},
             "tiles": [_tile(subject, facts) for facts in subject.tiles.values()],
             "findings": [asdict(one) for one in report.findings],
         },

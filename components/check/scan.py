@@ -1,7 +1,8 @@
-"""One tile: all its layers read with the common reader, on the grid of the image; run in a worker process.
+"""One tile: all its layers read with the common reader, on the grid of the tile; run in a worker process.
 
 In: which files a tile has. Out: `TileFacts`. What the reader rejects or notes becomes part of the facts, never an
-exception, and the other layers are still read. Without an image there is no grid, so nothing else is read.
+exception, and the other layers are still read. The image gives the grid, or the DSM if there is no image; if that layer
+cannot be opened, nothing else is read.
 """
 
 from __future__ import annotations
@@ -63,9 +64,11 @@ class TileScan:
         self._step = 1
 
     def open(self) -> None:
-        """Open the image, then the layers that lie on its grid."""
-        for kind in (kind for kind in KINDS if kind in self.files.paths):
-            if kind != "image" and self.reader.grid is None:
+        """Open the layer that gives the grid, then those that lie on it."""
+        sensors = self.files.sensors
+        base = "image" if "rgb" in sensors else "dsm"
+        for kind in (kind for kind in KINDS if sensors and kind in self.files.paths):
+            if kind != base and self.reader.grid is None:
                 return
             with self._rejecting(kind):
                 layer = self._open(kind)

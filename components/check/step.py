@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.check import file_checks, height_checks, image_checks, label_checks, places, whole
+from components.check import coverage, file_checks, height_checks, image_checks, label_checks, places, whole
 from components.check.config import CheckConfig, Subject
 from components.check.findings import CODES, SEVERITIES, Finding, accepted
 from components.check.report import Report, as_document
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 CHECKERS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     file_checks.reported,
     file_checks.missing_files,
+    coverage.unpaired,
     file_checks.missing_tiles,
     file_checks.known_trouble,
     places.reference_systems,
@@ -84,6 +85,9 @@ def run(data: DataConfig, config: CheckConfig, settings: ReaderSettings, raw: Pa
     write_json(report, as_document(found))
     counts = found.counts
     log.info("%s: %s", report, ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES))
+    for one in found.findings:
+        if one.code in ("unpaired", "sensor-absent"):  # a file that is missing must not stay unseen
+            log.warning("%s", one.line)
     errors = [one for one in found.findings if one.severity == "error"]
     if errors:
         raise DataError(
@@ -119,7 +123,7 @@ def examine(
     jobs = [TileJob(_files(tree, tile), settings) for tile in tiles]
     read = pooled(scan_tile, jobs, config.workers)
     facts = {found.tile: found for found in track(read, "checking tiles", len(tiles))}
-    subject = Subject(tree.dataset, facts, splits, chosen, config)
+    subject = Subject(tree.dataset, facts, splits, chosen, config, tree.unreadable)
     found = {*findings, *(one for checker in CHECKERS for one in checker(subject))}
     order = {tile: number for number, tile in enumerate(facts)}
     judged = sorted((accepted(one, config.accepted) for one in found), key=lambda one: _rank(one, order))

@@ -1,7 +1,8 @@
 """One tile, from its raw files to its file in the store and its entry in the manifest; run in a worker process.
 
-A tile goes through in bands of rows, so that no layer of it is ever held completely. Heights and pictures are processed
-in two threads, and checksums are computed in a third, so that the processor has work while it waits for the disk.
+A tile goes through in bands of rows, so that no layer of it is ever held completely. An image that it does not have is
+stored as zeros, a DSM as NaN. Heights and pictures are processed in two threads, and checksums are computed in a third,
+so that the processor has work while it waits for the disk.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def build_tile(job: TileJob) -> TileEntry:
     """Read, decode, scale and store one tile.
 
     Raises:
-        DataError: a file is unreadable or contradicts the image.
+        DataError: a file is unreadable or contradicts the grid of the tile.
     """
     with ThreadPoolExecutor(1) as hashing, ExitStack() as files:
         names = job.files.inputs()
@@ -87,14 +88,15 @@ def build_tile(job: TileJob) -> TileEntry:
 
 
 def count_heights(files: TileFiles, settings: ReaderSettings) -> Histogram:
-    """Histogram of the measured heights of a tile, on the grid of its image.
+    """Histogram of the measured heights of a tile that has a DSM, on the grid of the tile.
 
     Raises:
         DataError: the image or the heights cannot be used.
     """
     with ExitStack() as stack:
         reader = TileReader(files, settings, stack)
-        reader.image()
+        if "rgb" in files.sensors:
+            reader.image()
         dsm, bands = reader.dsm(), reader.bands()
         counted = merged(_first_pass(dsm, bands, histogram))
         reader.finish("dsm")
@@ -111,8 +113,12 @@ def _first_pass(dsm: HeightLayer, bands: list[slice], about: Callable[[Metres], 
 
 
 def _write_heights(job: TileJob, tile: OpenTile, out: TileFile) -> None:
-    """Scale and write the DSM, which is read twice: for the ground or the range, and to scale it."""
-    heights, gsd_m, bands = job.heights, job.dataset.gsd_m, tile.reader.bands()
+    """Scale and write the DSM, which is read twice: for the ground or the range, and to scale it; NaN without one."""
+    heights, gsd_m, bands, width_px = job.heights, job.dataset.gsd_m, tile.reader.bands(), tile.grid.width_px
+    if tile.dsm is None:
+        for rows in bands:
+            out.write("dsm", rows.start, np.full((rows.stop - rows.start, width_px), np.nan, np.float32))
+        return
     ground = whole = None
     if heights.ground_radius_m is not None:
         cells = np.concatenate(_first_pass(tile.dsm, bands, partial(cells_of, cell_px=cell_size(gsd_m))))
@@ -123,21 +129,24 @@ def _write_heights(job: TileJob, tile: OpenTile, out: TileFile) -> None:
         _first_pass(tile.dsm, bands, len)
     for rows in bands:
         dsm_hW = tile.dsm.metres(rows)
-        scale_part(dsm_hW, rows, slice(0, tile.grid.width_px), heights, ground, whole)
+        scale_part(dsm_hW, rows, slice(0, width_px), heights, ground, whole)
         out.write("dsm", rows.start, dsm_hW)
 
 
 def _write_pictures(job: TileJob, tile: OpenTile, out: TileFile) -> tuple[int, ...]:
-    """Write image and labels. Returns the pixels of each class."""
+    """Write image and labels; a new tile holds zeros where there is no image. Returns the pixels of each class."""
     counts = np.zeros(len(job.dataset.classes), np.int64)
     labels: dict[Layer, LabelLayer] = {"label": tile.label}
     if tile.eroded is not None:
         labels["eroded"] = tile.eroded
     for rows in tile.reader.bands():
-        image = tile.image.rows(rows)
-        out.write("image", rows.start, image.image_hWC)
+        hidden_hW = None
+        if tile.image is not None:
+            image = tile.image.rows(rows)
+            out.write("image", rows.start, image.image_hWC)
+            hidden_hW = image.missing_hW
         for kind, label in labels.items():
-            y_hW = label.rows(rows, image.missing_hW).y_hW
+            y_hW = label.rows(rows, hidden_hW).y_hW
             out.write(kind, rows.start, y_hW)
             if kind == "label":
                 counts += class_counts(y_hW, len(counts))
@@ -168,7 +177,8 @@ def _entry(job: TileJob, tile: OpenTile, class_px: tuple[int, ...], sums: dict[s
         ignored_px=size - sum(class_px),
         snapped_px=tile.label.snapped_px,
         unknown_px=tile.label.unknown_px,
-        dsm_missing_share=tile.dsm.missing_px / size,
+        dsm_missing_share=1.0 if tile.dsm is None else tile.dsm.missing_px / size,
         notes=tuple(f"{job.files.paths[kind]}: {note.sentence}" for kind, note in tile.notes),
         sources={name: done.result() for name, done in sums.items()},
+        sensors=job.files.sensors,
     )

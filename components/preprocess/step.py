@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from components.common.data import datasets
 from components.common.data.config import Accepted
-from components.common.data.datasets import KINDS, Dataset, Split
+from components.common.data.datasets import KINDS, Dataset, FileKind, Split
 from components.common.data.height_scaling import merged
 from components.common.data.rawtree import RawTree, read_raw_tree
 from components.common.data.store import Heights, Manifest, TileEntry, write_manifest
@@ -131,14 +131,13 @@ def run_shard(
 
 
 def require_files(tree: RawTree, split: Split) -> None:
-    """Check that every file of every tile of a split is there.
+    """Check that every tile of a split has its labels, an image or a DSM, and every file that acquire has found.
 
     Raises:
         DataError: files are missing; the sentence names the first one and counts all.
     """
-    kinds = [kind for kind in KINDS if tree.dataset.pattern(kind) is not None]
-    wanted = [(tile, kind, tree.file(tile, kind)) for tile in split.tiles for kind in kinds]
-    missing = [(tile, kind) for tile, kind, path in wanted if path is None or not path.is_file()]
+    wanted = [(tile, kind) for tile in split.tiles for kind in _needed(tree, tile)]
+    missing = [(tile, kind) for tile, kind in wanted if not ((path := tree.file(tile, kind)) and path.is_file())]
     if missing:
         tile, kind = missing[0]
         raise DataError(
@@ -148,12 +147,29 @@ def require_files(tree: RawTree, split: Split) -> None:
         )
 
 
+def _needed(tree: RawTree, tile: str) -> list[FileKind]:
+    """Kinds of files that a tile must have: an image or a DSM may be left out, but not both."""
+    listed = {*tree.tiles.get(tile, ()), *tree.unreadable.get(tile, ())}
+    sensors = tree.sensors(tile)
+    kinds = [kind for kind in KINDS if tree.dataset.pattern(kind) is not None]
+    return [kind for kind in kinds if kind in listed or kind in ("label", "eroded") or not sensors]
+
+
 def _fit_heights(config: PreprocessConfig, settings: ReaderSettings, tree: RawTree, training: Sequence[str]) -> Heights:
-    """Determine offset and scale; `training-range` reads the heights under the training tiles, and no others."""
+    """Determine offset and scale; `training-range` reads the heights under the training tiles, and no others.
+
+    Raises:
+        DataError: `training-range`, and no training tile has a DSM.
+    """
     dsm = tree.dataset.dsm
     if config.heights.method != "training-range":
         return as_recorded(config.heights, dsm, None)
-    files = [tile_files(_only(tree, tile), tile) for tile in training]
+    files = [tile_files(_only(tree, tile), tile) for tile in training if "dsm" in tree.sensors(tile)]
+    if not files:
+        raise DataError(
+            f"{tree.folder}: no training tile has a DSM, from which preprocess.heights.method training-range takes its "
+            "range; set it to above-ground, or choose another data.split"
+        )
     counted = pooled(partial(count_heights, settings=settings), files, config.workers)
     fitted = as_recorded(config.heights, dsm, merged(track(counted, "heights of the training tiles", len(files))))
     log.info("heights: %.2f m becomes 0, %.2f m more becomes 1", fitted.offset_m, fitted.scale_m)
@@ -241,7 +257,7 @@ def _without_places(layer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _log_table(manifest: Manifest) -> None:
-    """Log one line per tile: its classes, and how many pixels were repaired or ignored."""
+    """Log one line per tile: its classes, how many pixels were repaired or ignored, and a sensor that it lacks."""
     widths = [max(9, len(name) + 1) for name in manifest.classes]
     names = "".join(f"{name:>{width}}" for name, width in zip(manifest.classes, widths, strict=True))
     ids = max(8, *(len(tile.id) + 2 for tile in manifest.tiles))
@@ -250,7 +266,7 @@ def _log_table(manifest: Manifest) -> None:
         labelled_px = max(1, sum(tile.class_px))
         shares = zip((100 * px / labelled_px for px in tile.class_px), widths, strict=True)
         log.info(
-            "%-*s%-6s%5d x %-5d  %s%12d%12d%11.2f %%",
+            "%-*s%-6s%5d x %-5d  %s%12d%12d%11.2f %%%s",
             ids,
             tile.id,
             tile.subset,
@@ -260,4 +276,5 @@ def _log_table(manifest: Manifest) -> None:
             tile.snapped_px,
             tile.unknown_px,
             100 * tile.dsm_missing_share,
+            "" if "rgb" in tile.sensors else ", no image",
         )

@@ -36,6 +36,11 @@ Subset = Literal["train", "val", "test"]
 
 KINDS: tuple[FileKind, ...] = ("image", "dsm", "label", "eroded")
 
+Sensor = Literal["rgb", "dsm"]
+
+SENSORS: tuple[Sensor, ...] = ("rgb", "dsm")
+"""What a tile may have, in the order of the network's inputs: the image, whatever its bands, and the heights."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassInfo:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from components.common.data.datasets import KINDS, Dataset, FileKind, dataset_from
+from components.common.data.datasets import KINDS, Dataset, FileKind, Sensor, dataset_from
 from components.common.errors import DataError, ParamsError
 from components.common.files import write_json
 
@@ -31,18 +31,36 @@ class RawTree:
     source: str  # sample | isprs | folder
     dataset: Dataset
     tiles: Mapping[str, Mapping[FileKind, str]]  # tile id -> kind -> path below the folder; absent: not found
+    unreadable: Mapping[str, tuple[FileKind, ...]] = field(default_factory=dict)  # files that were found, but damaged
 
     def file(self, tile: str, kind: FileKind) -> Path | None:
         """A raw file; None if the tile has none of this kind."""
         place = self.tiles.get(tile, {}).get(kind)
         return None if place is None else self.folder / place
 
+    def sensors(self, tile: str) -> tuple[Sensor, ...]:
+        """What a tile was recorded with."""
+        return sensors_of(self.dataset, self.tiles.get(tile, {}))
+
+
+def sensors_of(dataset: Dataset, files: Collection[FileKind]) -> tuple[Sensor, ...]:
+    """The sensors of a tile that has files of these kinds, in the order of `SENSORS`; a tile needs one of them.
+
+    A file with the heights of all tiles gives no tile its grid, so without an image it is no sensor of a tile.
+    """
+    dsm = "dsm" in files and ("image" in files or not dataset.one_for_all("dsm"))
+    there: dict[Sensor, bool] = {"rgb": "image" in files, "dsm": dsm}
+    return tuple(sensor for sensor, found in there.items() if found)
+
 
 def write_raw_tree(tree: RawTree) -> None:
     """Write `dataset.json` atomically and last, so that a folder without it is incomplete."""
     tiles = {tile: dict(files) for tile, files in tree.tiles.items()}
     dataset = _with_marks(asdict(tree.dataset), lambda mark: NAN if mark != mark else mark)
-    write_json(tree.folder / RECORD, {"source": tree.source, "dataset": dataset, "tiles": tiles})
+    content: dict[str, Any] = {"source": tree.source, "dataset": dataset, "tiles": tiles}
+    if tree.unreadable:
+        content["unreadable"] = {tile: list(kinds) for tile, kinds in tree.unreadable.items()}
+    write_json(tree.folder / RECORD, content)
 
 
 def read_raw_tree(folder: Path) -> RawTree:
@@ -55,8 +73,9 @@ def read_raw_tree(folder: Path) -> RawTree:
     try:
         content = json.loads(path.read_text())
         tiles = {str(tile): _checked(files) for tile, files in content["tiles"].items()}
+        unreadable = {str(tile): tuple(kinds) for tile, kinds in content.get("unreadable", {}).items()}
         dataset = dataset_from(_with_marks(content["dataset"], lambda mark: math.nan if mark == NAN else mark))
-        return RawTree(folder, str(content["source"]), dataset, tiles)
+        return RawTree(folder, str(content["source"]), dataset, tiles, unreadable)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; run the acquire step first") from None
     except (ValueError, KeyError, TypeError, AttributeError, ParamsError) as error:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from components.common.data.datasets import Subset
+from components.common.data.datasets import SENSORS, Sensor, Subset
 from components.common.errors import StoreError
 from components.common.files import replacing, tuples
 
@@ -36,11 +36,6 @@ from the same sources and settings.
 """
 
 MANIFEST = "manifest.json"
-
-Sensor = Literal["rgb", "dsm"]
-
-SENSORS: tuple[Sensor, ...] = ("rgb", "dsm")
-"""What a tile may have, in the order of the network's inputs: the image, whatever its bands, and the heights."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """How a layer lies on the grid of its tile's image: on it, a few pixels short or larger, or on a grid of its own.
 
-The image's grid is the tile's grid. A layer on the same grid is read with an offset of whole pixels; up to a limit,
-what it lacks at an edge is padded. A layer on another grid is warped in a user's own data, and an error in a benchmark.
+The image's grid is the tile's grid; without an image, the DSM's is. A layer on the same grid is read with an offset of
+whole pixels; up to a limit, what it lacks at an edge is padded. A layer on another grid is warped in a user's own data,
+and an error in a benchmark.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Rules:
     max_pad_px: int  # how much it may lack at an edge, pixels
     warp: bool  # whether it may lie on another grid: in a user's own data
     heights: bool  # whether it holds heights: padded by repeating the edge, warped bilinearly
+    base: str = "image"  # what the tile's grid is taken from, for messages: the DSM if there is no image
 
 
 def fit(path: Place, layer: Grid, image: Grid, rules: Rules) -> Fit:
@@ -67,14 +69,14 @@ def fit(path: Place, layer: Grid, image: Grid, rules: Rules) -> Fit:
         return _without_position(path, layer, image, rules)
     why = ""
     if layer.crs is not None and image.crs is not None and not same_crs(layer.crs, image.crs):
-        why = f"its reference system is {crs_name(layer.crs)}, the image's {crs_name(image.crs)}"
+        why = f"its reference system is {crs_name(layer.crs)}, the {rules.base}'s {crs_name(image.crs)}"
     else:
         row, column, shift_px = _offset(layer, image)
         if shift_px <= (NOTED_SHIFT_PX if rules.warp else MAX_SHIFT_PX):
             return _on_the_grid(path, layer, image, (row, column, shift_px), rules)
-        why = f"it lies {shift_px:.2f} px off the image's grid"
+        why = f"it lies {shift_px:.2f} px off the {rules.base}'s grid"
         if shift_px > 1:
-            why = "its grid has another resolution, origin or orientation than the image's"
+            why = f"its grid has another resolution, origin or orientation than the {rules.base}'s"
     if not rules.warp:
         sentence = (
             f"{why}; check that both files are of this tile and that their world files are right (layers are warped "
@@ -82,9 +84,9 @@ def fit(path: Place, layer: Grid, image: Grid, rules: Rules) -> Fit:
         )
         raise Rejected("grid-mismatch", sentence, path)
     code = "warped" if rules.heights else "label-warped"
-    look = "" if rules.heights else ": look at it over the image, for example in QGIS"
-    note = Note(code, f"{why}; warped to the image's grid{_assumed(layer, image)}{look}")
-    return Fit(image, layer, None, False, (note,), _doubt(layer, image))
+    look = "" if rules.heights else f": look at it over the {rules.base}, for example in QGIS"
+    note = Note(code, f"{why}; warped to the {rules.base}'s grid{_assumed(layer, image, rules)}{look}")
+    return Fit(image, layer, None, False, (note,), _doubt(layer, image, rules))
 
 
 def covered_share(layer: Grid, image: Grid) -> float:
@@ -98,10 +100,10 @@ def _without_position(path: Place, layer: Grid, image: Grid, rules: Rules) -> Fi
         return Fit(image, layer, (0, 0))
     if not rules.warp and all(0 <= px <= rules.max_pad_px for px in lacks):
         return Fit(image, layer, (0, 0), True, (_padded((0, lacks[0], 0, lacks[1]), rules),))
-    lacking = "it" if layer.transform is None else "the image"
+    lacking = "it" if layer.transform is None else f"the {rules.base}"
     sentence = (
-        f"is {_size(layer)} px, the image {_size(image)} px (width x height), and {lacking} has no position; add a "
-        f"world file for {lacking}, or cut the layer to the image's size"
+        f"is {_size(layer)} px, the {rules.base} {_size(image)} px (width x height), and {lacking} has no position; "
+        f"add a world file for {lacking}, or cut the layer to the {rules.base}'s size"
     )
     raise Rejected("grid-mismatch", sentence, path)
 
@@ -114,26 +116,28 @@ def _on_the_grid(path: Place, layer: Grid, image: Grid, place: tuple[int, int, f
     few = max(lacks) <= rules.max_pad_px
     if not rules.warp and not (few and min(lacks) >= 0):
         sentence = (
-            f"is {_size(layer)} px (width x height) {column} px right of and {row} px below the image's corner, the "
-            f"image is {_size(image)} px; up to {rules.max_pad_px} px missing at an edge are padded "
+            f"is {_size(layer)} px (width x height) {column} px right of and {row} px below the {rules.base}'s corner, "
+            f"the {rules.base} is {_size(image)} px; up to {rules.max_pad_px} px missing at an edge are padded "
             "(preprocess.max_pad_px): check that both files are of this tile"
         )
         raise Rejected("grid-mismatch", sentence, path)
     notes = []
     if layer.crs is None and image.crs is not None and layer.transform != image.transform:
-        assumed = f"states no reference system{_assumed(layer, image)}; check that it lies where the image does"
+        assumed = (
+            f"states no reference system{_assumed(layer, image, rules)}; check that it lies where the {rules.base} does"
+        )
         notes.append(Note("crs-assumed", assumed))
     if shift_px > NOTED_SHIFT_PX:
-        shift = f"lies {shift_px:.2f} px off the image's grid; read as it is: resample it if that is wrong"
+        shift = f"lies {shift_px:.2f} px off the {rules.base}'s grid; read as it is: resample it if that is wrong"
         notes.append(Note("grid-shift", shift))
     if few and max(lacks) > 0:
         notes.append(_padded(lacks, rules))
     elif not few:
         share = covered_share(layer, image)
         rest = "not measured" if rules.heights else "ignored"
-        sentence = f"covers {100 * share:.1f} % of the image; the rest is {rest}: cut the tile to leave it out"
+        sentence = f"covers {100 * share:.1f} % of the {rules.base}; the rest is {rest}: cut the tile to leave it out"
         notes.append(Note("partly-covered", sentence))
-    doubt = "" if few else _doubt(layer, image)
+    doubt = "" if few else _doubt(layer, image, rules)
     return Fit(image, layer, (-row, -column), few, tuple(notes), doubt)
 
 
@@ -147,11 +151,12 @@ def _offset(layer: Grid, image: Grid) -> tuple[int, int, float]:
     return row, column, round(float(np.abs(shifts).max()), 3)
 
 
-def _doubt(layer: Grid, image: Grid) -> str:
+def _doubt(layer: Grid, image: Grid, rules: Rules) -> str:
     share = covered_share(layer, image)
     if share >= LEAST_COVERED:
         return ""
-    return f"covers {100 * share:.0f} % of the image: is it of another place, or its reference system wrong (data.crs)?"
+    what = f"covers {100 * share:.0f} % of the {rules.base}"
+    return f"{what}: is it of another place, or its reference system wrong (data.crs)?"
 
 
 def _under(image: Grid, layer: Grid) -> shapely.Polygon:
@@ -198,13 +203,13 @@ def _padded(lacks: tuple[int, int, int, int], rules: Rules) -> Note:
     sides = zip(("top", "bottom", "left", "right"), lacks, strict=True)
     where = ", ".join(f"{px} px at the {side}" for side, px in sides if px > 0)
     how = "by repeating the edge" if rules.heights else "with the label 255 (ignore)"
-    return Note("padded", f"smaller than the image; padded {where} {how}")
+    return Note("padded", f"smaller than the {rules.base}; padded {where} {how}")
 
 
-def _assumed(layer: Grid, image: Grid) -> str:
+def _assumed(layer: Grid, image: Grid, rules: Rules) -> str:
     if layer.crs is not None or image.crs is None:
         return ""
-    return f", the image's {crs_name(image.crs)} is assumed"
+    return f", the {rules.base}'s {crs_name(image.crs)} is assumed"
 
 
 def _size(grid: Grid) -> str:

@@ -35,6 +35,7 @@ class Opening:
     own: bool  # a user's own data: more pixel types are read, and layers on another grid are warped
     doubt: Doubt  # about the position of a layer
     option: str | None = None  # of the command line that picks bands of the image; None: `bands` in dataset.yaml does
+    base: str = "image"  # what the grid of a tile is taken from, for messages
 
     def image(self, file: RasterFile, info: ImageInfo) -> ImageLayer:
         """The image; its grid is that of all layers.
@@ -108,7 +109,7 @@ class Opening:
             self.doubt("crs-missing", f"states no reference system; {remedy}", file.path, notes)
 
     def _rules(self, heights: bool) -> Rules:
-        return Rules(self.max_pad_px, self.own, heights)
+        return Rules(self.max_pad_px, self.own, heights, self.base)
 
     def _dsm_dtypes(self, info: DsmInfo, scaled: bool) -> tuple[str, ...]:
         """Pixel types that heights may have: 8 bits only above the ground or with a scale."""

@@ -1,4 +1,6 @@
-"""The files of a tile, opened on the grid of its image: the one way to read rasters in check, preprocess and predict.
+"""The files of a tile, opened on one grid: the one way to read rasters in check, preprocess and predict.
+
+The grid is the image's, or the DSM's if the tile has no image. A tile has an image, a DSM, or both.
 
 In: where the files of a tile are and what dataset.yaml states about them. Out: layers that give rows with values and
 masks, and notes on what was done. A layer that cannot be used is a `Rejected` error with the code of a finding; the
@@ -15,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from components.common.data.config import Accepted, accepted_from, how_to_accept
-from components.common.data.datasets import KINDS, Dataset, FileKind
+from components.common.data.datasets import KINDS, Dataset, FileKind, Sensor
 from components.common.data.height_scaling import cell_size
 from components.common.data.layerinfo import LabelInfo
 from components.common.data.legend import legend_of
+from components.common.data.rawtree import sensors_of
 from components.common.errors import ParamsError
 from components.common.params import subset
 from components.common.rasterfiles.formats import sidecars_of, vrt_sources
@@ -89,6 +92,11 @@ class TileFiles:
         """The file of a kind."""
         return self.folder / self.paths[kind]
 
+    @property
+    def sensors(self) -> tuple[Sensor, ...]:
+        """What the tile was recorded with."""
+        return sensors_of(self.dataset, self.paths)
+
     def inputs(self) -> list[str]:
         """Everything that shapes the tile, below the folder: rasters, their sidecar files, and the sources of VRTs."""
         found = set(self.paths.values())
@@ -102,13 +110,14 @@ class TileFiles:
 
 
 class TileReader:
-    """Opens the layers of a tile; the image first, because it defines the grid."""
+    """Opens the layers of a tile; first the image, or the DSM if there is no image, because it defines the grid."""
 
     def __init__(self, files: TileFiles, settings: ReaderSettings, stack: ExitStack) -> None:
         """Prepare; the stack closes the files."""
         self.files, self.settings, self._stack = files, settings, stack
         crs = parse_crs(files.dataset.crs) if files.dataset.crs else None
-        self._opening = Opening(crs, settings.max_pad_px, files.own, self._object)
+        base = "image" if "rgb" in files.sensors else "DSM"
+        self._opening = Opening(crs, settings.max_pad_px, files.own, self._object, base=base)
         self.layers: dict[FileKind, AnyLayer] = {}
         self.grid: Grid | None = None
 
@@ -123,16 +132,18 @@ class TileReader:
         return image
 
     def dsm(self) -> HeightLayer:
-        """Open the heights, on the grid of the image, which is open.
+        """Open the heights, on the grid of the image, which is open; without an image their grid is the tile's.
 
         Raises:
             Rejected: they cannot be used.
         """
-        self.layers["dsm"] = dsm = self._opening.heights(self._open("dsm"), self.files.dataset.dsm, self._image_grid)
+        grid = self._grid if "rgb" in self.files.sensors else None
+        self.layers["dsm"] = dsm = self._opening.heights(self._open("dsm"), self.files.dataset.dsm, grid)
+        self.grid = dsm.layer.fit.image
         return dsm
 
     def label(self, kind: FileKind) -> LabelLayer:
-        """Open the full or the eroded label, on the grid of the image, which is open.
+        """Open the full or the eroded label, on the grid of the tile: image or DSM are open.
 
         Raises:
             Rejected: it cannot be used.
@@ -149,7 +160,7 @@ class TileReader:
         bands = pick(file, info.bands, legend.bands, nodata, example, fewer, alpha=info.nodata != ())
         file.require_dtype(bands.numbers, legend.dtypes)
         self._require_no_class(kind, file, bands, info)
-        layer = self._opening.layer(file, bands, self._image_grid, notes)
+        layer = self._opening.layer(file, bands, self._grid, notes)
         self.layers[kind] = label = LabelLayer(layer, legend, notes)
         return label
 
@@ -174,11 +185,11 @@ class TileReader:
                 self._object(error.code, error.sentence, error.path, layer.notes)
 
     def bands(self) -> list[slice]:
-        """Rows of the image that go through at once; the same for every reader, and complete cells of the ground."""
-        return bands_of(self._image_grid, cell_size(self.files.dataset.gsd_m))
+        """Rows of the tile that go through at once; the same for every reader, and complete cells of the ground."""
+        return bands_of(self._grid, cell_size(self.files.dataset.gsd_m))
 
     @property
-    def _image_grid(self) -> Grid:
+    def _grid(self) -> Grid:
         assert self.grid is not None
         return self.grid
 
@@ -213,8 +224,8 @@ class OpenTile:
     """All layers of a tile."""
 
     reader: TileReader
-    image: ImageLayer
-    dsm: HeightLayer
+    image: ImageLayer | None  # None: the tile has none; then it has a DSM
+    dsm: HeightLayer | None  # None: the tile has none; then it has an image
     label: LabelLayer
     eroded: LabelLayer | None  # None: the data set has no such files
 
@@ -237,10 +248,10 @@ class OpenTile:
 
 
 def open_tile(files: TileFiles, settings: ReaderSettings, stack: ExitStack) -> OpenTile:
-    """Open all layers of a tile on the grid of its image.
+    """Open all layers of a tile on its grid.
 
     Args:
-        files: the tile.
+        files: the tile; it has a sensor.
         settings: what the user decides.
         stack: closes the files.
 
@@ -248,5 +259,7 @@ def open_tile(files: TileFiles, settings: ReaderSettings, stack: ExitStack) -> O
         Rejected: a layer cannot be used.
     """
     reader = TileReader(files, settings, stack)
-    image, dsm, label = reader.image(), reader.dsm(), reader.label("label")
+    image = reader.image() if "rgb" in files.sensors else None
+    dsm = reader.dsm() if "dsm" in files.sensors else None
+    label = reader.label("label")
     return OpenTile(reader, image, dsm, label, reader.label("eroded") if files.dataset.eroded is not None else None)
