@@ -14,9 +14,11 @@ from components.train.config import ModelParams, TrainConfig
 def passes(train: TrainConfig, model: ModelParams) -> int:
     """Passes of crops through a stream of the backbone, in the complete training."""
     streams = len(model.modalities)
-    copies = train.masking.paired * mean_share(*train.masking.schedule) if streams > 1 else 0.0
-    per_crop = streams + copies * (1 if model.missing == "excluded" else streams)
-    return round(train.steps * train.batch_size * per_crop)
+    of_crops = train.batch_size * streams
+    if streams == 1:
+        return train.steps * of_crops
+    of_copies = 2 * train.masking.copies(train.batch_size) * (1 if model.missing == "excluded" else streams)
+    return round(train.steps * (of_crops + of_copies * mean_share(*train.masking.schedule)))
 
 
 def mean_share(start: float, rise: float) -> float:

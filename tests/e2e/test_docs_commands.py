@@ -55,7 +55,7 @@ def folder(tiny_project, tmp_path_factory) -> Project:
     write_package(project.root, "potsdam", ["2_10", "2_11"])
     _, world_files = write_package(project.root, "vaihingen", ["1", "3"], georeference="apart")
     world_files.rename(project.root / "world_files.zip")
-    study = re.search(r"`mine.yaml`:\n\n```yaml\n(.*?)```", (ROOT / "docs/balance.md").read_text(), re.S)
+    study = re.search(r"`mine.yaml`:\n\n```yaml\n(.*?)```", (ROOT / "docs/ablations.md").read_text(), re.S)
     (project.root / "mine.yaml").write_text(study[1])
     return with_environment(project)
 
