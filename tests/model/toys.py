@@ -46,3 +46,17 @@ def inputs(size=(64, 64)):
     """Image and DSM of two samples."""
     torch.manual_seed(3)
     return torch.randn(2, 3, *size), torch.randn(2, 1, *size)
+
+
+def distinguishing(**changes):
+    """A network that excludes absent sensors and has other statistics, and visible gates, for every condition."""
+    network = toy("vit_tiny_patch16_224", missing="excluded", batch_norm="per-condition", **changes)
+    with torch.no_grad():
+        for name, value in network.named_buffers():
+            if name.endswith("running_mean"):
+                value.normal_(std=0.3)
+            elif name.endswith("running_var"):
+                value.uniform_(0.5, 2)
+            elif name.endswith("num_batches_tracked"):
+                value.fill_(1)
+    return network
