@@ -92,10 +92,26 @@ def test_what_the_folder_has_no_more_goes(tmp_path, given) -> None:
     assert tree.file("a", "image").read_bytes() == (source / "images/a.tif").read_bytes()
 
 
+def test_heights_with_a_label_are_a_tile_without_an_image(tmp_path, given) -> None:
+    source = given("images/a.tif", "dsm/a.tif", "dsm/b.tif", "dsm/c.tif", "labels/a.png", "labels/b.png")
+    tree = collect_own(source, own(), tmp_path / "raw")
+    assert list(tree.tiles) == ["a", "b"]
+    assert tree.tiles["b"] == {"dsm": "dsm/b.tif", "label": "labels/b.png"}
+    assert (tree.sensors("a"), tree.sensors("b")) == (("rgb", "dsm"), ("dsm",))
+    assert "unreadable" not in (tmp_path / "raw" / RECORD).read_text()
+
+
+def test_with_one_label_for_all_every_dsm_is_a_tile(tmp_path, given) -> None:
+    source = given("images/a.tif", "dsm/a.tif", "dsm/b.tif", "labels.png")
+    assert list(collect_own(source, own(label="labels.png"), tmp_path / "raw").tiles) == ["a", "b"]
+
+
 def test_a_damaged_file_is_named_and_left_out(tmp_path, given, caplog) -> None:
     source = given("images/a.tif", "dsm/a.tif", "labels/a.png")
     (source / "dsm/a.tif").write_bytes(PIXELS[:-50])
-    assert collect_own(source, own(), tmp_path / "raw").tiles["a"].keys() == {"image", "label"}
+    tree = collect_own(source, own(), tmp_path / "raw")
+    assert tree.tiles["a"].keys() == {"image", "label"} and tree.unreadable == {"a": ("dsm",)}
+    assert read_raw_tree(tmp_path / "raw") == tree
     assert "left out: given/dsm/a.tif: not a readable TIFF" in caplog.text
     assert (source / "dsm/a.tif").read_bytes() == PIXELS[:-50]
 

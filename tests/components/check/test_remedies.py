@@ -66,7 +66,10 @@ def with_alpha(label):
 
 CASES = [
     # files
-    Case("file-missing", delete("dsm/a.tif"), (split(train=["d"]),)),
+    Case("file-missing", delete("labels/a.tif"), (split(train=["d"]),)),
+    Case("unpaired", delete("dsm/a.tif")),
+    Case("unpaired", delete("images/a.tif")),
+    Case("sensor-absent", delete("dsm/b.tif")),
     Case("tile-missing", delete("images/a.tif", "dsm/a.tif", "labels/a.tif"), (split(train=["d"]),)),
     Case(
         "band-count",

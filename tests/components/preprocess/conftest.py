@@ -58,7 +58,7 @@ def layers_of(tile, side_px):
 
 @pytest.fixture
 def potsdam(tmp_path, raw_tree):
-    def make(*, side_px=64, dsm_short_by=0, car=(255, 255, 0), lossy=False, magenta_px=0, hole_px=0):
+    def make(*, side_px=64, dsm_short_by=0, car=(255, 255, 0), lossy=False, magenta_px=0, hole_px=0, missing=()):
         """The raw folder as acquire leaves it.
 
         Args:
@@ -67,6 +67,7 @@ def potsdam(tmp_path, raw_tree):
             car: colour that cars have in its label.
             lossy: its label went through a lossy picture format.
             magenta_px: pixels of its label with a colour of no class.
+            missing: pairs of tile and kind whose files do not exist.
             hole_px: side of a square in its DSM without heights: half NaN, half the nodata value.
         """
         raw = tmp_path / "raw"
@@ -89,7 +90,9 @@ def potsdam(tmp_path, raw_tree):
             write_world_file(raw / POTSDAM.path("dsm", tile), placed["transform"])
             write_tiff(raw / POTSDAM.path("label", tile), label_BHW, **placed, compress="lzw")
             write_tiff(raw / POTSDAM.path("eroded", tile), eroded_BHW, **placed)
-        raw_tree(raw, POTSDAM, tiles, "sample")
+        for tile, kind in missing:
+            (raw / POTSDAM.path(kind, tile)).unlink()
+        raw_tree(raw, POTSDAM, tiles, "sample", missing)
         return raw
 
     return make
@@ -97,10 +100,12 @@ def potsdam(tmp_path, raw_tree):
 
 @pytest.fixture
 def raw_tree():
-    def write(raw, dataset, tiles, source):
-        """Write down what acquire would: every file of the tiles is where the data set's patterns say."""
+    def write(raw, dataset, tiles, source, missing=()):
+        """Write down what acquire would: the files of the tiles are where the data set's patterns say."""
         kinds = [kind for kind in KINDS if dataset.pattern(kind)]
-        files = {tile: {kind: dataset.path(kind, tile) for kind in kinds} for tile in tiles}
+        files = {
+            tile: {kind: dataset.path(kind, tile) for kind in kinds if (tile, kind) not in missing} for tile in tiles
+        }
         tree = RawTree(raw, source, dataset, files)
         write_raw_tree(tree)
         return tree
