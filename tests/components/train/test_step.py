@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import shutil
@@ -65,8 +66,17 @@ def test_training_lowers_the_loss(train, tmp_path):
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
 
 
-@pytest.mark.parametrize("killed_at", [1, 5, 8])
-def test_a_killed_run_goes_on_and_ends_with_the_same_bits(train, tmp_path, monkeypatch, killed_at):
+COPIES = {"paired": 2.0, "distillation": 0.5, "schedule": [0.25, 0.5]}
+SINGLE = {"missing": "excluded", "batch_norm": "per-condition"}
+
+
+@pytest.mark.parametrize(
+    ("killed_at", "masking", "options"), [(1, {}, {}), (5, {}, {}), (8, {}, {}), (6, COPIES, SINGLE)]
+)
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(
+    train, model_params, tmp_path, monkeypatch, killed_at, masking, options
+):
+    train = functools.partial(train, model=model_params(**options), masking=TRAIN["masking"] | masking)
     train("whole")
     step = loop._step
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,10 +18,11 @@ from components.train.optim import make_optimizer, take_step
 from components.train.ranks import heartbeat
 from components.train.ranks.distributed import open_ranks, single_rank
 from components.train.validation import validate
+from model.conditional_norm import ConditionalBatchNorm2d
 from model.dropout import share_batch
 from model.speed import SpeedConfig
-from model.training_loss import TrainingLoss
-from tests.components.train.conftest import PLAIN
+from model.training_loss import Copies, TrainingLoss
+from tests.components.train.conftest import PLAIN, TRAIN
 from tests.ranks import on_ranks
 
 CPU = torch.device("cpu")
@@ -34,7 +36,7 @@ def without_labels(inputs: Inputs, rank: int, size: int) -> Inputs:
         half = target[: len(target) // (2 if size == 1 else 1)]
         half[:-1] = 255
         half[-1, 2:] = 255
-    return Inputs(inputs.rgb_B3HW, inputs.dsm_B1HW, target)
+    return replace(inputs, target_BHW=target)
 
 
 def trained(network, config, store, ranks, *, uneven):
@@ -43,46 +45,64 @@ def trained(network, config, store, ranks, *, uneven):
     dtype = next(network.parameters()).dtype
     network.train()
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | ConditionalBatchNorm2d):
             module.eval()
     optimizer = make_optimizer(network, config)
-    loss = ranks.data_parallel(TrainingLoss(network, "float32", SpeedConfig(**PLAIN)))
+    masking = config.masking
+    single = TrainingLoss(
+        network,
+        "float32",
+        SpeedConfig(**PLAIN),
+        paired_weight=masking.paired_weight,
+        distillation=masking.distillation,
+    )
+    loss = ranks.data_parallel(single)
     crops = Crops(store, store.manifest.subset("train"), config)
     losses = []
     loaded = batches(crops, config, 0, 1, rank=ranks.rank, world_size=ranks.size)
     for step, batch in enumerate(loaded, start=1):
         inputs = make_inputs(batch, step, config, WINDOWS, ranks.device, ranks.rank, ranks.size)
-        inputs = Inputs(inputs.rgb_B3HW.to(dtype), inputs.dsm_B1HW.to(dtype), inputs.target_BHW)
+        inputs = replace(inputs, rgb_B3HW=inputs.rgb_B3HW.to(dtype), dsm_B1HW=inputs.dsm_B1HW.to(dtype))
+        if inputs.copies:
+            copies = Copies(*(c._replace(values_NCHW=c.values_NCHW.to(dtype)) for c in inputs.copies))
+            inputs = replace(inputs, copies=copies)
         if uneven:
             inputs = without_labels(inputs, ranks.rank, ranks.size)
         losses.append(ranks.all_reduce(take_step(loss, optimizer, inputs, step, config, ranks).loss).item())
     return {name: p.detach().numpy() for name, p in network.named_parameters() if p.requires_grad}, losses
 
 
+HALVES = {"paired": 1.0, "paired_weight": 0.5, "distillation": 0.3, "schedule": [0.2, 0.4]}
+EXCLUDED = {"missing": "excluded", "batch_norm": "per-condition"}
+
+
 @pytest.mark.parametrize(
-    ("dtype", "uneven", "cpia"),
+    ("dtype", "uneven", "steps", "options", "masking"),
     [
-        (torch.float64, False, "residual"),
-        (torch.float64, True, "residual"),
-        (torch.float64, True, "adapter"),
-        (torch.float32, True, "residual"),
+        (torch.float64, False, 10, {}, {}),
+        (torch.float64, True, 10, {}, {}),
+        (torch.float64, True, 10, {"cpia": "adapter"}, {}),
+        (torch.float32, True, 10, {}, {}),
+        (torch.float64, True, 6, {}, HALVES),
+        (torch.float64, False, 4, EXCLUDED, {"paired": 2.0}),
     ],
 )
 def test_two_ranks_with_half_the_batch_each_train_the_network_of_one(
-    toy_network, train_config, toy_store, dtype, uneven, cpia
+    toy_network, train_config, toy_store, dtype, uneven, steps, options, masking
 ):
     """Weights are compared in float64 only: AdamW makes a full step of a gradient that is nothing but rounding."""
-    config, store = train_config(steps=10, batch_size=8, learning_rate=4e-4), Store(toy_store)
+    store, masking = Store(toy_store), TRAIN["masking"] | masking
+    config = train_config(steps=steps, batch_size=8, learning_rate=4e-4, masking=masking)
 
     def work():
         with open_ranks("cpu") as ranks:
-            return trained(toy_network(cpia=cpia).to(dtype), config, store, ranks, uneven=uneven)
+            return trained(toy_network(**options).to(dtype), config, store, ranks, uneven=uneven)
 
-    start = dict(toy_network(cpia=cpia).named_parameters())
+    start = dict(toy_network(**options).named_parameters())
     ((one, losses),) = on_ranks(1, work)
     (first, shared_losses), (second, _) = on_ranks(2, work)
     assert shared_losses == pytest.approx(losses, rel=1e-5)
-    assert max(abs(one[name] - start[name].detach().numpy()).max() for name in one) > 1e-3
+    assert max(abs(one[name] - start[name].detach().numpy()).max() for name in one) > 5e-4
     for name in one:
         assert dtype == torch.float32 or abs(first[name] - one[name]).max() < 1e-12, name
         assert (first[name] == second[name]).all(), name
