@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -30,11 +29,13 @@ from components.common.inference.precision import effective, training_precision
 from components.common.inference.windows import Windows
 from components.common.params import STRICT, Count, Probability, Side
 from components.common.progress import track
-from components.common.scoring.conditions import GROUND_TRUTH, GROUND_TRUTHS, Confusions
+from components.common.scoring.boundary import WIDTH_PX
+from components.common.scoring.conditions import GROUND_TRUTH
 from components.common.scoring.metrics import scores
+from components.common.scoring.tile_counts import Counted
 from components.common.tracking import provenance, server
 from components.evaluate import interpretation, outputs, record
-from components.evaluate.tile_results import TileResult, predict_tile
+from components.evaluate.tile_results import TileResult, predict_tile, total
 from model import MoBaNet
 
 log = logging.getLogger(__name__)
@@ -110,23 +111,43 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path, *, tr
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         with training_precision(network.to(device), facts, device):
-            results = list(_predict_tiles(network, facts, data, windows, device, config.panel_px))
+            results = list(_predict_tiles(network, facts, data, windows, device, config))
     except NonFiniteError as error:
         raise NonFiniteError(
             f"{weights}: {error}, so this model cannot be scored; train again with a lower train.learning_rate or with "
             "train.max_gradient_norm"
         ) from None
     manifest = data.manifest
+    entries = manifest.subset(SUBSET)
     evaluation = record.evaluation(
-        _total([result.confusions for result in results]),
+        total(results),
         facts,
         _protocol(data, facts, weights, windows, device),
         config.failure_probability,
-        interpretation.data_warnings(manifest, data.data_md5, facts, manifest.subset(SUBSET)),
+        interpretation.data_warnings(manifest, data.data_md5, facts, entries),
     )
     if math.isnan(evaluation.headline.miou):
         raise StoreError(f"{store}: the test tiles have no labelled pixel; check the raw labels, then run preprocess")
-    outputs.write_reports(reports, evaluation, [result.thumbnails for result in results], manifest)
+    crops = worst_of(result.worst for result in results)
+    counts = [result.counts for result in results]
+    evaluation = replace(
+        evaluation,
+        intervals=trust.score_intervals(
+            counts,
+            entries,
+            facts,
+            config.failure_probability,
+            ground_truth=GROUND_TRUTH,
+            level=config.intervals.level,
+            samples=config.intervals.samples,
+            block_px=config.intervals.block_px,
+        ),
+        boundary=trust.boundaries(counts, facts),
+        calibration=trust.calibrations(counts, facts),
+        robustness=degraded,
+        worst_crops=tuple(crop.entry(facts.classes) for crop in crops),
+    )
+    outputs.write_reports(reports, evaluation, [result.thumbnails for result in results], manifest, crops)
     for warning in evaluation.warnings:
         log.warning("%s", warning)
     log.info("%s", interpretation.headline(evaluation))
@@ -162,12 +183,13 @@ def windows_of(config: EvaluateConfig, network: MoBaNet, facts: ModelFacts) -> W
 
 
 def _predict_tiles(
-    network: MoBaNet, facts: ModelFacts, data: Store, windows: Windows, device: torch.device, panel_px: int
+    network: MoBaNet, facts: ModelFacts, data: Store, windows: Windows, device: torch.device, config: EvaluateConfig
 ) -> Iterator[TileResult]:
     """Evaluate the test tiles one by one; each result is small."""
+    counted = Counted(block_px=config.intervals.block_px, boundary_px=WIDTH_PX, temperature=facts.temperature or {})
     for entry in track(data.manifest.subset(SUBSET), "evaluating test tiles"):
         start = time.monotonic()
-        result = predict_tile(network, entry.id, data[entry], windows, device, panel_px)
+        result = predict_tile(network, entry.id, data[entry], windows, device, config.panel_px, counted)
         found = {
             name: scores(counts[GROUND_TRUTH], facts.classes, facts.in_means).miou
             for name, counts in result.confusions.items()
@@ -175,13 +197,6 @@ def _predict_tiles(
         text = "  ".join(f"{name} {miou:5.1f}" for name, miou in found.items())
         log.info("tile %-6s  mIoU  %s  %6.1f s", entry.id, text, time.monotonic() - start)
         yield result
-
-
-def _total(parts: list[Confusions]) -> Confusions:
-    return {
-        condition: {truth: np.sum([part[condition][truth] for part in parts], axis=0) for truth in GROUND_TRUTHS}
-        for condition in parts[0]
-    }
 
 
 def _protocol(data: Store, facts: ModelFacts, weights: Path, windows: Windows, device: torch.device) -> record.Protocol:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from components.common.data.store import Store, Tile
-from components.common.errors import NonFiniteError
+from components.common.errors import NonFiniteError, StoreError
 from components.common.inference.windows import Windows
 from components.common.scoring import panels
 from components.common.scoring.balance import Candidate, contenders, select
-from components.common.scoring.conditions import GROUND_TRUTH, Confusions, class_map, conditions, confusions
+from components.common.scoring.conditions import (
+    GROUND_TRUTH,
+    Confusions,
+    class_maps,
+    conditions,
+    confusions,
+    tiles_by_condition,
+)
 from components.common.scoring.figures import figures
 from components.train.config import ValidationConfig
 from components.train.ranks.distributed import Ranks
@@ -28,17 +36,19 @@ def validate(
 ) -> dict[str, float] | None:
     """Score the network under every condition: both sensors, image only, DSM only.
 
-    Ranks share the tiles and conditions, and every rank returns all figures. A network of one modality has no balance
-    figures; its `expected_miou` is its mIoU.
+    Ranks share the parts of the tiles, and every rank returns all figures. A network of one modality has no balance
+    figures; its `expected_miou` is its mIoU. A tile counts under the conditions whose sensors it has.
 
     Returns:
         The mIoU of every condition; OA, mF1 and the IoU of the worst class of the first condition; all balance figures.
         Percent points. None if a rank was asked to stop.
 
     Raises:
+        StoreError: no validation tile has all sensors of the network, so no checkpoint can be selected.
         NonFiniteError: on every rank, if a logit of any rank is NaN or infinite.
     """
     manifest = store.manifest
+    _require_all_sensors(network, store)
     ranks.broadcast_buffers(network)
     counted: Confusions = {}
     error = None
@@ -63,6 +73,16 @@ def validate(
     found = figures(totals, manifest.classes, manifest.in_means, config.failure_probability)
     named = found.by_name() | {"expected_miou": found.expected_miou}
     return {FIGURE_NAMES[next(iter(totals))]: named.pop("miou"), **named}
+
+
+def _require_all_sensors(network: MoBaNet, store: Store) -> None:
+    wanted = conditions(network)[0]
+    if wanted not in tiles_by_condition(network, store.manifest.subset("val")):
+        words = {"rgb+dsm": "both an image and a DSM", "rgb": "an image", "dsm": "a DSM"}[wanted]
+        raise StoreError(
+            f"{store.path}: no validation tile has {words}, so the checkpoints of this network cannot be compared; "
+            "choose another validation tile in the split, then run preprocess again"
+        )
 
 
 def _share(ranks: Ranks) -> Callable[[int], bool]:
@@ -91,17 +111,17 @@ def pictures(
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
     """Yield (tile id, picture) for the first `count` validation tiles.
 
-    A picture is uint8 RGB, `[H, W, 3]`. It shows the central crop: image, DSM, labels, one prediction per condition.
+    A picture is uint8 RGB, `[H, W, 3]`. It shows the central crop: image, DSM, labels, one prediction per condition;
+    a sensor that the tile lacks is left out.
     """
     network.eval()
     for entry in store.manifest.subset("val")[:count]:
         crop = _central(store[entry], 2 * windows.window_px)
-        k = network.config.num_classes
-        name = f"the picture of tile {entry.id}"
-        predicted = [class_map(crop, predict, k, windows, device, name) for predict in conditions(network).values()]
-        coloured = [panels.class_picture(classes, store.manifest.palette) for classes in (crop.label_HW, *predicted)]
-        image, heights = panels.image_picture(crop.image_HWC), panels.height_picture(crop.dsm_HW)
-        yield entry.id, panels.strip([image, heights, *coloured])
+        predicted = class_maps(network, crop, windows, device, f"the picture of tile {entry.id}")
+        shown = [panels.image_picture(crop.image_HWC)] if "rgb" in crop.sensors else []
+        shown += [panels.height_picture(crop.dsm_HW)] if "dsm" in crop.sensors else []
+        labels = (crop.label_HW, *predicted.values())
+        yield entry.id, panels.strip([*shown, *(panels.class_picture(x, store.manifest.palette) for x in labels)])
     network.train()
 
 
@@ -109,4 +129,10 @@ def _central(tile: Tile, side_px: int) -> Tile:
     height, width = tile.label_HW.shape
     top, left = max(0, (height - side_px) // 2), max(0, (width - side_px) // 2)
     part = (slice(top, top + side_px), slice(left, left + side_px))
-    return Tile(tile.image_HWC[part], tile.dsm_HW[part], tile.label_HW[part], tile.eroded_HW[part])
+    return replace(
+        tile,
+        image_HWC=tile.image_HWC[part],
+        dsm_HW=tile.dsm_HW[part],
+        label_HW=tile.label_HW[part],
+        eroded_HW=tile.eroded_HW[part],
+    )

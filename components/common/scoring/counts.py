@@ -1,9 +1,12 @@
-"""Count pixels by true and predicted class, on the device of the maps.
+"""Count pixels by true and predicted class, and by confidence, on the device of the maps.
 
-In: class maps as tensors. Out: a confusion matrix of integers, equal on every device. Letters: K classes.
+In: class maps and logits as tensors. Out: a confusion matrix of integers, equal on every device; histograms of
+confidences. Letters: K classes, T temperatures, B bins, h W pixels.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -58,3 +61,53 @@ def confusion(truth: Tensor, predicted: Tensor, num_classes: int) -> Confusion:
     counter = Counter(num_classes)
     counter.add(truth, predicted)
     return counter.matrix()
+
+
+BINS = 15
+"""Bins of equal width of a calibration histogram; bin `i` holds confidences above `i / 15` up to `(i + 1) / 15`."""
+
+STEPS = 2**24
+"""Steps per unit in which confidences are added up: sums of integers are equal on every device."""
+
+
+class Calibration:
+    """Counts pixels by the confidence of their class: how many, how confident, how many correct.
+
+    The confidence is the largest softmax of the logits divided by a temperature. The counts stay on the device until
+    they are read.
+    """
+
+    def __init__(self, temperatures: Sequence[float]) -> None:
+        """Start with no pixel; one histogram per temperature."""
+        self._temperatures = tuple(temperatures)
+        self._total_TB3: Tensor | None = None
+
+    def add(self, truth_hW: Tensor, logits_KhW: Tensor) -> None:
+        """Count the pixels of one part of a map.
+
+        Args:
+            truth_hW: class values 0..K-1, uint8; 255 is not counted.
+            logits_KhW: float32, on the same device.
+        """
+        highest_hW, classes_hW = logits_KhW.max(0)
+        below_KhW = logits_KhW - highest_hW
+        correct_hW, ignored_hW = classes_hW == truth_hW, truth_hW == IGNORE
+        shares = {t: 1 / (below_KhW / t).exp_().sum(0) for t in set(self._temperatures)}
+        counted = {t: _histogram(share_hW, correct_hW, ignored_hW) for t, share_hW in shares.items()}
+        found_TB3 = torch.stack([counted[t] for t in self._temperatures])
+        self._total_TB3 = found_TB3 if self._total_TB3 is None else self._total_TB3 + found_TB3
+
+    def histograms(self) -> npt.NDArray[np.float64]:
+        """`[temperatures, BINS, 3]`: pixels, sum of their confidences, correct pixels."""
+        if self._total_TB3 is None:
+            return np.zeros((len(self._temperatures), BINS, 3))
+        return self._total_TB3.cpu().numpy() / np.array([1, STEPS, 1])
+
+
+def _histogram(confidence_hW: Tensor, correct_hW: Tensor, ignored_hW: Tensor) -> Tensor:
+    """Pixels, summed confidence in `STEPS`, and correct pixels per bin, int64 `[BINS, 3]`."""
+    bins_hW = ((confidence_hW * BINS).ceil_().long() - 1).clamp_(0, BINS - 1).masked_fill_(ignored_hW, BINS)
+    pixels_B2 = torch.bincount((2 * bins_hW + correct_hW).flatten(), minlength=2 * BINS + 2).reshape(BINS + 1, 2)
+    steps_B = torch.zeros(BINS + 1, dtype=torch.int64, device=bins_hW.device)
+    steps_B.scatter_add_(0, bins_hW.flatten(), (confidence_hW.double() * STEPS).round_().long().flatten())
+    return torch.stack([pixels_B2.sum(1), steps_B, pixels_B2[:, 1]], dim=1)[:BINS]

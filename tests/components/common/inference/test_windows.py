@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from components.common.data.store import Tile
-from components.common.inference.windows import Windows, sliding
+from components.common.inference.windows import Windows, parts, sliding
 
 CPU = torch.device("cpu")
 
@@ -61,11 +61,74 @@ def test_a_tile_smaller_than_a_window_is_padded_to_whole_patches_and_cropped_aga
     assert maps.shape == (3, 30, 30)
 
 
-def test_a_missing_height_reaches_the_network_as_zero():
+def test_a_missing_height_reaches_the_network_as_nan():
     pixels = tile(32, 32)
     pixels.dsm_HW[4, 5] = np.nan
     ((_, maps),) = sliding(pixels, lambda rgb, dsm: dsm, windows(32, 32), CPU)
-    assert maps[0, 4, 5] == 0
+    assert maps.isnan().nonzero().tolist() == [[0, 4, 5]]
+
+
+def test_an_image_may_have_missing_values_too():
+    pixels = tile(32, 32)
+    image = pixels.image_HWC.astype(np.float32)
+    image[4, 5, 1] = np.nan
+    given = Tile(image, pixels.dsm_HW, pixels.label_HW, pixels.eroded_HW)
+    ((_, maps),) = sliding(given, lambda rgb, dsm: rgb, windows(32, 32), CPU)
+    assert maps.isnan().nonzero().tolist() == [[1, 4, 5]]
+
+
+@pytest.mark.parametrize(("height", "stride"), [(160, 16), (400, 16), (401, 32), (30, 16)])
+def test_the_parts_of_a_tile_are_the_bands_of_the_tile(height, stride):
+    pixels, cut = tile(height, 40), windows(32, stride)
+    whole = {row: maps for row, maps in sliding(pixels, both, cut, CPU)}
+    divided = [found for part in parts(height, cut) for found in sliding(pixels, both, cut, CPU, part)]
+    assert [row for row, _ in divided] == list(whole)
+    for row, maps in divided:
+        torch.testing.assert_close(maps, whole[row])
+    assert len(parts(400, windows(32, 16))) == 3
+
+
+def test_a_batch_continues_in_the_next_row_of_windows():
+    sizes = []
+
+    def watch(rgb, dsm):
+        sizes.append(len(rgb))
+        return rgb
+
+    list(sliding(tile(96, 96), watch, windows(32, 32, batch=4), CPU))
+    assert sizes == [4, 4, 1]
+
+
+def test_the_threads_of_a_cpu_compute_batches_side_by_side_and_in_order():
+    pixels, cut, threads = tile(100, 130), windows(32, 20), torch.get_num_threads()
+    alone = list(sliding(pixels, both, cut, CPU))
+    torch.set_num_threads(3)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            states = []
+
+            def watch(rgb, dsm):
+                states.append((torch.is_autocast_enabled("cpu"), torch.is_grad_enabled(), torch.get_num_threads()))
+                return both(rgb, dsm)
+
+            together = list(sliding(pixels, watch, cut, CPU))
+        assert set(states) == {(True, False, 1)}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert [row for row, _ in together] == [row for row, _ in alone]
+    assert all(torch.equal(maps, other) for (_, maps), (_, other) in zip(together, alone, strict=True))
+
+
+def test_an_error_in_a_thread_ends_the_pass():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            list(sliding(tile(100, 130), lambda rgb, dsm: 1 / 0, windows(32, 20), CPU))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_memory_is_a_band_not_the_tile():

@@ -9,7 +9,7 @@ import torch
 
 from components.common.data.store import Store
 from components.common.inference.windows import Windows
-from components.common.scoring.conditions import bands, conditions, confusions
+from components.common.scoring.conditions import bands, confusions
 from components.common.scoring.gates import GateMap, GateStatistics
 
 CPU = torch.device("cpu")
@@ -82,14 +82,13 @@ def test_gates_come_from_the_pass_of_the_logits(store, toy_network, monkeypatch)
     network, tile = toy_network(), store[store.manifest.subset("val")[0]]
     passes, forward = [], network.encoder.forward
 
-    def counting(rgb, dsm):
-        passes.append(len(rgb))
-        return forward(rgb, dsm)
+    def counting(rgb, dsm, *others):
+        passes.append(len(rgb if rgb is not None else dsm))
+        return forward(rgb, dsm, *others)
 
     monkeypatch.setattr(network.encoder, "forward", counting)
     gate = GateMap()
-    for predict in conditions(network, gate).values():
-        for band in bands(tile, predict, 6, replace(WINDOWS, stride_px=32), CPU):
-            gate.add(band.gates_GhW)
+    for band in bands(network, tile, replace(WINDOWS, stride_px=32), CPU, gates=gate):
+        gate.add(band.gates_GhW)
     assert sum(passes) == 3 * 9  # three conditions, nine windows, and no fourth pass
     assert gate.map_HW.shape == (96, 96)
