@@ -11,8 +11,10 @@ import pytest
 
 from components.common.data.store import Store
 from components.common.inference.modelfile import InitialWeights
-from components.evaluate import report, report_pictures
+from components.evaluate import report, report_pictures, report_tables
+from components.evaluate.pictures import panels
 from components.evaluate.step import EvaluateConfig, run
+from tests.components.evaluate import report_example
 
 CONFIG = EvaluateConfig(window_px=16, stride_px=16, batch_size=8, failure_probability=0.1, panel_px=64)
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -36,6 +38,11 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+
+def words(text: str) -> str:
+    """The text that a reader sees."""
+    return re.sub(r"\s+", " ", re.sub(r"<(style|script)>.*?</\1>|<[^>]+>", " ", text, flags=re.S))
 
 
 @pytest.fixture
@@ -63,7 +70,7 @@ def test_the_pages_policy_allows_its_own_script_and_nothing_else(evaluated) -> N
 
 def test_the_page_says_what_was_found(evaluated) -> None:
     result, _ = evaluated
-    text = re.sub(r"\s+", " ", re.sub(r"<(style|script)>.*?</\1>|<[^>]+>", " ", result.report.read_text(), flags=re.S))
+    text = words(result.report.read_text())
     assert "100.0 mIoU with both sensors, 25.0 when the DSM is missing, 25.0 when the image is missing." in text
     assert "Fails without the DSM and without the image" in text and "alanced: both" not in text
     assert (
@@ -72,6 +79,69 @@ def test_the_page_says_what_was_found(evaluated) -> None:
     assert "Impervious 100.0 100.0 100.0 100.0" in text and "Car – – – –" in text
     for part in (result.evaluation.protocol.data_md5, result.evaluation.protocol.model.sha256, "Generated scenes."):
         assert part in text
+
+
+@pytest.fixture(scope="module")
+def example_text() -> str:
+    return report_example.page(tiles=3, side_px=192)
+
+
+def test_every_bar_has_its_interval(example_text) -> None:
+    record = report_example.example(3, 192)[0]
+    for condition, scores in record.scores["eroded"].items():
+        limits = record.intervals.figures[f"miou/{condition}"]
+        assert f"{scores.miou:.1f} {limits[0]:.1f} to {limits[1]:.1f}" in words(example_text)
+        for name, found in scores.per_class.items():
+            low, high = record.intervals.figures[f"iou/{condition}/{name}"]
+            assert f"{found.iou:.1f} ({low:.1f} to {high:.1f})" in words(example_text)
+            place = f'class="whisker" style="left: {low:.1f}%; width: {min(high, 1000) - low:.1f}%"'
+            assert place in example_text
+    assert "95 % interval: 1000 resamples of 18 blocks of 256 px" in words(example_text)
+
+
+def test_differences_say_what_is_noise(example_text) -> None:
+    record = report_example.example(3, 192)[0]
+    v = {condition: scores.miou for condition, scores in record.scores["eroded"].items()}
+    gain = v["rgb+dsm"] - v["rgb"]
+    said = f"Both sensors minus image only {gain:+.1f} ({gain - 3:+.1f} to {gain + 3:+.1f})"
+    assert said in words(example_text) and f"{said} within" not in words(example_text)
+    record.intervals.differences["rgb+dsm - rgb"].low = -0.1
+    (first, *_) = report_tables.differences(record)
+    assert first.noise
+
+
+def test_boundary_confidence_and_degraded_inputs_are_shown(example_text) -> None:
+    record, text = report_example.example(3, 192)[0], words(example_text)
+    assert "Boundary IoU" in text and f"{record.boundary['rgb'].miou:.1f} (image only)" in text
+    assert text.count("ECE 6.1 % before, 1.8 % with temperature 1.43") == 3 == example_text.count("<svg")
+    worst = record.robustness[6]
+    assert f"1 m {worst.miou:.1f} ({worst.change:+.1f})" in text and "Noise, image" in text and "Shift, DSM" in text
+
+
+def test_conditions_name_their_tiles_if_some_lack_a_sensor(example_text) -> None:
+    assert "Both sensors: 2 of 3 tiles; Image only: 3 of 3 tiles; DSM only: 2 of 3 tiles" in words(example_text)
+    record = report_example.example(1, 192)[0]
+    assert report_tables.coverage(record) == {}
+
+
+def test_worst_crops_are_named_and_shown(example_text) -> None:
+    crops = report_example.example(3, 192)[2]
+    assert [round(crop.error) for crop in crops] == sorted((round(crop.error) for crop in crops), reverse=True)
+    found = crops[0].entry(report_example.NAMES)
+    first = found.confusions[0]
+    names = (first.truth.replace("_", " "), first.predicted.replace("_", " "))
+    assert f"tile {found.tile}, row {found.row}, column {found.column}" in words(example_text)
+    assert f"{names[0]} taken for {names[1]}: {first.share:.0f} %" in words(example_text)
+    assert example_text.count(f"of the crop of tile {found.tile}") >= 4
+
+
+def test_an_evaluation_without_uncertainty_still_has_a_page() -> None:
+    record, thumbnails, _, manifest = report_example.example(1, 96)
+    for part in ("intervals", "boundary", "calibration", "robustness"):
+        setattr(record, part, None)
+    layers = panels(thumbnails[0], manifest.palette, 0.5)
+    text = words(report.render(record, {"5_10": layers}, manifest, 0.5))
+    assert "interval" not in text and "ECE" not in text and "Boundary IoU" not in text
 
 
 def test_the_page_states_the_licence_of_the_initial_weights(evaluated) -> None:
