@@ -25,6 +25,7 @@ from components.train.optim import StepFigures, learning_rate, take_step
 from components.train.ranks.distributed import Ranks
 from components.train.ranks.stop import EXIT_CODE
 from components.train.stopwatch import Stopwatch
+from components.train.trained_tiles import training_tiles
 from components.train.validation import pictures, selected_step, steps_in_play, validate
 from model import MoBaNet
 from model.speed import autocast
@@ -63,7 +64,7 @@ def fit(session: Session, progress: Progress) -> None:
     _send_history(session, progress)
     if progress.step and _validation_is_due(session, progress):  # the run was interrupted during the validation
         _validate(session, progress)
-    crops = Crops(session.store, session.store.manifest.subset("train"), config)
+    crops = Crops(session.store, training_tiles(session.store, session.network.config.modalities), config)
     recent, stopwatch = RecentSteps(session.ranks, progress.since_row), Stopwatch()
     saved = time.monotonic()
     session.network.train()

@@ -33,6 +33,7 @@ from components.train.labelled_pixels import require_labelled_pixels
 from components.train.loop import Session, fit
 from components.train.optim import make_optimizer
 from components.train.ranks.distributed import Ranks, open_ranks
+from components.train.trained_tiles import require_sensors
 from components.train.validation import selected_step
 from components.train.weights.initial_weights import load_initial_weights
 from model import MoBaNet
@@ -87,6 +88,7 @@ def run(
     """
     with open_ranks(runtime.device) as ranks, ExitStack() as held, ExitStack() as tracking:
         data = _open(store)
+        ranks.broadcast(lambda: require_sensors(data, model.modalities))
         ranks.broadcast(lambda: require_labelled_pixels(data, config.labels))
         if len(model.modalities) == 2:
             require_copies_per_rank(config, ranks.size)
