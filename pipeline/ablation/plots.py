@@ -96,11 +96,12 @@ def sensors(results: Results) -> Figure | None:
     figure, panels = _panels(results, "mIoU with both sensors, image, DSM", height=2.2 + 0.6 * len(results.fused))
     for subset, (axis,) in panels.items():
         _bars(axis, results, subset, MIOUS)
-        for _, name, colour in MIOUS[1:]:
-            for variant in results.variants.keys() - set(results.fused):
+        for variant in (name for name in results.variants if name not in results.fused):
+            for _, name, colour in MIOUS[1:]:
                 dedicated = results.mean(variant, subset, name)
                 if dedicated is not None:
-                    axis.axvline(dedicated, color=colour, linewidth=1.6, linestyle="--", zorder=4)
+                    style: Any = {"color": colour, "linewidth": 1.6, "linestyle": "--", "zorder": 4}
+                    axis.axvline(dedicated, label=variant, **style)
         axis.set_xlabel("mIoU, %")
     _legend(figure, panels["val"][0])
     return figure

@@ -52,7 +52,7 @@ class Share:
     def text(self) -> str:
         """The share with its two figures."""
         return (
-            f"{100 * self.share:.0f} % of {self.dedicated} with the {SENSORS[self.sensor]} "
+            f"with the {SENSORS[self.sensor]} {100 * self.share:.1f} % of {self.dedicated} "
             f"({self.miou:.1f} of {self.dedicated_miou:.1f})"
         )
 

@@ -88,7 +88,7 @@ def share_lines(results: Results, subset: Subset) -> list[str]:
     """One line per variant with what it reaches of the networks for one sensor; empty: the study has none of these."""
     shares = results.shares(subset)
     texts = {variant: [share.text for share in shares if share.variant == variant] for variant in results.fused}
-    return [f"{variant}: {' and '.join(parts)}" for variant, parts in texts.items() if parts]
+    return [f"{variant}: {', '.join(parts)}" for variant, parts in texts.items() if parts]
 
 
 def _number(value: float, digits: int, sign: str = "") -> str:

@@ -108,4 +108,4 @@ def test_networks_of_one_sensor_are_scored_with_it_and_compared_with_the_others(
     assert [(s["subset"], s["dedicated"]) for s in document["shares"]] == [
         (subset, name) for subset in ("val", "test") for name in ("image alone", "DSM alone")
     ]
-    assert "with the image (" in (plan.folder / "table.md").read_text()
+    assert "- both: with the image " in (plan.folder / "table.md").read_text()

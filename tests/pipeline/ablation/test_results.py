@@ -74,7 +74,7 @@ def test_a_share_is_the_mean_with_one_sensor_over_that_of_the_network_for_it(mad
         for variant in TWO
         for rest in [("rgb", 40.0, "image alone", 50.0, 0.8), ("dsm", 30.0, "DSM alone", 25.0, 1.2)]
     ]
-    assert shares[0].text == "80 % of image alone with the image (40.0 of 50.0)"
+    assert shares[0].text == "with the image 80.0 % of image alone (40.0 of 50.0)"
 
 
 def test_networks_of_other_steps_are_not_compared(made_up):

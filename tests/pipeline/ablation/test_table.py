@@ -52,9 +52,9 @@ def test_latex_escapes_what_it_would_read_as_a_command(made_up):
 def test_sentences_say_what_is_reached_of_the_networks_for_one_sensor(made_up):
     found = TWO | {"image_alone": [(50.0, 50.0)], "DSM alone": [(60.0, 60.0)]}
     results = made_up(found, single={"image_alone": "rgb", "DSM alone": "dsm"})
-    line = "first: 80 % of image_alone with the image (40.0 of 50.0) and 50 % of DSM alone with the DSM (30.0 of 60.0)"
+    line = "first: with the image 80.0 % of image_alone (40.0 of 50.0), with the DSM 50.0 % of DSM alone (30.0 of 60.0)"
     assert as_markdown(results).count(f"- {line}\n") == as_text(results).count(f"\n{line}") == 2
-    assert as_latex(results).count(r"80 \% of image\_alone with the image") == 4  # two variants, two subsets
+    assert as_latex(results).count(r"with the image 80.0 \% of image\_alone") == 4  # two variants, two subsets
     assert "Reached" not in as_markdown(made_up(TWO))
 
 
