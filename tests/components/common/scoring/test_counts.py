@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.common.scoring.counts import Counter, confusion
+from components.common.scoring.counts import Calibration, Counter, confusion
 
 
 def test_rows_are_the_truth_and_ignored_pixels_are_not_counted() -> None:
@@ -39,3 +39,23 @@ def test_a_label_that_is_no_class_is_an_error(stray: int) -> None:
 def test_maps_of_two_shapes_are_an_error() -> None:
     with pytest.raises(ValueError, match="truth is"):
         confusion(torch.zeros(2, 2, dtype=torch.uint8), torch.zeros(2, 3, dtype=torch.uint8), 3)
+
+
+def test_a_confidence_is_the_largest_softmax_of_the_scaled_logits() -> None:
+    logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 9.0]]).unsqueeze(1)  # two classes, three pixels
+    truth = torch.tensor([[0, 1, 255]], dtype=torch.uint8)
+    counted = Calibration((1.0, 2.0))
+    counted.add(truth, logits)
+    counted.add(truth, logits)
+    plain, scaled = counted.histograms()
+    sure, surer = 1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-2))
+    assert plain[7] == pytest.approx([2, 1.0, 0])  # 0.5 is in the bin above 7 / 15; a tie is the first class
+    assert plain[int(surer * 15)] == pytest.approx([2, 2 * surer, 2])
+    assert scaled[int(sure * 15)] == pytest.approx([2, 2 * sure, 2])
+    assert plain[:, 0].sum() == scaled[:, 0].sum() == 4
+
+
+def test_a_certain_class_is_in_the_last_bin() -> None:
+    counted = Calibration((1.0,))
+    counted.add(torch.zeros(1, 5, dtype=torch.uint8), torch.tensor([400.0, 0.0])[:, None, None].expand(2, 1, 5))
+    assert counted.histograms()[0, -1].tolist() == [5, 5, 5]
