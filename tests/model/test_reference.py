@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from model import segmentation_loss
+from model import MoBaNet, segmentation_loss
 from model.reference import PAIRED, from_reference, reference_name_to_ours
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -21,10 +23,13 @@ def reference_weights():
     return part(load_file(FIXTURES / "reference_native.safetensors"), "weights/")
 
 
-@pytest.fixture(params=["reference_native", "reference_resampled"])
+@pytest.fixture(params=itertools.product(["reference_native", "reference_resampled"], ["zero", "excluded"]))
 def reference(request):
-    tensors = load_file(FIXTURES / f"{request.param}.safetensors")
-    network = from_reference(reference_weights(), **SIZES).eval()
+    fixture, missing = request.param
+    tensors = load_file(FIXTURES / f"{fixture}.safetensors")
+    released = from_reference(reference_weights(), **SIZES)
+    network = MoBaNet(dataclasses.replace(released.config, missing=missing)).eval()
+    network.load_state_dict(released.state_dict())
     output = network.forward_with_aux(tensors["input/rgb"], tensors["input/dsm"][:, None])
     return network, tensors, output
 
