@@ -14,7 +14,7 @@ import typer
 
 from components.common.entrypoints.dvc import exit_code, log_to_stderr
 from pipeline import __version__
-from pipeline.bench import loader, preprocess, train_commands
+from pipeline.bench import evaluation, loader, preprocess, train_commands
 from pipeline.bench.prediction import bench as bench_predict
 from pipeline.bench.serving import bench as bench_serve
 from pipeline.commands import (
@@ -71,6 +71,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         {
             "data": loader.bench,
             "preprocess": preprocess.bench,
+            "evaluate": evaluation.bench,
             "predict": bench_predict,
             "serve": bench_serve,
             "train": train_commands.train,

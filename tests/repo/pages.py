@@ -93,6 +93,7 @@ ELSEWHERE = {
     "dvc exp show": "tests/e2e/test_sweep.py",
     "mobanet bench data": "tests/pipeline/test_bench_data.py",
     "mobanet bench preprocess": "tests/pipeline/bench/test_preprocess.py",
+    "mobanet bench evaluate": "tests/pipeline/bench/test_evaluate_bench.py",
     "mobanet bench predict": "tests/pipeline/bench/test_predict_bench.py",
     "mobanet bench train --checkpoints": "tests/pipeline/bench/test_checkpoints.py",
     "mobanet bench serve": "tests/pipeline/bench/test_serving.py",
