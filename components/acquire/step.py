@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +16,10 @@ from components.acquire.import_summary import summary
 from components.acquire.isprs_files import collect
 from components.acquire.own_files import collect_own
 from components.acquire.remote import on_this_machine
-from components.acquire.sample.city import write_city
+from components.acquire.sample.city import MOST_TILES, sample_tiles, write_city
 from components.common.data import datasets
 from components.common.data.config import DataConfig
-from components.common.data.datasets import Dataset
+from components.common.data.datasets import Dataset, Split
 from components.common.data.rawtree import RawTree
 from components.common.errors import DataError, ParamsError
 from components.common.files import replacing_folder
@@ -34,7 +35,7 @@ class SampleConfig:
 
     seed: Seed  # each seed gives another city
     side_px: Annotated[int, Field(ge=256, le=6000)]  # side of a tile, pixels of 5 cm
-    tiles: Annotated[int, Field(ge=10, le=25)] = 10  # number of tiles
+    tiles: Annotated[int, Field(ge=10, le=25)] = 10  # number of tiles; the first 10 are those of the split `sample`
 
 
 def run(data: DataConfig, sample: SampleConfig, raw: Path) -> RawTree:
@@ -50,19 +51,34 @@ def run(data: DataConfig, sample: SampleConfig, raw: Path) -> RawTree:
 
     Raises:
         DataError: the source holds no tile, cannot be read, or is unsafe.
-        ParamsError: the data set or a variant is unknown, or `crs` is set to different values.
+        ParamsError: the data set or a variant is unknown, `crs` is set to different values, or the split has tiles
+            that a sample of this size does not have.
     """
     dataset = with_crs(datasets.dataset(data.dataset, data.image, data.dsm), "data.crs", data.crs)
     if data.path is None:
+        tiles = sample_tiles(sample.tiles)
+        _require_tiles(datasets.split(data.dataset, data.split), tiles)
         with replacing_folder(raw) as draft:
-            tree = replace(write_city(sample.seed, sample.side_px, draft), folder=raw)
+            tree = replace(write_city(sample.seed, sample.side_px, tiles, draft), folder=raw)
     else:
         with on_this_machine(data, raw.with_name("download")) as path:
             own = data.source == "folder"
             tree = collect_own(path, dataset, raw) if own else collect([path], dataset, raw, exact=True)
-    known = tuple(dict.fromkeys((*datasets.tiles(dataset.name), *tree.tiles)))
+    known = () if data.path is None else datasets.tiles(dataset.name)  # a smaller sample lacks nothing
+    known = tuple(dict.fromkeys((*known, *tree.tiles)))
     log.info("%s:\n%s\n%s", raw, summary(tree, known), dataset.acknowledgement)
     return tree
+
+
+def _require_tiles(split: Split, tiles: Sequence[str]) -> None:
+    """Refuse a split of the sample that has other tiles than those that are generated."""
+    if lacking := [tile for tile in split.tiles if tile not in tiles]:
+        places = [number for number, tile in enumerate(sample_tiles(MOST_TILES), 1) if tile in lacking]
+        enough = len(places) == len(lacking)
+        raise ParamsError(
+            f"data.split {split.name} has the tile {lacking[0]}, but a sample with sample.tiles {len(tiles)} does not; "
+            f"{f'set sample.tiles to {max(places)}' if enough else 'correct the split'}, or choose another data.split"
+        )
 
 
 def with_crs(dataset: Dataset, option: str, crs: str | None) -> Dataset:

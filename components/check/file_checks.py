@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from components.check.config import Subject
 from components.check.findings import CODES, Finding, finding
+from components.check.sources import GENERATED
 from components.common.data.rawtree import sensors_of
 
 KNOWN_TROUBLE = {
@@ -50,8 +51,10 @@ def missing_tiles(subject: Subject) -> Iterator[Finding]:
         if subject.chosen:
             for tile in gone:
                 sentence = f"has no file; the split {split.name} has it in {split.subset_of(tile)}"
+                if subject.dataset.name == GENERATED:
+                    sentence += " and needs a sample with more tiles; set sample.tiles"
                 yield finding("tile-missing", sentence, tile)
-        elif gone:
+        elif gone and subject.dataset.name != GENERATED:  # a smaller sample lacks nothing
             shown = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
             sentence = f"{len(gone)} of the {len(split.tiles)} tiles of the split {split.name} have no file: {shown}"
             yield finding("split-incomplete", sentence)

@@ -103,14 +103,17 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, store: Path, pack
 
 
 def _validation_tiles(store: Path, facts: ModelFacts, weights: Path) -> list[Tile]:
-    """The validation tiles, mapped into memory, if the store holds the inputs of the model."""
+    """The validation tiles with all sensors of the model, mapped into memory, if the store holds its inputs."""
     data = Store(store)
     require_inputs_of(facts, data, weights)
-    entries = data.manifest.subset(SUBSET)
+    needed = set(facts.network.modalities)
+    known = data.manifest.subset(SUBSET)
+    entries = [entry for entry in known if needed <= set(entry.sensors)]
     if not entries:
+        lack = " with all sensors of the model" if known else ""
         raise StoreError(
-            f"{store}: the store has no validation tile of the split {data.manifest.split}; add one to the split, then "
-            "run acquire and preprocess again"
+            f"{store}: the store has no validation tile of the split {data.manifest.split}{lack}; add one to the "
+            "split, then run acquire and preprocess again"
         )
     return [data[entry] for entry in entries]
 

@@ -1,9 +1,9 @@
-"""The sample on disk: every tile of the split `sample`, made in a pool of processes, written as GeoTIFFs."""
+"""The sample on disk: tiles of the generated city, made in a pool of processes, written as GeoTIFFs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,18 +37,32 @@ class TileJob:
     folder: Path
 
 
-def write_city(seed: int, side_px: int, folder: Path) -> RawTree:
-    """Generate all tiles below a folder.
+MOST_TILES = 25
+"""Number of tiles of the largest sample: five rows and five columns."""
+
+
+def sample_tiles(count: int) -> tuple[str, ...]:
+    """Ids of a sample of so many tiles, 10..25: those of the split `sample`, then others in rows around them.
+
+    A tile depends on its id and the seed alone, so a larger sample has the same first tiles.
+    """
+    first = datasets.split(DATASET.name, DATASET.name).tiles
+    more = [f"{row}_{column}" for row in range(2, 7) for column in range(10, 15)]
+    return (*first, *(tile for tile in more if tile not in first))[:count]
+
+
+def write_city(seed: int, side_px: int, tiles: Sequence[str], folder: Path) -> RawTree:
+    """Generate tiles below a folder.
 
     Args:
         seed: of the city.
         side_px: rows and columns of a tile.
+        tiles: their ids.
         folder: gets the files, under their ISPRS names, and `dataset.json`.
 
     Raises:
         DataError: the machine has too little memory for tiles of this size.
     """
-    tiles = datasets.tiles(DATASET.name)
     jobs = [TileJob(seed, tile, side_px, folder) for tile in tiles]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     fitting = max(1, memory // 2 // (BYTES_PER_PX * side_px**2))

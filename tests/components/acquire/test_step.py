@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +25,10 @@ def data(**changes: object) -> DataConfig:
     return DataConfig(**(absent | usual | changes))  # type: ignore[arg-type]
 
 
-def city(seed: int, side_px: int, folder: Path) -> RawTree:
-    tree = RawTree(folder, "sample", datasets.dataset("sample"), {f"{seed}_{side_px}": {}})
+def city(seed: int, side_px: int, tiles: Sequence[str], folder: Path) -> RawTree:
+    tree = RawTree(
+        folder, "sample", datasets.dataset("sample"), {f"{seed}_{side_px}": {}, **{tile: {} for tile in tiles[10:]}}
+    )
     write_raw_tree(tree)
     return tree
 
@@ -47,8 +50,25 @@ def test_the_sample_replaces_the_raw_folder_and_says_what_it_is(raw, caplog, mon
     assert datasets.dataset("sample").acknowledgement in caplog.text
 
 
+@pytest.mark.parametrize("tiles", [11, 25])
+def test_a_larger_sample_can_be_made_for_any_split_that_it_has(raw, monkeypatch, caplog, tiles) -> None:
+    monkeypatch.setattr(step, "write_city", city)
+    caplog.set_level("INFO")
+    larger = SampleConfig(seed=7, side_px=256, tiles=tiles)
+    assert len(run(data(source="sample", dataset="sample", split="sample"), larger, raw).tiles) == 1 + tiles - 10
+    assert "missing" not in caplog.text
+
+
+@pytest.mark.parametrize("tiles", [10, 24])
+def test_a_split_with_more_tiles_than_the_sample_names_the_parameter(raw, tiles) -> None:
+    smaller = SampleConfig(seed=7, side_px=256, tiles=tiles)
+    with pytest.raises(ParamsError, match=r"data.split sample-25 has the tile .*; set sample.tiles to 25, or choose"):
+        run(data(source="sample", dataset="sample", split="sample-25"), smaller, raw)
+    assert (raw / "earlier.tif").exists()
+
+
 def test_an_interrupted_sample_leaves_the_earlier_folder_as_it_was(raw, monkeypatch) -> None:
-    def interrupted(seed: int, side_px: int, folder: Path) -> RawTree:
+    def interrupted(seed: int, side_px: int, tiles: Sequence[str], folder: Path) -> RawTree:
         (folder / "half.tif").write_text("half")
         raise KeyboardInterrupt
 

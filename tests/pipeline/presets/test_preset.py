@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
 OWN_DATA = (ROOT / "docs/your_own_data.md").read_text()
 CASES = pytest.mark.parametrize("name", names())
+SAMPLES = ("sample", "sample-25")
 
 
 def values(name: str) -> dict:
@@ -48,7 +49,9 @@ def project(tmp_path_factory) -> Project:
 
 
 def test_the_presets_are_the_documented_ones():
-    assert names() == ["one-small-gpu", "own-data", "potsdam-dinov3", "potsdam-vitl", "sample", "vaihingen-vitl"]
+    assert names() == [
+        *("one-small-gpu", "own-data", "potsdam-dinov3", "potsdam-vitl", "sample", "sample-25", "vaihingen-vitl"),
+    ]
     page = (ROOT / "docs/parameters.md").read_text()
     for name in names():
         assert f"| `{name}` | {preset(name).needs} | {preset(name).about} |" in page
@@ -70,7 +73,7 @@ def test_a_preset_lists_only_values_that_differ_from_the_shipped_ones(name):
 @CASES
 def test_every_value_of_a_preset_is_in_its_params_file_and_all_others_are_as_shipped(name):
     shipped, changed = dict(dotted(read_yaml(SHIPPED))), dict(dotted(read_yaml(FOLDER / f"{name}.yaml")["params"]))
-    if name != "sample":
+    if name not in SAMPLES:
         del shipped["model.backbone_args.patch_size"]  # backbone_args: {}
     assert dict(dotted(values(name))) == shipped | changed
 
@@ -85,7 +88,7 @@ def test_a_preset_keeps_all_comments_and_the_order_of_keys(name):
 @CASES
 def test_the_keys_to_edit_exist(name):
     assert set(preset(name).edit) <= dict(dotted(values(name))).keys()
-    assert bool(preset(name).edit) == (name != "sample")
+    assert bool(preset(name).edit) == (name not in SAMPLES)
 
 
 @CASES
@@ -115,11 +118,11 @@ def test_the_network_of_a_preset_has_the_weights_that_the_readme_counts(name):
     facts = datasets.dataset("sample" if name == "own-data" else data.dataset, data.image)
     network = on_meta(model.network(len(facts.classes), len(facts.image.bands)))
     count = count_parameters(network)["network"]
-    if name != "sample":
+    if name not in SAMPLES:
         row = f"| `{model.backbone}` | {count.total / 1e6:.1f} M | {count.trainable / 1e6:.1f} M |"
         assert row in README
     train = config(name, "train")
-    assert (train.crop_px, network.patch_size) in {(128, 8), (256, 14), (256, 16)}  # padded by 10 px with 14
+    assert (train.crop_px, network.patch_size) in {(128, 16), (256, 14), (256, 16)}  # padded by 10 px with 14
 
 
 @CASES
@@ -153,8 +156,8 @@ def test_differences_are_the_changed_missing_and_additional_keys():
     given["check"]["accept"] = {"dsm-constant": "all"}
     del given["export"]
     assert preset("sample").differences(given) == {
-        "model.backbone_args.patch_size": ("(missing)", 8),
-        "train.steps": (301, 300),
+        "model.backbone_args.patch_size": ("(missing)", 16),
+        "train.steps": (301, 600),
         "export.opset": ("(missing)", 20),
         "export.tolerance": ("(missing)", 0.001),
         "check.accept.dsm-constant": ("all", "(missing)"),

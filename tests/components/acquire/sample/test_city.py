@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from components.acquire.sample.city import TileJob, write_city, write_tile
+from components.acquire.sample.city import MOST_TILES, TileJob, sample_tiles, write_city, write_tile
 from components.acquire.sample.label_pictures import boundary, coloured
 from components.acquire.sample.tile import make_scene
 from components.common.data import datasets
@@ -54,10 +54,25 @@ def test_the_files_hold_the_scene(folder) -> None:
 
 
 def test_a_city_has_every_tile_of_its_split_and_a_pool_makes_the_same_pixels(folder, tmp_path) -> None:
-    tree = write_city(7, 256, tmp_path)
     tiles = datasets.split("sample", "sample").tiles
+    tree = write_city(7, 256, tiles, tmp_path)
     assert tree == read_raw_tree(tmp_path) and set(tree.tiles) == set(tiles)
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.tif")}
     assert written == {POTSDAM.path(kind, tile) for kind in ("image", "dsm", "label", "eroded") for tile in tiles}
     image = POTSDAM.path("image", "2_10")
     assert (tmp_path / image).read_bytes() == (folder / image).read_bytes()
+
+
+def test_a_larger_sample_has_the_same_first_tiles() -> None:
+    assert sample_tiles(10) == datasets.split("sample", "sample").tiles
+    for count in (10, 11, 24, MOST_TILES):
+        assert sample_tiles(count) == sample_tiles(MOST_TILES)[:count]
+        assert len(set(sample_tiles(count))) == count
+    large = datasets.split("sample", "sample-25")
+    assert set(large.tiles) == set(sample_tiles(MOST_TILES))
+    assert [len(large.train), len(large.val), len(large.test)] == [15, 5, 5]
+
+
+def test_the_tiles_of_the_sample_are_in_the_same_subsets_of_the_larger_split() -> None:
+    small, large = datasets.split("sample", "sample"), datasets.split("sample", "sample-25")
+    assert {tile: small.subset_of(tile) for tile in small.tiles} == {t: large.subset_of(t) for t in small.tiles}
