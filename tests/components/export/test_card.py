@@ -40,6 +40,23 @@ def test_the_card_says_what_a_user_must_know(trained, evaluation) -> None:
         assert line in text
 
 
+def test_the_card_says_how_a_sensor_is_missing_and_what_the_network_does_then(trained, evaluation) -> None:
+    assert "counts as 0 after normalisation (`missing: zero`)" in card.render(trained.facts, evaluation, PARITY)
+    network = replace(trained.facts.network, missing="excluded", batch_norm="per-condition")
+    text = card.render(replace(trained.facts, network=network), evaluation, PARITY)
+    assert "To mark a sensor as missing, set its input to NaN everywhere" in text
+    assert "A patch that a sensor lacks is left out of prompts and gates (`missing: excluded`)." in text
+    assert "statistics for samples without image or without DSM (`batch_norm: per-condition`)" in text
+    assert "the constant 102.0" not in text and 'There is no other value for "not measured".' in text
+
+
+def test_the_card_states_the_temperature_of_every_condition(trained, evaluation) -> None:
+    assert "temperature" not in card.render(trained.facts, evaluation, PARITY)
+    facts = replace(trained.facts, temperature={"rgb+dsm": 1.25, "rgb": 2.0, "dsm": 0.81})
+    text = card.render(facts, evaluation, PARITY)
+    assert "1.25 (image and DSM), 2 (image only, DSM missing), 0.81 (DSM only, image missing)." in text
+
+
 def test_the_licence_and_the_origin_of_the_initial_weights_are_stated(trained, evaluation) -> None:
     parts = {"backbone": "complete", "classifier": "32 of 48 values", "dgfm": "new"}
     facts = replace(trained.facts, initial_weights=InitialWeights("models:/mobanet/3", "a" * 64, "apache-2.0", parts))

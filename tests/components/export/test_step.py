@@ -49,6 +49,7 @@ def test_the_package_holds_what_its_record_says(package, trained) -> None:
     assert record["sha256"] == {name: digest(package / name) for name in record["sha256"]}
     assert record["source_sha256"] == digest(trained.weights)
     assert record["parity"]["largest_difference"] <= record["parity"]["tolerance"] == 1e-4
+    assert record["onnx"]["missing"] == "NaN"
     assert record["onnx"]["inputs"] == {"image": [3, 32, 32], "dsm": [1, 32, 32]}
     assert record["onnx"]["bytes"] == (package / "model.onnx").stat().st_size
     assert record["onnx"]["latency_ms"] > 0

@@ -67,6 +67,25 @@ def test_every_installed_way_has_a_speed(model, config):
     assert found["predict"] and found["released loop"]
 
 
+@pytest.mark.parametrize("missing", ["zero", "excluded"])
+def test_the_sensors_are_measured_with_a_network_that_excludes_absent_ones(config, tmp_path, monkeypatch, missing):
+    torch.manual_seed(0)
+    args = {"patch_size": 8, "img_size": 32}
+    network = MoBaNetConfig(backbone="test_vit", backbone_args=args, decoder_channels=16, missing=missing)
+    path = tmp_path / "model.safetensors"
+    save_model(path, MoBaNet(network).eval(), predict_memory.facts_of_sample(network, 32))
+    given, forward = [], MoBaNet.forward_with_gates
+
+    def recorded(self, rgb, dsm):
+        given.append((self.config.missing, rgb is not None, dsm is not None))
+        return forward(self, rgb, dsm)
+
+    monkeypatch.setattr(MoBaNet, "forward_with_gates", recorded)
+    found = predict_speed.sensors(path, config, CPU, tmp_path)
+    assert list(found) == ["both sensors", "image only", "DSM only"] and all(speed > 0 for speed in found.values())
+    assert set(given) == {("excluded", *sensors) for sensors in [(True, True), (True, False), (False, True)]}
+
+
 def test_generated_rasters_have_the_size_and_repeat_one_tile(tmp_path):
     image, dsm = predict_memory.make_rasters(tmp_path, 600, 700)
     with rasterio.open(image) as file:
@@ -98,12 +117,16 @@ def test_the_report_is_json_and_a_table(model, config, tmp_path, monkeypatch):
     content = yaml.safe_load(PARAMS.read_text())
     content["predict"]["batch_size"] = 2
     params.write_text(yaml.safe_dump(content))
-    report = prediction.measure(tmp_path, params, model, None, [prediction.Part.loops], False, 256, tmp_path, tmp_path)
+    report = prediction.measure(
+        tmp_path, params, model, None, [prediction.Part.loops, prediction.Part.sensors], False, 256, tmp_path, tmp_path
+    )
     content = json.loads(json.dumps(asdict(report)))
     assert content["window_px"] == 32
     assert content["sample"] is None
     assert content["faster"]["released loop"] > 0
+    assert content["sensors_faster"].keys() == {"image only", "DSM only"}
     table = prediction.as_table(report)
+    assert "faster than both by" in table
     assert "released loop" in table
     assert "megapixels/s" not in table
 

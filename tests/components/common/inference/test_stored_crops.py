@@ -54,6 +54,14 @@ def test_every_condition_has_classes_of_every_pixel_and_logits_of_every_fourth(w
     assert not torch.equal(stored["logits.rgb"], stored["logits.rgb+dsm"])
 
 
+def test_a_crop_in_which_no_height_was_measured_is_computed_without_the_dsm(written) -> None:
+    tiles = [toy_tile("4_10", 60), toy_tile("4_11", 60)]
+    tiles[1].dsm_HW[:] = np.nan
+    stored = load_file(written(tiles, missing="excluded", batch_norm="per-condition")[0])
+    same = [torch.equal(*(stored[f"logits.{name}"][i] for name in ("rgb+dsm", "rgb"))) for i in range(3)]
+    assert same == [False, True, False] and stored["logits.dsm"].isfinite().all()
+
+
 def test_without_a_sensor_the_network_gets_none(written) -> None:
     path, network, facts = written()
     stored = load_file(path)
