@@ -151,3 +151,39 @@ def test_over_ranks_every_norm_communicates():
     assert communicates(network)
     assert not communicates(toy(NAME))
     assert communicates(nn.SyncBatchNorm.convert_sync_batchnorm(toy(NAME)))
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_over_ranks_torch_gets_the_statistics_of_the_condition(condition, monkeypatch):
+    norm, calls = ConditionalBatchNorm2d(3), []
+    synchronise(norm)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda group: 2)
+    monkeypatch.setattr("model.conditional_norm.SyncedNorm.apply", lambda *given: calls.append(given) or given[0])
+    norm(maps(), condition)
+    own = {"both": norm, "rgb": norm.rgb, "dsm": norm.dsm}[condition]
+    _, weight, bias, mean, var, eps, momentum, _, size = calls[0]
+    assert (weight is norm.weight, bias is norm.bias) == (True, True)
+    assert (mean is own.running_mean, var is own.running_var) == (True, True)
+    assert (eps, momentum, size, int(own.num_batches_tracked)) == (norm.eps, norm.momentum, 2, 1)
+    norm.eval()(maps(), condition)  # as every rank has the same statistics, evaluation needs no other rank
+    assert len(calls) == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_on_a_gpu_a_group_of_one_rank_has_the_values_of_its_samples(condition, tmp_path):
+    alone = trained(condition).cuda()
+    shared = copy.deepcopy(alone)
+    synchronise(shared)
+    pixels = [maps().cuda().requires_grad_() for _ in range(2)]
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("nccl", store=store, rank=0, world_size=1)
+    try:
+        found, expected = shared(pixels[0], condition), alone(pixels[1], condition)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        found.square().sum().backward(), expected.square().sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    torch.testing.assert_close(pixels[0].grad, pixels[1].grad, atol=1e-4, rtol=1e-4)
+    for name, value in alone.named_buffers():
+        torch.testing.assert_close(shared.get_buffer(name), value, atol=1e-5, rtol=1e-5)
