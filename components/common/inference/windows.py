@@ -184,6 +184,7 @@ def _in_order(
             return compute(batch)
 
     waiting: deque[tuple[_Batch, Future[Tensor]]] = deque()
+    torch.set_num_threads(1)  # for what is done with the results meanwhile
     pool = ThreadPoolExecutor(threads, "windows", torch.set_num_threads, (1,))
     try:
         for batch in batches:
@@ -196,4 +197,4 @@ def _in_order(
             yield done, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # a part of the setting belongs to the process
+        torch.set_num_threads(threads)
