@@ -21,7 +21,7 @@ from components.train.ranks.distributed import Ranks
 from model.finite import first_non_finite
 
 LARGE = 1.0
-"""Weight decays and weights of the auxiliary losses above this are a likely cause."""
+"""Weight decays, and weights of the losses of auxiliary heads and copies, above this are a likely cause."""
 
 
 class RecentSteps:
@@ -86,6 +86,9 @@ def stopped(found: str, progress: Progress, config: TrainConfig, checkpoint: int
     limit = "set" if config.max_gradient_norm is None else "lower"
     advice = [f"lower train.learning_rate, {limit} train.max_gradient_norm"]
     weights = {"train.weight_decay": config.weight_decay, "train.aux_weight": config.aux_weight}
+    if config.masking.paired:
+        weights["train.masking.paired_weight"] = config.masking.paired_weight
+        weights["train.masking.distillation"] = config.masking.distillation
     advice += [f"lower {key}, which is {value:g}" for key, value in weights.items() if value > LARGE]
     advice += ["set train.precision: float32"] * (config.precision != "float32")
     advice += ["or check model.weights, model.init and the value range of the images"]

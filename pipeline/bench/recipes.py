@@ -166,7 +166,9 @@ class Trainer:
         self.network.load_state_dict(weights)
         prepare(self.network.train(), recipe.precision, recipe.speed)
         self.optimizer = make_optimizer(self.network, setting.train, recipe.speed.fused_optimizer)
-        self._loss = TrainingLoss(self.network, recipe.precision, recipe.speed)
+        masking = setting.train.masking
+        weights_of_copies = {"paired_weight": masking.paired_weight, "distillation": masking.distillation}
+        self._loss = TrainingLoss(self.network, recipe.precision, recipe.speed, **weights_of_copies)
         self._inputs = self._stream(crops)
 
     def step(self) -> Tensor:

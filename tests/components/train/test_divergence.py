@@ -17,6 +17,7 @@ from components.train.divergence import RecentSteps, fault, stopped
 from components.train.optim import StepFigures
 from components.train.ranks.distributed import single_rank
 from components.train.step import run
+from tests.components.train.conftest import TRAIN
 from tests.components.train.injections import KINDS, Injection, newest_checkpoint, outcome, outcomes
 
 RANKS = single_rank(torch.device("cpu"))
@@ -165,6 +166,8 @@ def test_weights_statistics_and_optimiser_state_are_named():
     ({"max_gradient_norm": 1.0}, "lower train.max_gradient_norm, or check"),
     ({"precision": "bf16"}, "set train.max_gradient_norm, set train.precision: float32, or check"),
     ({"weight_decay": 1e6}, "set train.max_gradient_norm, lower train.weight_decay, which is 1e+06, or check"),
+    ({"masking": TRAIN["masking"] | {"distillation": 9.0}}, "set train.max_gradient_norm, or check"),  # no copies
+    ({"masking": TRAIN["masking"] | {"paired": 2.0, "distillation": 9.0}}, "lower train.masking.distillation, which"),
     ({"aux_weight": 50.0}, "lower train.aux_weight, which is 50, or check model.weights, model.init and the value"),
 ])  # fmt: skip
 def test_the_advice_fits_the_parameters(train_config, changes, words):
