@@ -23,6 +23,7 @@ from components.common.tracking import run as tracking
 from components.evaluate import pictures, report
 from components.evaluate.record import Evaluation, comparable_metrics
 from components.evaluate.tile_results import Thumbnails
+from components.evaluate.worst_crops import Crop
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,13 @@ OWNED = (RECORD, METRICS, CONFUSION_ROWS, CONFUSION_PICTURE, PANELS, REPORT)
 """Files and folders that this step writes to the reports folder; all others belong to other steps."""
 
 
-def write_reports(reports: Path, record: Evaluation, thumbnails: Sequence[Thumbnails], manifest: Manifest) -> None:
+def write_reports(
+    reports: Path,
+    record: Evaluation,
+    thumbnails: Sequence[Thumbnails],
+    manifest: Manifest,
+    crops: Sequence[Crop] = (),
+) -> None:
     """Write all files of the evaluation; on failure, the files of an earlier one stay unchanged.
 
     Args:
@@ -44,6 +51,7 @@ def write_reports(reports: Path, record: Evaluation, thumbnails: Sequence[Thumbn
         record: the evaluation.
         thumbnails: layers of every test tile.
         manifest: manifest of the store, for class names and colours.
+        crops: the worst crops of the test tiles, the worst first.
     """
     truth, condition = record.protocol.ground_truth, record.conditions[0]
     classes = record.protocol.classes
@@ -57,7 +65,7 @@ def write_reports(reports: Path, record: Evaluation, thumbnails: Sequence[Thumbn
         (draft / PANELS).mkdir()
         for tile, panels in tiles.items():
             pictures.write_strip(draft / PANELS / f"{tile}.png", panels)
-        (draft / REPORT).write_text(report.render(record, tiles, manifest, reach))
+        (draft / REPORT).write_text(report.render(record, tiles, manifest, reach, crops))
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """The record of an evaluation, stored in `reports/evaluation.json` and described by `evaluation.schema.json`.
 
 In: confusion matrices, the model's facts, the protocol. Out: `Evaluation`, and the numbers that DVC and MLflow compare.
+`components/evaluate/trust.py` adds what tells how far the scores can be trusted.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,12 +16,20 @@ from components.common.scoring.balance import Balance
 from components.common.scoring.conditions import GROUND_TRUTHS, Confusions
 from components.common.scoring.figures import Figures, figures
 from components.common.scoring.metrics import Scores, as_json
+from components.common.uncertainty.calibration import Reliability
+from components.common.uncertainty.intervals import Intervals
+from components.evaluate.worst_crops import WorstCrop
 from model.speed import Precision
 
-FORMAT = 1
+FORMAT = 2
 """Format version; increased when a current reader could misread an older file."""
 
-MISSING_MODALITY = "filled with 0 after normalisation"
+MISSING_MODALITY = {
+    "zero": "filled with 0 after normalisation",
+    "excluded": "left out of prompts and gates, patch by patch",
+}
+"""`model.missing` -> what replaces a missing sensor."""
+
 OVERLAP = "mean of the logits of all windows over a pixel"
 
 
@@ -70,6 +79,28 @@ class Protocol:
     tool_version: str  # version of this project at the evaluation
     device: str  # cpu or cuda
     model: TrainedModel
+    tiles_by_condition: dict[str, tuple[str, ...]]  # the tiles that have the sensors of a condition
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """Boundary IoU of one condition on the full ground truth, percent points; NaN: the class does not occur."""
+
+    width_px: int  # distance from an outline up to which pixels count, pixels
+    miou: float  # mean over the classes that count in means
+    per_class: dict[str, float]  # in label order
+
+
+@dataclass(frozen=True, slots=True)
+class Degraded:
+    """The scores of one degradation of the inputs, with all sensors of the network."""
+
+    perturbation: str  # its kind
+    sensor: str  # the degraded sensor: rgb or dsm
+    level: float | str  # how strong it is; the name of a lost band
+    unit: str | None  # of the level
+    miou: float  # percent points, on the protocol's ground truth
+    change: float  # of the mIoU against the intact inputs, percent points
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +113,11 @@ class Evaluation:
     confusion: dict[str, dict[str, list[list[int]]]]  # ground truth -> condition -> pixel counts; rows are the truth
     protocol: Protocol
     warnings: tuple[str, ...]  # sentences: data problems to know before using the figures
+    intervals: Intervals | None = None  # of the figures; None: blocks were not counted
+    boundary: dict[str, Boundary] = field(default_factory=dict)  # by condition
+    calibration: dict[str, Reliability] = field(default_factory=dict)  # by condition, on the protocol's ground truth
+    robustness: tuple[Degraded, ...] | None = None  # None: `evaluate.robustness` is off
+    worst_crops: tuple[WorstCrop, ...] = ()  # the crops with the largest share of errors, the worst first
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -117,7 +153,7 @@ def trained_model(facts: ModelFacts, sha256: str) -> TrainedModel:
 def evaluation(
     totals: Confusions, facts: ModelFacts, protocol: Protocol, failure_probability: float, warnings: tuple[str, ...]
 ) -> Evaluation:
-    """Turn confusion matrices over all test tiles into the record.
+    """Turn confusion matrices over all test tiles into the scores and balance of the record.
 
     Args:
         totals: condition -> ground truth -> `[K, K]` pixel counts.
@@ -149,9 +185,26 @@ def comparable_metrics(record: Evaluation) -> dict[str, float]:
     """The numbers for a table of runs, as a flat mapping; undefined ones are left out.
 
     `miou`, `oa` and so on are for all sensors of the network on the protocol's ground truth. `miou_full_truth` is for
-    the full labels.
+    the full labels. Conditions with a sensor missing have names that end with `_rgb` and `_dsm`. `_low` and `_high` are
+    the ends of an interval.
     """
-    named = Figures(record.scores[record.protocol.ground_truth], record.balance).by_name()
+    named: dict[str, float | None] = {}
+    named |= Figures(record.scores[record.protocol.ground_truth], record.balance).by_name()
     named["miou_all"] = record.headline.miou_all
     named["miou_full_truth"] = record.scores["full"][record.conditions[0]].miou
+    of_all = record.conditions[0]
+    for condition in record.conditions:
+        ending = "" if condition == of_all else f"_{condition}"
+        if condition in record.boundary:
+            named[f"boundary_iou{ending}"] = record.boundary[condition].miou
+        if condition in record.calibration:
+            named[f"ece{ending}"] = record.calibration[condition].ece
+        named |= _ends(record.intervals, f"miou/{condition}", f"miou{ending}")
+    named |= _ends(record.intervals, "expected_miou", "expected_miou")
     return {name: value for name, value in as_json(named).items() if value is not None}
+
+
+def _ends(intervals: Intervals | None, figure: str, name: str) -> dict[str, float]:
+    """The two ends of an interval by name; empty: there is none."""
+    ends = intervals.figures.get(figure) if intervals else None
+    return dict(zip((f"{name}_low", f"{name}_high"), ends, strict=True)) if ends else {}

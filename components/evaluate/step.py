@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +20,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from components.common.data.datasets import Subset
-from components.common.data.store import Store
+from components.common.data.store import Store, TileEntry
 from components.common.errors import NonFiniteError, ParamsError, StoreError
 from components.common.files import digest
 from components.common.inference.model_inputs import require_inputs_of
@@ -30,12 +30,13 @@ from components.common.inference.windows import Windows
 from components.common.params import STRICT, Count, Probability, Side
 from components.common.progress import track
 from components.common.scoring.boundary import WIDTH_PX
-from components.common.scoring.conditions import GROUND_TRUTH
+from components.common.scoring.conditions import GROUND_TRUTH, conditions, tiles_by_condition
 from components.common.scoring.metrics import scores
 from components.common.scoring.tile_counts import Counted
 from components.common.tracking import provenance, server
-from components.evaluate import interpretation, outputs, record
+from components.evaluate import interpretation, outputs, record, robustness, trust
 from components.evaluate.tile_results import TileResult, predict_tile, total
+from components.evaluate.worst_crops import worst_of
 from model import MoBaNet
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,8 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path, *, tr
 
     Raises:
         ParamsError: the stride is larger than the window.
-        StoreError: the store is unreadable, has no labelled test tile, or was not made for this model.
+        StoreError: the store is unreadable, has no labelled test tile with all sensors of the network, or was not made
+            for this model.
         WeightsError: the weights are unreadable.
         NonFiniteError: the network gives logits that are NaN or infinite.
         TrackingError: the training was tracked, and its MLflow store cannot be used.
@@ -107,43 +109,32 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path, *, tr
         raise StoreError(
             f"{store}: the store has no test tile of the split {data.manifest.split}; run acquire and preprocess again"
         )
+    entries = data.manifest.subset(SUBSET)
+    _require_sensors(network, entries, store)
     windows = windows_of(config, network, facts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         with training_precision(network.to(device), facts, device):
             results = list(_predict_tiles(network, facts, data, windows, device, config))
+            degraded = _degraded(network, facts, data, windows, device, results) if config.robustness else None
     except NonFiniteError as error:
         raise NonFiniteError(
             f"{weights}: {error}, so this model cannot be scored; train again with a lower train.learning_rate or with "
             "train.max_gradient_norm"
         ) from None
     manifest = data.manifest
-    entries = manifest.subset(SUBSET)
     evaluation = record.evaluation(
         total(results),
         facts,
-        _protocol(data, facts, weights, windows, device),
+        _protocol(network, data, facts, weights, windows, device),
         config.failure_probability,
-        interpretation.data_warnings(manifest, data.data_md5, facts, entries),
+        (*interpretation.data_warnings(manifest, data.data_md5, facts, entries), *_coverage(network, entries)),
     )
     if math.isnan(evaluation.headline.miou):
         raise StoreError(f"{store}: the test tiles have no labelled pixel; check the raw labels, then run preprocess")
     crops = worst_of(result.worst for result in results)
-    counts = [result.counts for result in results]
     evaluation = replace(
-        evaluation,
-        intervals=trust.score_intervals(
-            counts,
-            entries,
-            facts,
-            config.failure_probability,
-            ground_truth=GROUND_TRUTH,
-            level=config.intervals.level,
-            samples=config.intervals.samples,
-            block_px=config.intervals.block_px,
-        ),
-        boundary=trust.boundaries(counts, facts),
-        calibration=trust.calibrations(counts, facts),
+        _judged(evaluation, results, entries, facts, config),
         robustness=degraded,
         worst_crops=tuple(crop.entry(facts.classes) for crop in crops),
     )
@@ -199,7 +190,73 @@ def _predict_tiles(
         yield result
 
 
-def _protocol(data: Store, facts: ModelFacts, weights: Path, windows: Windows, device: torch.device) -> record.Protocol:
+def _degraded(
+    network: MoBaNet,
+    facts: ModelFacts,
+    data: Store,
+    windows: Windows,
+    device: torch.device,
+    results: Sequence[TileResult],
+) -> tuple[record.Degraded, ...]:
+    """Score degraded inputs, and compare them with the intact ones."""
+    intact_KK = next(iter(total(results).values()))[GROUND_TRUTH]
+    intact = scores(intact_KK, facts.classes, facts.in_means).miou
+    return robustness.robustness(network, facts, data, data.manifest.subset(SUBSET), windows, device, intact)
+
+
+def _judged(
+    evaluation: record.Evaluation,
+    results: Sequence[TileResult],
+    entries: Sequence[TileEntry],
+    facts: ModelFacts,
+    config: EvaluateConfig,
+) -> record.Evaluation:
+    """Add intervals, boundary IoU and calibration."""
+    counts = [result.counts for result in results]
+    found = trust.score_intervals(
+        counts,
+        entries,
+        facts,
+        config.failure_probability,
+        ground_truth=GROUND_TRUTH,
+        level=config.intervals.level,
+        samples=config.intervals.samples,
+        block_px=config.intervals.block_px,
+    )
+    return replace(
+        evaluation,
+        intervals=found,
+        boundary=trust.boundaries(counts, facts),
+        calibration=trust.calibrations(counts, facts),
+    )
+
+
+def _require_sensors(network: MoBaNet, entries: Sequence[TileEntry], store: Path) -> None:
+    """The headline figure needs a tile with all sensors of the network."""
+    first = conditions(network)[0]
+    if first not in tiles_by_condition(network, entries):
+        needed = {"rgb+dsm": "both image and DSM", "rgb": "an image", "dsm": "a DSM"}[first]
+        raise StoreError(
+            f"{store}: no test tile has {needed}, which this model needs; add one to the test tiles of the split, then "
+            "run acquire and preprocess again"
+        )
+
+
+def _coverage(network: MoBaNet, entries: Sequence[TileEntry]) -> tuple[str, ...]:
+    """A sentence if conditions are scored on different tiles."""
+    tiles = tiles_by_condition(network, entries)
+    if all(len(ids) == len(entries) for ids in tiles.values()):
+        return ()
+    shares = ", ".join(f"{interpretation.TITLES[name].lower()} {len(ids)}" for name, ids in tiles.items())
+    return (
+        f"Some of the {len(entries)} test tiles lack a sensor, so conditions are scored on different tiles: "
+        f"{shares.replace('dsm', 'DSM')}. Only differences with an interval compare the same pixels.",
+    )
+
+
+def _protocol(
+    network: MoBaNet, data: Store, facts: ModelFacts, weights: Path, windows: Windows, device: torch.device
+) -> record.Protocol:
     manifest = data.manifest
     return record.Protocol(
         dataset=manifest.dataset,
@@ -210,7 +267,7 @@ def _protocol(data: Store, facts: ModelFacts, weights: Path, windows: Windows, d
         classes=facts.classes,
         mean_classes=tuple(name for name, counts in zip(facts.classes, facts.in_means, strict=True) if counts),
         ground_truth=GROUND_TRUTH,
-        missing_modality=record.MISSING_MODALITY,
+        missing_modality=record.MISSING_MODALITY[facts.network.missing],
         window_px=windows.window_px,
         stride_px=windows.stride_px,
         overlap=record.OVERLAP,
@@ -224,4 +281,5 @@ def _protocol(data: Store, facts: ModelFacts, weights: Path, windows: Windows, d
         tool_version=provenance.tool_version(),
         device=device.type,
         model=record.trained_model(facts, digest(weights)),
+        tiles_by_condition=tiles_by_condition(network, manifest.subset(SUBSET)),
     )

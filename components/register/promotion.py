@@ -17,12 +17,12 @@ from components.register.config import RegisterConfig
 
 NOT_COMPARED = (
     *("data_md5", "raw_md5", "git_commit", "tool_version", "device", "model"),
-    *("window_px", "precision", "heights"),
+    *("window_px", "precision", "heights", "missing_modality"),
 )
 """Keys of a protocol that the gate `protocol` does not compare.
 
-The first ones have their own gate or say nothing about the scores. Window, precision and heights are those of each
-network's own training.
+The first ones have their own gate or say nothing about the scores. Window, precision, heights and the treatment of a
+missing sensor are those of each network's own training.
 """
 
 CLEAN_COMMIT = 40
@@ -63,9 +63,12 @@ class PromotionRecord:
         protocol, balance = evaluation["protocol"], evaluation["balance"]
         shared = {key: value for key, value in protocol.items() if key not in NOT_COMPARED}
         shared["tiles"] = _digest_of_tiles(protocol["tiles"])
+        by_condition = shared.pop("tiles_by_condition", {})
+        if fewer := {name: _digest_of_tiles(ids) for name, ids in by_condition.items() if ids != protocol["tiles"]}:
+            shared["tiles_by_condition"] = fewer  # earlier evaluations did not know tiles that lack a sensor
         shared["failure_probability"] = balance and balance["failure_probability"]
         headline = headline_scores(evaluation)
-        interval = (evaluation.get("intervals") or {}).get("expected_miou")
+        interval = ((evaluation.get("intervals") or {}).get("figures") or {}).get("expected_miou")
         return cls(
             raw_md5=protocol["raw_md5"],
             protocol=shared,
@@ -188,7 +191,8 @@ def _at_most(name: str, value: float, limit: float, form: str) -> Gate:
 
 
 def _same_protocol(candidate: Mapping[str, Any], champion: Mapping[str, Any]) -> Gate:
-    odd = sorted(key for key in candidate.keys() | champion.keys() if candidate.get(key) != champion.get(key))
+    named = (candidate.keys() | champion.keys()) - set(NOT_COMPARED)  # earlier versions recorded more keys
+    odd = sorted(key for key in named if candidate.get(key) != champion.get(key))
     theirs, ours = (
         ", ".join(f"{key} {json.dumps(protocol.get(key))}" for key in odd) or "-" for protocol in (champion, candidate)
     )

@@ -25,6 +25,7 @@ from components.common.inference.precision import effective
 from components.common.inference.windows import Windows
 from components.common.tracking.provenance import git_commit, tool_version
 from components.common.tracking.run import Run, open_run
+from components.common.uncertainty.temperature import fit_temperatures
 from components.train.checkpoints.checkpoint import Checkpoints, Progress, load, locked
 from components.train.config import ModelParams, RuntimeConfig, TrainConfig
 from components.train.copies import require_copies_per_rank
@@ -40,7 +41,7 @@ from model import MoBaNet
 from model.dropout import share_batch
 from model.gradients import without_gradient
 from model.mobanet import count_parameters
-from model.speed import SpeedConfig, prepare
+from model.speed import SpeedConfig, autocast, prepare
 from model.training_loss import TrainingLoss
 
 log = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ def _hand_over(
     """Write the selected network, its facts and the histories."""
     network, run = session.network, session.run
     session.checkpoints.load_candidate(network, int(chosen["step"]))
-    facts = _facts(session, chosen, start)
+    facts = replace(_facts(session, chosen, start), temperature=_temperatures(session))
     save_model(models / BEST, network.float(), facts)
     _write_csv(models / "training.csv", progress.losses)
     _write_csv(models / "validation.csv", progress.validations)
@@ -217,6 +218,13 @@ def _hand_over(
     write_json(models / "run.json", {"mlflow_run_id": facts.mlflow_run_id})
     run.tags({"selected_step": facts.step})
     run.artifact(models / "validation.csv")
+
+
+def _temperatures(session: Session) -> dict[str, float]:
+    """Calibrate the selected network on the validation tiles, in the precision of the training."""
+    entries, device = session.store.manifest.subset("val"), session.ranks.device
+    with autocast(session.config.precision, device):
+        return fit_temperatures(session.network.eval(), session.store, entries, session.windows, device)
 
 
 def _figures(row: Mapping[str, float]) -> dict[str, float]:

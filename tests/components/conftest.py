@@ -77,7 +77,7 @@ def toy_evaluation(facts: ModelFacts, weights: Path) -> record.Evaluation:
         classes=facts.classes,
         mean_classes=facts.classes[:5],
         ground_truth="eroded",
-        missing_modality=record.MISSING_MODALITY,
+        missing_modality=record.MISSING_MODALITY[facts.network.missing],
         window_px=facts.window_px,
         stride_px=16,
         overlap=record.OVERLAP,
@@ -91,6 +91,7 @@ def toy_evaluation(facts: ModelFacts, weights: Path) -> record.Evaluation:
         tool_version=facts.tool_version,
         device="cpu",
         model=record.trained_model(facts, digest(weights)),
+        tiles_by_condition=dict.fromkeys(counts, ("5_10", "5_11")),
     )
     totals = {name: dict.fromkeys(GROUND_TRUTHS, matrix) for name, matrix in counts.items()}
     return record.evaluation(totals, facts, protocol, 0.1, ())

@@ -164,7 +164,7 @@ def read_facts(path: Path, content: dict[str, Any]) -> ModelFacts:
 def _require_usable(path: Path, facts: ModelFacts) -> None:
     """Check what the header says about the inputs; a wrong value gives wrong classes without another error."""
     bands, heat = len(facts.bands), facts.temperature
-    heats = tuple(heat.values()) if isinstance(heat, dict) else (heat,)
+    heats = tuple(heat.values()) if isinstance(heat, dict) else (0.0,)  # 0: wrong
     checks = (
         ("image_mean", _numbers(facts.image_mean, bands), f"{bands} numbers, one per band"),
         ("image_std", _numbers(facts.image_std, bands) and min(facts.image_std) > 0, f"{bands} numbers above 0"),

@@ -26,7 +26,7 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class Reliability:
     """Calibration of one condition."""
 
     temperature: float | None  # logits are divided by it; None: the model has none for this condition
@@ -35,7 +35,7 @@ class Calibration:
     bins: tuple[Bin, ...]  # with the temperature, from low to high confidence
 
 
-def calibration(before: Histogram, after: Histogram, temperature: float | None) -> Calibration:
+def reliability(before: Histogram, after: Histogram, temperature: float | None) -> Reliability:
     """The calibration of one condition.
 
     Args:
@@ -48,7 +48,7 @@ def calibration(before: Histogram, after: Histogram, temperature: float | None) 
         Bin(confidence / count, correct / count, count / pixels) if count else Bin(None, None, 0.0)
         for count, confidence, correct in after.tolist()
     )
-    return Calibration(temperature, expected_error(before), expected_error(after), bins)
+    return Reliability(temperature, expected_error(before), expected_error(after), bins)
 
 
 def expected_error(histogram: Histogram) -> float | None:

@@ -28,6 +28,9 @@ SEED = 1503
 PART = 4_000_000
 """Most numbers of resampled blocks in memory at a time."""
 
+FEWEST = 8
+"""Least number of blocks for an interval; with fewer, the resamples are too much alike."""
+
 DEFINED = 0.5
 """Share of the resamples that must define a figure; with less, the figure has no interval."""
 
@@ -47,10 +50,10 @@ def block_intervals(
         samples: number of resamples.
 
     Returns:
-        Name -> (low, high); None: the figure is not defined, or fewer than three blocks have counts.
+        Name -> (low, high); None: the figure is not defined, or there are fewer than `FEWEST` blocks.
     """
     found = figures(counts_NV.sum(axis=0))
-    if len(counts_NV) < 3:
+    if len(counts_NV) < FEWEST:
         return dict.fromkeys(found)
     parts = [figures(sums_sV) for sums_sV in resampled(counts_NV, round(independent) - 1, samples)]
     tail = float(ndtr(stdtrit(independent - 1, (1 - level) / 2)))  # wider than the normal quantile, for few blocks

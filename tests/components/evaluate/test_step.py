@@ -49,7 +49,7 @@ def test_a_network_that_ignores_the_dsm_gets_no_credit_for_it(make_store, use_ne
     # Without the image it predicts class 0 everywhere. All four classes are equally frequent, so v0 is that of class 0.
     assert figures.shapley_dsm == pytest.approx(0.0, abs=1e-9)
     assert figures.fusion_gain == 0.0 and figures.imbalance == pytest.approx(1.0)
-    assert "The model does not use the DSM" in result.report.read_text()
+    assert "ails without the image" in result.report.read_text()
 
 
 def test_every_output_exists_and_agrees_with_the_schema(make_store, use_network, by_rule, tmp_path) -> None:
@@ -204,7 +204,8 @@ def test_metrics_json_has_the_names_that_dashboards_read(make_store, use_network
     scores = {"oa", "miou", "mf1", "miou_all", "worst_class_iou", "miou_full_truth", "miou_rgb", "miou_dsm"}
     balance = {"majority", "expected_miou", "average", "last_1", "imbalance", "fusion_gain"}
     halves = {f"{name}_{sensor}" for name in ("retention", "shapley") for sensor in ("rgb", "dsm")}
-    assert json.loads((reports / "metrics.json").read_text()).keys() == scores | balance | halves
+    trust = {f"{name}{ending}" for name in ("boundary_iou", "ece") for ending in ("", "_rgb", "_dsm")}
+    assert json.loads((reports / "metrics.json").read_text()).keys() == scores | balance | halves | trust
 
 
 def test_missing_weights_are_one_sentence(make_store, tmp_path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.common.uncertainty.calibration import Bin, calibration, expected_error
+from components.common.uncertainty.calibration import Bin, expected_error, reliability
 
 
 def histogram(confidence, correct, bins=15):
@@ -21,6 +21,6 @@ def test_the_error_is_the_mean_distance_of_accuracy_and_confidence():
 
 def test_the_bins_are_those_with_the_temperature():
     before, after = histogram([0.9, 0.9], [1, 0]), histogram([0.5, 0.5], [1, 0])
-    found = calibration(before, after, 2.5)
+    found = reliability(before, after, 2.5)
     assert (found.temperature, found.ece_before, found.ece) == (2.5, pytest.approx(0.4), 0.0)
     assert found.bins[7] == Bin(0.5, 0.5, 1.0) and found.bins[0] == Bin(None, None, 0.0)

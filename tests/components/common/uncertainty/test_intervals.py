@@ -119,7 +119,7 @@ def test_what_is_not_defined_has_no_interval():
     assert found.figures["iou/rgb/never"] is None
     plain = intervals({n: c[:, :K, :K] for n, c in counts.items()}, grids, CLASSES, IN_MEANS, 0.1, **known)
     assert found.figures["miou/rgb"] == plain.figures["miou/rgb"]
-    few = made({name: counts_NKK[:2] for name, counts_NKK in blocks(4)[0].items()}, [(1, 2)])
+    few = made({name: counts_NKK[:7] for name, counts_NKK in blocks(4)[0].items()}, [(1, 7)])
     assert set(few.figures.values()) == {None} and few.differences["rgb - dsm"].low is None
     empty = made({name: np.zeros((4, K, K), np.int64) for name in CONDITIONS}, [(2, 2)])
     assert empty.blocks == 0 and empty.differences["rgb - dsm"] == Difference(None, None, None)
