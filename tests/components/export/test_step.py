@@ -103,6 +103,10 @@ def test_a_store_with_other_heights_or_without_validation_tiles_is_refused(train
     for changes, sentence in (
         ({"heights": replace(manifest.heights, scale_m=20.0)}, "settings of the heights are scale_m 20.0, but"),
         ({"tiles": manifest.subset("test")}, "the store has no validation tile of the split sample; add one"),
+        (
+            {"tiles": tuple(replace(tile, sensors=("rgb",)) for tile in manifest.tiles)},
+            "no validation tile of the split sample with all sensors of the model; add one",
+        ),
     ):
         write_manifest(tmp_path / "store", replace(manifest, **changes))
         with pytest.raises(StoreError, match=sentence):
