@@ -110,30 +110,29 @@ def _earned(figures: Balance) -> str:
 
 def _gain(record: Evaluation, figures: Balance) -> str:
     better, sensor = ("rgb", "image") if figures.rgb >= figures.dsm else ("dsm", "DSM")
-    gain = figures.fusion_gain
     found = difference(record, f"rgb+dsm - {better}")
-    low, high = found or (gain - NOISE_POINTS, gain + NOISE_POINTS)
+    rough = figures.fusion_gain
+    gain, low, high = found or (rough, rough - NOISE_POINTS, rough + NOISE_POINTS)
     spread = f" ({between(low, high, signed=True)})" if found else ""
     if low > 0:
         return f"Fusion gains {gain:.1f} points{spread} over the {sensor} only."
     if high < 0:
         return f"Fusion loses {-gain:.1f} points{spread} against the {sensor} only: the other sensor does harm."
-    exact = f"{gain:+.1f}{', ' if found else ' points'}{between(low, high, signed=True) if found else ''}"
+    exact = f"{gain:+.1f}, {between(low, high, signed=True)}" if found else f"{gain:+.1f} points"
     return f"The gain of fusion over the {sensor} only is within the noise ({exact})."
 
 
-def difference(record: Evaluation, name: str) -> tuple[float, float] | None:
-    """Interval of a difference between two conditions, percent points; None: there is none."""
-    intervals = getattr(record, "intervals", None)
-    found = intervals.differences.get(name) if intervals else None
-    return None if found is None or None in (found.low, found.high) else (found.low, found.high)
+def difference(record: Evaluation, name: str) -> tuple[float, float, float] | None:
+    """A difference between two conditions on the same pixels and its interval, percent points; None: not known."""
+    found = record.intervals.differences.get(name) if record.intervals else None
+    if found is None or found.value is None or found.low is None or found.high is None:
+        return None
+    return found.value, found.low, found.high
 
 
 def interval(record: Evaluation, name: str) -> tuple[float, float] | None:
-    """Interval of a figure, such as `miou/rgb`, in the unit of the figure; None: there is none."""
-    intervals = getattr(record, "intervals", None)
-    found = intervals.figures.get(name) if intervals else None
-    return None if found is None or None in found else (found[0], found[1])
+    """Interval of a figure, such as `miou/rgb`, percent points; None: there is none."""
+    return record.intervals.figures.get(name) if record.intervals else None
 
 
 def between(low: float, high: float, *, signed: bool = False) -> str:

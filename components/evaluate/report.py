@@ -67,9 +67,9 @@ def render(
         differences=report_tables.differences(record),
         coverage=report_tables.coverage(record),
         perturbed=report_tables.perturbed(record),
-        calibration=getattr(record, "calibration", None) or {},
-        boundary=getattr(record, "boundary", None) or {},
-        intervals=getattr(record, "intervals", None),
+        calibration=record.calibration,
+        boundary=record.boundary,
+        intervals=record.intervals,
         tiles=shown,
         tiles_left_out=len(tiles) - len(shown),
         crops=shown_crops,
@@ -86,6 +86,7 @@ def _environment(record: Evaluation) -> jinja2.Environment:
     environment.filters["points"] = lambda value: "–" if _absent(value) else f"{value:.1f}"
     environment.filters["signed"] = lambda value: "–" if _absent(value) else f"{round(value, 1) + 0.0:+.1f}"
     environment.filters["ratio"] = lambda value: "–" if _absent(value) else f"{value:.2f}"
+    environment.filters["rate"] = lambda value: "–" if _absent(value) else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
     environment.filters["share"] = lambda value: "–" if _absent(value) else f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
     environment.filters["width"] = lambda value: f"{0 if _absent(value) else min(max(value, 0), 100):.1f}%"
     environment.filters["spoken"] = interpretation.spoken

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from components.common.data.store import Manifest
 from components.common.scoring.balance import Balance
 from components.common.scoring.metrics import percent
 from components.evaluate import interpretation
-from components.evaluate.record import Evaluation
+from components.evaluate.record import Degraded, Evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +94,24 @@ def confusion_shares(record: Evaluation) -> dict[str, list[list[float]]]:
 
 
 def differences(record: Evaluation) -> list[Difference]:
-    """Every difference of the mIoU between two conditions, with its interval."""
+    """Every difference of the mIoU between two conditions; without intervals, that of the scores."""
     scores, found = record.scores[record.protocol.ground_truth], []
     for one, other in (("rgb+dsm", "rgb"), ("rgb+dsm", "dsm"), ("rgb", "dsm")):
         if one in scores and other in scores:
-            limits = interpretation.difference(record, f"{one} - {other}")
-            found.append(
-                Difference(
-                    f"{interpretation.TITLES[one]} minus {interpretation.TITLES[other].replace('Image', 'image')}",
-                    scores[one].miou - scores[other].miou,
-                    interpretation.between(*limits, signed=True) if limits else "",
-                    limits is not None and limits[0] <= 0 <= limits[1],
-                )
-            )
+            name = f"{interpretation.TITLES[one]} minus {interpretation.TITLES[other].replace('Image', 'image')}"
+            known = interpretation.difference(record, f"{one} - {other}")
+            if known:
+                value, low, high = known
+                found.append(Difference(name, value, interpretation.between(low, high, signed=True), low <= 0 <= high))
+            else:
+                found.append(Difference(name, scores[one].miou - scores[other].miou, "", False))
     return found
 
 
 def perturbed(record: Evaluation) -> list[Perturbed]:
     """The degraded inputs by kind, in the order of the record; empty: they were not scored."""
-    kinds: dict[str, list[Any]] = {}
-    for row in getattr(record, "robustness", None) or ():
+    kinds: dict[str, list[Degraded]] = {}
+    for row in record.robustness or ():
         sensor = interpretation.SENSORS.get(row.sensor, row.sensor)
         kinds.setdefault(f"{title(row.perturbation)}, {sensor}", []).append(row)
     return [
@@ -123,15 +120,14 @@ def perturbed(record: Evaluation) -> list[Perturbed]:
     ]
 
 
-def _level(level: float | str | None, unit: str | None) -> str:
-    number = "" if level is None else f"{level:g}" if isinstance(level, int | float) else interpretation.spoken(level)
-    return f"{number}\N{NO-BREAK SPACE}{unit}".strip("\N{NO-BREAK SPACE}") if unit else number
+def _level(level: float | str, unit: str | None) -> str:
+    text = interpretation.spoken(level) if isinstance(level, str) else f"{level:g}"
+    return f"{text}\N{NO-BREAK SPACE}{unit}" if unit else text
 
 
 def coverage(record: Evaluation) -> dict[str, str]:
     """Condition -> its share of the test tiles as text; empty if every tile counts under every condition."""
-    tiles = getattr(record.protocol, "tiles_by_condition", None) or {}
-    total = len(record.protocol.tiles)
+    tiles, total = record.protocol.tiles_by_condition, len(record.protocol.tiles)
     if all(len(found) == total for found in tiles.values()):
         return {}
     return {condition: f"{len(found)} of {total} tiles" for condition, found in tiles.items()}

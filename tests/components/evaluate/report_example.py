@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 
 from components.common.data.datasets import dataset
 from components.common.data.store import Heights, Manifest, Tile
 from components.common.inference.modelfile import InitialWeights
 from components.common.scoring.balance import balance, majority_miou
-from components.common.scoring.metrics import scores
+from components.common.scoring.metrics import Scores, scores
+from components.common.uncertainty.calibration import Bin, Reliability
+from components.common.uncertainty.intervals import Difference, Intervals
 from components.evaluate.pictures import gate_reach, panels
+from components.evaluate.record import Boundary, Degraded, Evaluation, Protocol, TrainedModel
 from components.evaluate.report import render
 from components.evaluate.tile_results import Thumbnails
 from components.evaluate.worst_crops import Crop, worst_crops, worst_of
 
 CLASSES = dataset("sample").classes
 NAMES, COUNTED = tuple(c.name for c in CLASSES), tuple(c.in_means for c in CLASSES)
+HEIGHTS = Heights("above-ground", 0.0, 10.0, 12.0, None, (-0.5, 2.0), "datum")
+DEGRADED = (
+    ("noise", "rgb", "grey values", (5, 10, 20), 2.0),
+    ("noise", "dsm", "m", (0.1, 0.25, 0.5, 1), 3.0),
+    ("shift", "dsm", "px", (1, 2, 4, 8), 1.0),
+    ("lost band", "rgb", None, ("red", "green", "blue"), 8.0),
+)
+"""Kind, sensor, unit, levels, points that each level costs."""
+
 WRONG = {"rgb+dsm": 0.06, "rgb": 0.3, "dsm": 0.4}
 """Condition -> share of the blocks of pixels that get a random class."""
 
@@ -50,7 +60,7 @@ def predictions(tile: Tile, seed: int) -> dict[str, np.ndarray]:
     return found
 
 
-def example(tiles: int = 2, side_px: int = 384) -> tuple[SimpleNamespace, list[Thumbnails], list[Crop], Manifest]:
+def example(tiles: int = 2, side_px: int = 384) -> tuple[Evaluation, list[Thumbnails], list[Crop], Manifest]:
     """A record, thumbnails, the worst crops and a manifest; the last of several tiles has no DSM."""
     counts = {condition: np.zeros((6, 6), np.int64) for condition in WRONG}
     thumbnails, crops = [], []
@@ -81,80 +91,64 @@ def page(tiles: int = 2, side_px: int = 384) -> str:
     return render(record, pictures, manifest, reach, crops)
 
 
-def _record(counts: dict[str, np.ndarray], tiles: tuple[str, ...], unpaired: bool) -> SimpleNamespace:
+def _record(counts: dict[str, np.ndarray], tiles: tuple[str, ...], unpaired: bool) -> Evaluation:
     found = {condition: scores(matrix, NAMES, COUNTED) for condition, matrix in counts.items()}
     v = {condition: s.miou for condition, s in found.items()}
-    figures = balance(v["rgb+dsm"], v["rgb"], v["dsm"], majority_miou(counts["rgb+dsm"], COUNTED), 0.1)
-    limits = {f"{f}/{c}": [getattr(s, f) - 2.1, getattr(s, f) + 1.7] for c, s in found.items() for f in ("miou", "oa")}
-    limits |= {f"iou/{c}/{n}": [p.iou - 4, p.iou + 3] for c, s in found.items() for n, p in s.per_class.items()}
-    limits["expected_miou"] = [figures.expected_miou - 1.9, figures.expected_miou + 1.5]
-    bins = [(b + 0.5) / 15 for b in range(15)]
     paired = tiles[:-1] if unpaired else tiles
-    return SimpleNamespace(
+    return Evaluation(
+        format=2,
         scores={"eroded": found, "full": found},
-        balance=figures,
+        balance=balance(v["rgb+dsm"], v["rgb"], v["dsm"], majority_miou(counts["rgb+dsm"], COUNTED), 0.1),
         confusion={"eroded": {c: m.tolist() for c, m in counts.items()}},
-        conditions=tuple(counts),
-        headline=found["rgb+dsm"],
-        warnings=("The data is a made-up example.",),
-        intervals=SimpleNamespace(
-            level=0.95,
-            block_px=256,
-            blocks=18,
-            samples=1000,
-            figures=limits,
-            differences={
-                f"{a} - {b}": SimpleNamespace(value=v[a] - v[b], low=v[a] - v[b] - 3, high=v[a] - v[b] + 3)
-                for a, b in (("rgb+dsm", "rgb"), ("rgb+dsm", "dsm"), ("rgb", "dsm"))
-            },
-        ),
-        boundary={
-            c: SimpleNamespace(width_px=3, miou=s.miou - 20, per_class=dict.fromkeys(NAMES, 61.5))
-            for c, s in found.items()
-        },
-        calibration={
-            condition: SimpleNamespace(
-                temperature=1.43,
-                ece_before=0.061,
-                ece=0.018,
-                bins=[
-                    SimpleNamespace(confidence=b, accuracy=max(0.02, b - 0.04), share=b**4 / sum(x**4 for x in bins))
-                    for b in bins
-                ],
-            )
-            for condition in found
-        },
-        robustness=tuple(
-            SimpleNamespace(perturbation=p, sensor=s, level=n, unit=u, miou=v["rgb+dsm"] - drop * k, change=-drop * k)
-            for p, s, u, levels, drop in (
-                ("noise", "rgb", "grey values", (5, 10, 20), 2.0),
-                ("noise", "dsm", "m", (0.1, 0.25, 0.5, 1), 3.0),
-                ("shift", "dsm", "px", (1, 2, 4, 8), 1.0),
-            )
-            for k, n in enumerate(levels)
-        ),
         protocol=_protocol(tiles, {"rgb+dsm": paired, "rgb": tiles, "dsm": paired}),
+        warnings=("The data is a made-up example.",),
+        intervals=_intervals(found, v),
+        boundary={c: Boundary(3, s.miou - 20, dict.fromkeys(NAMES, 61.5)) for c, s in found.items()},
+        calibration={condition: Reliability(1.43, 0.061, 0.018, _bins()) for condition in found},
+        robustness=tuple(
+            Degraded(kind, sensor, level, unit, v["rgb+dsm"] - drop * k, -drop * k)
+            for kind, sensor, unit, levels, drop in DEGRADED
+            for k, level in enumerate(levels)
+        ),
     )
 
 
-def _protocol(tiles: tuple[str, ...], tiles_by_condition: dict[str, tuple[str, ...]]) -> SimpleNamespace:
-    model = SimpleNamespace(
+def _intervals(found: dict[str, Scores], v: dict[str, float]) -> Intervals:
+    limits = {f"{f}/{c}": (getattr(s, f) - 2.1, getattr(s, f) + 1.7) for c, s in found.items() for f in ("miou", "oa")}
+    limits |= {f"iou/{c}/{n}": (p.iou - 4, p.iou + 3) for c, s in found.items() for n, p in s.per_class.items()}
+    pairs = (("rgb+dsm", "rgb"), ("rgb+dsm", "dsm"), ("rgb", "dsm"))
+    differences = {f"{a} - {b}": Difference(v[a] - v[b], v[a] - v[b] - 3, v[a] - v[b] + 3) for a, b in pairs}
+    return Intervals(0.95, 256, 18, 11.5, 1000, limits | {"expected_miou": (71.0, 74.5)}, differences)
+
+
+def _bins() -> tuple[Bin, ...]:
+    middles = [(b + 0.5) / 15 for b in range(15)]
+    total = sum(middle**4 for middle in middles[3:])
+    used = (Bin(middle, middle - 0.04, middle**4 / total) for middle in middles[3:])
+    return (*(Bin(None, None, 0.0) for _ in range(3)), *used)
+
+
+def _protocol(tiles: tuple[str, ...], tiles_by_condition: dict[str, tuple[str, ...]]) -> Protocol:
+    version = {"data_md5": "b" * 32, "git_commit": "c" * 40, "tool_version": "0.0.0"}
+    model = TrainedModel(
+        sha256="a" * 64,
         backbone="vit_tiny_patch16_224",
         modalities=("rgb", "dsm"),
         step=300,
         seed=1,
-        sha256="a" * 64,
         dataset="sample",
+        source="sample",
         split="sample",
-        data_md5="b" * 32,
-        git_commit="c" * 40,
-        tool_version="0.0.0",
         validation={"miou_fused": 80.1},
         initial_weights=InitialWeights("none", None, "none"),
         mlflow_run_id=None,
+        **version,
     )
-    return SimpleNamespace(
+    return Protocol(
+        dataset="sample",
+        source="sample",
         split="sample",
+        subset="test",
         tiles=tiles,
         tiles_by_condition=tiles_by_condition,
         mean_classes=tuple(n for n, counts in zip(NAMES, COUNTED, strict=True) if counts),
@@ -162,17 +156,16 @@ def _protocol(tiles: tuple[str, ...], tiles_by_condition: dict[str, tuple[str, .
         ground_truth="eroded",
         bands=("red", "green", "blue"),
         gsd_m=0.05,
-        heights=Heights("above-ground", 0.0, 10.0, 12.0, None, (-0.5, 2.0), "datum"),
+        heights=HEIGHTS,
         missing_modality="left out",
         window_px=128,
         stride_px=96,
         overlap="mean of the logits of all windows over a pixel",
         precision="float32",
         device="cpu",
-        data_md5="b" * 32,
-        git_commit="c" * 40,
-        tool_version="0.0.0",
+        raw_md5="d" * 32,
         model=model,
+        **version,
     )
 
 
@@ -189,7 +182,7 @@ def _manifest() -> Manifest:
         image_mean=(0.5, 0.5, 0.5),
         image_std=(0.25, 0.25, 0.25),
         gsd_m=0.05,
-        heights=Heights("above-ground", 0.0, 10.0, 12.0, None, (-0.5, 2.0), "datum"),
+        heights=HEIGHTS,
         acknowledgement="A made-up example.",
         tool_version="0.0.0",
         tiles=(),
