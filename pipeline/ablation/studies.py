@@ -18,6 +18,7 @@ from components.common.data.store import Store
 from components.common.errors import ParamsError
 from components.common.params import from_mapping, read_yaml
 from components.train.config import ModelParams, TrainConfig
+from components.train.copies import require_copies_per_rank
 from components.train.weights.weight_checksums import checksums
 from model.mobanet import on_meta
 
@@ -102,6 +103,8 @@ def _variant_jobs(
         on_meta(model.network(len(store.manifest.classes), len(store.manifest.bands)))
     except ValueError as error:
         raise ParamsError(f"model.{error}") from None
+    if len(model.modalities) > 1:
+        require_copies_per_rank(train, ranks=1)
     for seed in seeds:
         seeded = replace(train, seed=seed)
         yield Job(variant, seeded, model, runs / _key(seeded, model, store))

@@ -31,8 +31,9 @@ STUDIES = {
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread(monkeypatch):
     torch.set_num_threads(1)
+    monkeypatch.setenv("GIT_COMMIT", "c" * 40)  # the same for all trainings of a test
 
 
 @pytest.fixture

@@ -72,6 +72,7 @@ def test_another_content_of_a_weight_file_is_another_training(small, tmp_path, k
         ({"model.cpia": "some"}, "model.cpia is 'some'"),
         ({"model.dgfm.x": 1}, "model.dgfm is {'x': 1}"),
         ({"model.backbone": "vit_nonsense"}, "model.backbone is 'vit_nonsense'"),
+        ({"train.masking.paired": 1.0}, "train.masking.paired is 1, which makes 1 copies of each sensor"),
         ({"evaluate.stride_px": 8}, "evaluate.stride_px cannot be changed"),
         ({"trian.steps": 8}, "trian.steps cannot be changed"),
         ({"train": 8}, "train cannot be changed"),
