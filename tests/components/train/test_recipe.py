@@ -12,12 +12,14 @@ from torch import nn
 
 from components.train import batches
 from components.train.batches import Inputs
+from components.train.copies import make_copies
 from components.train.optim import make_optimizer, take_step
 from components.train.ranks.distributed import single_rank
 from components.train.step import run
 from model.gradients import without_gradient
 from model.reference import PAIRED, UNUSED, from_reference, reference_name_to_ours
 from model.training_loss import TrainingLoss
+from tests.components.train.conftest import TRAIN
 from tests.model.test_reference import SIZES, reference_weights
 from tests.model.toys import OFF, TOYS, toy
 
@@ -129,3 +131,25 @@ def test_every_combination_trains_a_step(
     moved = {name for name, p in network.named_parameters() if not torch.equal(p, before[name])}
     assert {"decoder.classifier.1.weight", "encoder.projections.0.weight"} <= moved
     assert any(name.startswith("encoder.backbone.vit.blocks.") for name in moved) == finetune
+
+
+@pytest.mark.parametrize("missing", ["zero", "excluded"])
+@pytest.mark.parametrize(("image_bands", "cpia", "dgfm", "aux_heads"), MODULES)
+def test_every_combination_trains_a_step_with_copies(
+    toy_network, train_config, missing, image_bands, cpia, dgfm, aux_heads
+):
+    network = toy_network(
+        missing=missing, batch_norm="per-condition", image_bands=image_bands, cpia=cpia, dgfm=dgfm, aux_heads=aux_heads
+    ).train()
+    config = train_config(warmup_steps=0, masking=TRAIN["masking"] | {"paired": 2.0, "distillation": 0.5})
+    loss, present = TrainingLoss(network, "float32", OFF, distillation=0.5), torch.tensor([True, True])
+    generator = torch.Generator().manual_seed(0)
+    rgb, dsm = (torch.randn(2, bands, 32, 32, generator=generator) for bands in (image_bands, 1))
+    target = torch.randint(0, 6, (2, 32, 32), generator=generator)
+    inputs = Inputs(rgb, dsm, target, make_copies(rgb, dsm, target, present, present, config))
+    take_step(loss, make_optimizer(network, config), inputs, 1, config, single_rank(torch.device("cpu")))
+    for name, parameter in network.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None), name
+        assert parameter.isfinite().all(), name
+    counts = {int(count) for name, count in network.decoder.named_buffers() if name.endswith("num_batches_tracked")}
+    assert counts == {1}
