@@ -89,4 +89,5 @@ def best_temperature(logits_NK: npt.NDArray[np.floating], truth_N: npt.NDArray[n
         return float((np.log(np.exp(below_NK * inverse).sum(axis=1)) - true_N * inverse).mean())
 
     low, high = map(math.log, LIMITS)
-    return math.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4}).x)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    return round(math.exp(found.x), 4)
