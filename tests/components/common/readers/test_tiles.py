@@ -36,6 +36,51 @@ def test_a_tile_opens_with_all_its_layers_on_the_grid_of_its_image(tile):
         opened.finish()
 
 
+def without(files, kind):
+    """The files of a tile whose heights have a file of their own, without one layer."""
+    dataset = replace(files.dataset, dsm=replace(files.dataset.dsm, files="{tile}_dsm.tif"))
+    return replace(files, dataset=dataset, paths={key: path for key, path in files.paths.items() if key != kind})
+
+
+def test_a_tile_without_a_dsm_opens_with_its_image_alone(tile):
+    with ExitStack() as stack:
+        opened = open_tile(without(tile.files(), "dsm"), SETTINGS, stack)
+        assert opened.dsm is None and opened.grid.transform == HERE
+        np.testing.assert_array_equal(opened.image.rows(slice(0, 60)).image_hWC, np.moveaxis(tile.image_BHW, 0, -1))
+        np.testing.assert_array_equal(opened.label.rows(slice(0, 60)).y_hW, tile.label_HW)
+        opened.finish()
+
+
+def test_a_tile_without_an_image_opens_on_the_grid_of_its_dsm(tile):
+    heights = tile.dsm_HW[::2, ::2]
+    tile.write("dsm", heights[None], transform=HERE @ Affine.scale(2))
+    with ExitStack() as stack:
+        opened = open_tile(without(tile.files(), "image"), SETTINGS, stack)
+        assert opened.image is None
+        assert (opened.grid.height_px, opened.grid.width_px, opened.grid.transform) == (30, 40, HERE @ Affine.scale(2))
+        np.testing.assert_array_equal(read_heights(opened.dsm), heights)
+        assert opened.label.rows(slice(0, 30)).y_hW.shape == (30, 40)  # warped
+        assert [(kind, note.code) for kind, note in opened.notes] == [("label", "label-warped")]
+        assert "than the DSM's; warped to the DSM's grid" in opened.notes[0][1].sentence
+        opened.finish()
+
+
+def test_a_label_must_fit_the_dsm_where_there_is_no_image(tile):
+    tile.write("label", tile.label_HW[None, :, :40], transform=None)
+    with ExitStack() as stack, pytest.raises(Rejected) as caught:
+        open_tile(without(tile.files(own=False), "image"), SETTINGS, stack)
+    assert caught.value.code == "grid-mismatch" and "the DSM 80 x 60 px" in caught.value.sentence
+
+
+@pytest.mark.parametrize("kind", ["image", "dsm"])
+def test_the_sensors_of_a_tile_follow_from_its_files(tile, kind):
+    files = tile.files()
+    assert files.sensors == ("rgb", "dsm")
+    assert without(files, kind).sensors == (("dsm",) if kind == "image" else ("rgb",))
+    shared = replace(files, dataset=replace(files.dataset, dsm=replace(files.dataset.dsm, files="dsm.tif")))
+    assert replace(shared, paths={"dsm": "dsm.tif", "label": "label.tif"}).sensors == ()
+
+
 def test_the_notes_of_all_layers_come_with_their_layer_in_order(tile):
     tile.image_BHW[:, :2] = 0
     tile.write("image", tile.image_BHW, nodata=0)
