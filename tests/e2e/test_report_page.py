@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +168,15 @@ def test_without_scripts_the_page_shows_all_pictures(address: str) -> None:
         still = page.context.browser.new_page(java_script_enabled=False)
         still.goto(address)
         assert still.locator(".tile:visible").count() == 3 and not still.locator("#viewer").is_visible()
+
+
+def test_a_single_tile_needs_no_choice(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(example_page(tiles=1, side_px=96))
+    with browser_page() as (page, errors):
+        page.goto(path.as_uri())
+        assert not page.locator("#tile").is_visible() and page.locator("#left").is_visible()
+        assert errors == []
 
 
 def test_fourteen_tiles_of_noise_make_less_than_5_mb() -> None:
