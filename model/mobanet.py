@@ -100,7 +100,8 @@ class MoBaNet(nn.Module):
         """Logits as in `forward`, in evaluation; a sample that is NaN everywhere in an input lacks that sensor.
 
         Both streams run for all samples, so a graph of a fixed shape can do this. The logits of a sample without a
-        sensor equal those that `forward` gives with None, except for rounding. Arguments and errors as in `forward`.
+        sensor equal those that `forward` gives with None, except for rounding. Image `[B, bands, H, W]`, heights
+        `[B, 1, H, W]` and errors are those of `forward`.
         """
         stages, size = self._encode(rgb, dsm)
         return self._decode(stages, size, conditions_of(rgb, dsm) if self.conditional else "both")
@@ -136,7 +137,7 @@ class MoBaNet(nn.Module):
 
 
 def condition(rgb: Tensor | None, dsm: Tensor | None) -> Condition:
-    """The condition of a forward pass: which of its two inputs are given."""
+    """The condition of a forward pass: which of its inputs `[B, bands, H, W]` and `[B, 1, H, W]` are given."""
     if rgb is None:
         return "dsm"
     return "rgb" if dsm is None else "both"
