@@ -67,7 +67,7 @@ BINS = 15
 """Bins of equal width of a calibration histogram; bin `i` holds confidences above `i / 15` up to `(i + 1) / 15`."""
 
 STEPS = 2**24
-"""Steps per unit in which confidences are added up: sums of integers are equal on every device."""
+"""Steps per unit in which confidences are added up: the precision of float32, as integers, whose sums are exact."""
 
 
 class Calibration:
@@ -92,7 +92,7 @@ class Calibration:
         highest_hW, classes_hW = logits_KhW.max(0)
         below_KhW = logits_KhW - highest_hW
         correct_hW, ignored_hW = classes_hW == truth_hW, truth_hW == IGNORE
-        shares = {t: 1 / (below_KhW / t).exp_().sum(0) for t in set(self._temperatures)}
+        shares = {t: (below_KhW / t).exp_().sum(0).reciprocal_() for t in set(self._temperatures)}
         counted = {t: _histogram(share_hW, correct_hW, ignored_hW) for t, share_hW in shares.items()}
         found_TB3 = torch.stack([counted[t] for t in self._temperatures])
         self._total_TB3 = found_TB3 if self._total_TB3 is None else self._total_TB3 + found_TB3
@@ -106,8 +106,8 @@ class Calibration:
 
 def _histogram(confidence_hW: Tensor, correct_hW: Tensor, ignored_hW: Tensor) -> Tensor:
     """Pixels, summed confidence in `STEPS`, and correct pixels per bin, int64 `[BINS, 3]`."""
-    bins_hW = ((confidence_hW * BINS).ceil_().long() - 1).clamp_(0, BINS - 1).masked_fill_(ignored_hW, BINS)
+    bins_hW = (confidence_hW * BINS).ceil_().sub_(1).clamp_(0, BINS - 1).masked_fill_(ignored_hW, BINS).long()
     pixels_B2 = torch.bincount((2 * bins_hW + correct_hW).flatten(), minlength=2 * BINS + 2).reshape(BINS + 1, 2)
     steps_B = torch.zeros(BINS + 1, dtype=torch.int64, device=bins_hW.device)
-    steps_B.scatter_add_(0, bins_hW.flatten(), (confidence_hW.double() * STEPS).round_().long().flatten())
+    steps_B.scatter_add_(0, bins_hW.flatten(), (confidence_hW * STEPS).long().flatten())
     return torch.stack([pixels_B2.sum(1), steps_B, pixels_B2[:, 1]], dim=1)[:BINS]
