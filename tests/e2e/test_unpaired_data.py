@@ -101,7 +101,7 @@ def test_the_package_has_crops_with_both_sensors_and_is_registered(ran):
     project, _ = ran
     assert (project.root / "package/reference.json").stat().st_size > 0
     client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
-    assert [version.version for version in client.search_model_versions("name='mobanet'")] == ["1"]
+    assert [str(version.version) for version in client.search_model_versions("name='mobanet'")] == ["1"]
 
 
 def test_the_map_covers_a_tile_without_a_dsm(ran):
