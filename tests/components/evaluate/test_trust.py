@@ -1,12 +1,16 @@
 """components/evaluate/trust.py: intervals, boundary IoU and calibration from the counts of tiles."""
 
-from math import e, exp
+from math import e, exp, log
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from components.common.data.store import Store
+from components.common.inference.windows import Windows
 from components.common.scoring.tile_counts import ConditionCounts
+from components.common.uncertainty.temperature import fit_temperatures
 from components.evaluate.record import comparable_metrics
 from components.evaluate.step import EvaluateConfig, IntervalsConfig, run
 from components.evaluate.trust import boundaries, score_intervals
@@ -44,6 +48,16 @@ def test_a_network_that_is_right_everywhere_is_certain_and_not_confident(make_st
     assert (numbers["ece"], numbers["boundary_iou"]) == (round(fused.ece, 4), 100)
     assert numbers["miou_low"] == numbers["miou_high"] == 100
     assert numbers["miou_rgb_low"] == round(low, 4) and "expected_miou_high" in numbers
+
+
+def test_temperatures_are_those_with_the_accuracy_as_confidence(make_store, by_rule):
+    store = Store(make_store())
+    windows = Windows(16, 12, 3, 8, (0.5,) * 3, (0.25,) * 3)
+    entries = store.manifest.subset("val")
+    found = fit_temperatures(by_rule().eval(), store, entries, windows, torch.device("cpu"))
+    # Every seventh pixel: three of six columns are right with the image, three of five scored rows with the DSM.
+    expected = {"rgb+dsm": 0.05, "rgb": 1 / log(5 * 0.5 / 0.5), "dsm": 1 / log(5 * 0.6 / 0.4)}
+    assert found == pytest.approx(expected, rel=1e-2)
 
 
 def counts(seed: int, k: int = 2, blocks: int = 12) -> ConditionCounts:

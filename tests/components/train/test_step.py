@@ -52,6 +52,7 @@ def test_a_run_leaves_a_model_its_facts_and_its_history(train, tmp_path, toy_sto
     assert facts.data_md5 == Store(toy_store).data_md5
     assert facts.window_px == 64 and facts.bands == ("red", "green", "blue")
     assert facts.validation == result.validation
+    assert facts.temperature.keys() == {"rgb+dsm", "rgb", "dsm"}
     selected = json.loads((tmp_path / "a/models/selected.json").read_text())
     assert selected == {"validation": {"step": facts.step, **facts.validation}}
     rows = list(csv.DictReader((tmp_path / "a/models/validation.csv").open()))
