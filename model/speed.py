@@ -15,7 +15,6 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from model.config import STRICT
-from model.frozen_fp8 import use_fp8
 from model.mobanet import MoBaNet
 from model.upernet import AuxiliaryHead, UPerNet, resize, resize_by_products
 
@@ -35,7 +34,6 @@ class SpeedConfig:
     prefetch: bool  # GPU only: copy and normalise the next batch during the current step
     compile: bool  # GPU only: torch.compile; the first step takes one to two minutes
     cuda_graphs: bool  # GPU only, needs compile and a single rank: launch all kernels as one graph
-    frozen_fp8: bool = False  # GPU only, since Hopper, with bf16: products with frozen weights in 8-bit floats
 
     def __post_init__(self) -> None:
         if self.cuda_graphs and not self.compile:
@@ -45,7 +43,7 @@ class SpeedConfig:
         """The settings that apply on `device` with `world_size` ranks; the others are switched off."""
         if device.type == "cuda":
             return replace(self, cuda_graphs=self.cuda_graphs and world_size == 1)
-        off = ("channels_last", "matrix_resize", "fused_optimizer", "prefetch", "compile", "cuda_graphs", "frozen_fp8")
+        off = ("channels_last", "matrix_resize", "fused_optimizer", "prefetch", "compile", "cuda_graphs")
         return replace(self, **dict.fromkeys(off, False))
 
 
@@ -57,8 +55,6 @@ def prepare(network: MoBaNet, precision: Precision, speed: SpeedConfig) -> None:
     fuse_attention(backbone, speed.fused_attention)
     if precision == "bf16" and speed.frozen_bf16:
         store_frozen_in_bf16(network)
-    if precision == "bf16" and speed.frozen_fp8:
-        use_fp8(backbone)
     if speed.channels_last:
         for part in (network.encoder.dgfm, network.encoder.projections, network.decoder, network.aux):
             part.to(memory_format=torch.channels_last)

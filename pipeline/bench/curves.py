@@ -16,7 +16,7 @@ from components.common.data.store import Store
 from components.common.progress import track
 from components.train.crops import Crops, batches
 from model import MoBaNet, MoBaNetConfig
-from pipeline.bench.recipes import FLOAT32, OURS, OURS_FP8, Recipe, Setting, Trainer, recipes, released_train_config
+from pipeline.bench.recipes import FLOAT32, OURS, Recipe, Setting, Trainer, recipes, released_train_config
 
 WINDOW = 50
 """Steps that are averaged into one point of a curve."""
@@ -32,18 +32,16 @@ class Curves:
     steps: int
     losses: dict[str, list[list[float]]]
 
-    def differences(self, name: str, against: str) -> list[float]:
-        """Loss of one recipe minus that of another, mean over the seeds, for each window."""
-        pairs = zip(self.means(name), self.means(against), strict=True)
-        return [mine - theirs for mine, theirs in pairs]
+    @property
+    def differences(self) -> list[float]:
+        """Loss of our recipe minus that of the reference, mean over the seeds, for each window."""
+        ours, reference = (list(zip(*self.losses[name], strict=True)) for name in (OURS, FLOAT32))
+        return [statistics.fmean(a) - statistics.fmean(b) for a, b in zip(ours, reference, strict=True)]
 
-    def means(self, name: str) -> list[float]:
-        """Loss of a recipe, mean over the seeds, for each window."""
-        return [statistics.fmean(window) for window in zip(*self.losses[name], strict=True)]
-
-    def spread(self, name: str) -> list[float]:
-        """Range (maximum minus minimum) of a recipe's loss over the seeds, for each window."""
-        return [max(window) - min(window) for window in zip(*self.losses[name], strict=True)]
+    @property
+    def noise(self) -> list[float]:
+        """Range (maximum minus minimum) of the reference's loss over the seeds, for each window."""
+        return [max(window) - min(window) for window in zip(*self.losses[FLOAT32], strict=True)]
 
 
 def curve(recipe: Recipe, setting: Setting, store: Store) -> list[float]:
@@ -58,7 +56,7 @@ def curve(recipe: Recipe, setting: Setting, store: Store) -> list[float]:
 
 
 def measure(path: Path, backbone: str, batch: int, crop_px: int, steps: int, seeds: range) -> Curves:
-    """Train our recipe and the released one (float32 without TF32) with every seed, and frozen_fp8 where it exists.
+    """Train our recipe and the released one (float32 without TF32) with every seed.
 
     Args:
         path: folder of the store.
@@ -69,29 +67,31 @@ def measure(path: Path, backbone: str, batch: int, crop_px: int, steps: int, see
         seeds: seeds; each recipe runs once per seed.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    store, every = Store(path), recipes(device)
-    chosen = {name: every[name] for name in (OURS, OURS_FP8, FLOAT32) if name in every}
+    store, chosen = Store(path), recipes(device)
     network = MoBaNetConfig(
         backbone=backbone, num_classes=len(store.manifest.classes), image_bands=len(store.manifest.bands)
     )
     settings = [Setting(network, released_train_config(batch, crop_px, steps, seed), device) for seed in seeds]
-    losses = {name: [curve(recipe, setting, store) for setting in settings] for name, recipe in chosen.items()}
+    losses = {name: [curve(chosen[name], setting, store) for setting in settings] for name in (OURS, FLOAT32)}
     where = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     return Curves(where, backbone, batch, steps, losses)
 
 
 def as_table(curves: Curves) -> str:
-    """The curves as aligned text: losses, differences to our recipe, and how much the seeds of a recipe differ."""
-    others = [name for name in curves.losses if name != OURS]
-    columns = {OURS: curves.means(OURS), "seeds differ by": curves.spread(OURS)}
-    for name in others:
-        columns |= {name: curves.means(name), f"{name}: less ours": curves.differences(name, OURS)}
+    """The curves as aligned text."""
     lines = [
         f"{curves.backbone}, batch {curves.batch}, {curves.device}, {len(curves.losses[OURS])} seeds",
-        f"{'steps':<12}" + "".join(f"  {name:>16}" for name in columns),
+        f"{'steps':<12} {'ours':>8} {'reference':>10} {'difference':>11} {'spread of the reference':>24}",
     ]
-    for index, values in enumerate(zip(*columns.values(), strict=True)):
+    columns = zip(
+        zip(*curves.losses[OURS], strict=True),
+        zip(*curves.losses[FLOAT32], strict=True),
+        curves.differences,
+        curves.noise,
+        strict=True,
+    )
+    for index, (ours, reference, difference, noise) in enumerate(columns):
         steps = f"{index * WINDOW + 1}-{min(curves.steps, (index + 1) * WINDOW)}"
-        widths = [max(16, len(name)) for name in columns]
-        lines.append(f"{steps:<12}" + "".join(f"  {v:>{w}.4f}" for v, w in zip(values, widths, strict=True)))
+        means = f"{statistics.fmean(ours):>8.4f} {statistics.fmean(reference):>10.4f}"
+        lines.append(f"{steps:<12} {means} {difference:>+11.4f} {noise:>24.4f}")
     return "\n".join(lines)

@@ -20,7 +20,6 @@ from components.train.crops import Batch
 from components.train.optim import make_optimizer, take_step
 from components.train.ranks.distributed import single_rank
 from model import MaskingConfig, MoBaNet, MoBaNetConfig
-from model.frozen_fp8 import supports_fp8
 from model.inputs import IMAGENET_MEAN, IMAGENET_STD
 from model.speed import Precision, SpeedConfig, prepare, use_precision
 from model.training_loss import TrainingLoss
@@ -60,7 +59,6 @@ class Recipe:
 
 
 OURS = "ours"
-OURS_FP8 = "ours, frozen_fp8"
 FLOAT32, AUTOCAST = "reference, float32", "reference, TF32 and autocast"
 REFERENCE = Recipe(True, "float32", SWITCHED_OFF)
 FUSED_REFERENCE = replace(SWITCHED_OFF, fused_attention=True)
@@ -75,12 +73,9 @@ def recipes(device: torch.device) -> dict[str, Recipe]:
 
 
 def our_recipes(device: torch.device) -> dict[str, Recipe]:
-    """Name -> recipe of this project: the best settings for the device, and frozen_fp8 where the device has it."""
-    if device.type == "cpu":
-        return {OURS: Recipe(False, "float32", SWITCHED_ON.on(device))}
-    ours = Recipe(False, "bf16", SWITCHED_ON)
-    fp8 = replace(ours, speed=replace(ours.speed, frozen_fp8=True))
-    return {OURS: ours} | ({OURS_FP8: fp8} if supports_fp8(device) else {})
+    """Name -> recipe of this project, with the best settings for the device."""
+    precision: Precision = "float32" if device.type == "cpu" else "bf16"
+    return {OURS: Recipe(False, precision, SWITCHED_ON.on(device))}
 
 
 def released_recipes(device: torch.device) -> dict[str, Recipe]:

@@ -33,5 +33,5 @@ def test_the_table_has_a_line_for_every_window(arguments):
 
 def test_differences_are_ours_minus_theirs_and_noise_is_their_spread_over_seeds():
     found = curves.Curves("cpu", "x", 2, 2, {OURS: [[1.0, 2.0], [3.0, 2.0]], FLOAT32: [[1.0, 1.0], [2.0, 4.0]]})
-    assert found.differences(OURS, FLOAT32) == [0.5, -0.5]
-    assert found.spread(FLOAT32) == [1.0, 3.0]
+    assert found.differences == [0.5, -0.5]
+    assert found.noise == [1.0, 3.0]
