@@ -105,7 +105,7 @@ def test_all_ranks_stop_together_when_one_of_them_gets_such_logits(train):
     first, second = outcomes(2, Injection("logit", 4, rank=1), lambda: train("a", batch_size=4))
     assert first == second, first
     assert first[0] == 3 and first[2] == [1, 2, 3, 4]
-    assert "for tile 4_10 (rgb)" in first[1]  # the second job, which is the first of rank 1
+    assert "for tile 4_11 (rgb+dsm)" in first[1]  # the second job, which is the first of rank 1
 
 
 @pytest.mark.parametrize("cause", [math.nan, 3e38])

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from components.common.data.store import Store
+from components.common.errors import StoreError
 from components.common.inference.windows import Windows
 from components.train.ranks.distributed import single_rank
 from components.train.validation import pictures, selected_step, steps_in_play, validate
@@ -54,3 +57,35 @@ def test_pictures_show_image_dsm_label_and_a_prediction_per_condition(toy_networ
     height, width, channels = shown["4_10"].shape
     assert (height, channels) == (96, 3)
     assert width > 6 * 96
+
+
+def without(store, name, sensors, monkeypatch):
+    """The store in which one validation tile, or all of them, have only some sensors."""
+    entries = tuple(
+        replace(entry, sensors=sensors) if entry.subset == "val" and name in (entry.id, "all") else entry
+        for entry in store.manifest.tiles
+    )
+    store.manifest = replace(store.manifest, tiles=entries)
+    mapped = Store.__getitem__
+    monkeypatch.setattr(Store, "__getitem__", lambda self, entry: replace(mapped(self, entry), sensors=entry.sensors))
+    return store
+
+
+def test_a_validation_tile_without_a_dsm_counts_for_the_image_only(toy_network, toy_store, train_config, monkeypatch):
+    store, network = Store(toy_store), toy_network()
+    whole = validate(network, store, WINDOWS, train_config().validation, ALONE)
+    found = validate(network, without(store, "4_10", ("rgb",), monkeypatch), WINDOWS, train_config().validation, ALONE)
+    assert found["miou_rgb"] == whole["miou_rgb"] and found["miou_dsm"] != whole["miou_dsm"]
+    height, width, _ = dict(pictures(network, store, WINDOWS, 1, CPU))["4_10"].shape
+    assert (height, width) == (96, 3 * 96 + 2 * 6)  # image, label, one prediction
+
+
+def test_validation_tiles_of_which_none_has_both_sensors_are_an_error(
+    toy_network, toy_store, train_config, monkeypatch
+):
+    store = without(Store(toy_store), "all", ("rgb",), monkeypatch)
+    with pytest.raises(StoreError, match="no validation tile has both an image and a DSM, so the checkpoints"):
+        validate(toy_network(), store, WINDOWS, train_config().validation, ALONE)
+    with pytest.raises(StoreError, match="no validation tile has a DSM"):
+        validate(toy_network(modalities=("dsm",)), store, WINDOWS, train_config().validation, ALONE)
+    assert "miou_rgb" in validate(toy_network(modalities=("rgb",)), store, WINDOWS, train_config().validation, ALONE)
