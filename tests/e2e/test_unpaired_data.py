@@ -133,5 +133,5 @@ def test_a_file_that_is_damaged_stops_the_pipeline(project, files, tmp_path):
     done = project.step("acquire", *where)
     assert done.returncode == 0 and "left out: files/1_DSM/dsm_potsdam_02_10.tif" in done.stderr
     done = project.step("check", *where, "--report", str(tmp_path / "report.json"))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "the dsm of the tile cannot be read and was left out by the import" in done.stderr
