@@ -27,31 +27,31 @@ from model import MoBaNet
 SEED = 1503
 """Of the random degradations."""
 
-Values = npt.NDArray[np.floating]
+LayerValues = npt.NDArray[np.floating]
 
-Degrade = Callable[[Values, float, np.random.Generator], Values]
+Degrade = Callable[[LayerValues, float, np.random.Generator], LayerValues]
 """(float32 values of a sensor `[H, W, ...]`, level, generator) -> degraded values of the same shape; NaN: absent."""
 
 
-def noisy(values: Values, sigma: float, rng: np.random.Generator) -> Values:
-    """Add independent Gaussian noise of standard deviation `sigma` to every value."""
+def noisy(values: LayerValues, sigma: float, rng: np.random.Generator) -> LayerValues:
+    """Add independent Gaussian noise of standard deviation `sigma` to every value, `[H, W, ...]`."""
     return values + sigma * rng.standard_normal(values.shape, dtype=np.float32)
 
 
-def dropped(values: Values, percent: float, rng: np.random.Generator) -> Values:
-    """Lose single pixels, all their bands at once."""
+def dropped(values: LayerValues, percent: float, rng: np.random.Generator) -> LayerValues:
+    """Lose single pixels of `[H, W, ...]`, all their bands at once."""
     lost_HW = rng.random(values.shape[:2], dtype=np.float32) < percent / 100
     return np.where(lost_HW.reshape(*lost_HW.shape, *[1] * (values.ndim - 2)), np.float32(np.nan), values)
 
 
-def shifted(values: Values, distance_px: float, rng: np.random.Generator) -> Values:
-    """Move to the right against the other sensor; the left edge is repeated."""
+def shifted(values: LayerValues, distance_px: float, rng: np.random.Generator) -> LayerValues:
+    """Move `[H, W, ...]` to the right against the other sensor; the left edge is repeated."""
     distance = int(distance_px)
     return np.concatenate([np.repeat(values[:, :1], distance, axis=1), values], axis=1)[:, : values.shape[1]]
 
 
-def coarser(values: Values, factor: float, rng: np.random.Generator) -> Values:
-    """Replace squares of `factor` pixels by the mean of their measured pixels."""
+def coarser(values: LayerValues, factor: float, rng: np.random.Generator) -> LayerValues:
+    """Replace squares of `factor` pixels of `[H, W, ...]` by the mean of their measured pixels."""
     f, (height, width) = int(factor), values.shape[:2]
     rows, columns = np.arange(0, height, f), np.arange(0, width, f)
     known = np.isfinite(values)
@@ -63,13 +63,13 @@ def coarser(values: Values, factor: float, rng: np.random.Generator) -> Values:
     return means.repeat(f, axis=0).repeat(f, axis=1)[:height, :width]
 
 
-def brighter(values: Values, factor: float, rng: np.random.Generator) -> Values:
-    """Multiply every value."""
+def brighter(values: LayerValues, factor: float, rng: np.random.Generator) -> LayerValues:
+    """Multiply every value, `[H, W, ...]`."""
     return values * np.float32(factor)
 
 
-def lost_band(values: Values, band: float, rng: np.random.Generator) -> Values:
-    """Lose one band, by its number."""
+def lost_band(values: LayerValues, band: float, rng: np.random.Generator) -> LayerValues:
+    """Lose one band of `[H, W, C]`, by its number."""
     found = values.copy()
     found[..., int(band)] = np.nan
     return found

@@ -19,12 +19,12 @@ from components.common.uncertainty.calibration import Reliability, reliability
 from components.common.uncertainty.intervals import Intervals, intervals
 from components.evaluate.record import Boundary
 
-Counts = Sequence[Mapping[str, ConditionCounts]]
+TileCounts = Sequence[Mapping[str, ConditionCounts]]
 """Per tile: condition -> counts; a tile lacks the conditions whose sensors it does not have."""
 
 
 def score_intervals(
-    counts: Counts,
+    counts: TileCounts,
     entries: Sequence[TileEntry],
     facts: ModelFacts,
     failure_probability: float,
@@ -67,7 +67,7 @@ def score_intervals(
     )
 
 
-def boundaries(counts: Counts, facts: ModelFacts, width_px: int = WIDTH_PX) -> dict[str, Boundary]:
+def boundaries(counts: TileCounts, facts: ModelFacts, width_px: int = WIDTH_PX) -> dict[str, Boundary]:
     """Boundary IoU by condition."""
     counted = np.asarray(facts.in_means, bool)
     found = {}
@@ -80,7 +80,7 @@ def boundaries(counts: Counts, facts: ModelFacts, width_px: int = WIDTH_PX) -> d
     return found
 
 
-def calibrations(counts: Counts, facts: ModelFacts) -> dict[str, Reliability]:
+def calibrations(counts: TileCounts, facts: ModelFacts) -> dict[str, Reliability]:
     """Calibration by condition, without and with the model's temperature."""
     found = {}
     for condition in _conditions(counts):
@@ -90,7 +90,7 @@ def calibrations(counts: Counts, facts: ModelFacts) -> dict[str, Reliability]:
     return found
 
 
-def _conditions(counts: Counts) -> list[str]:
+def _conditions(counts: TileCounts) -> list[str]:
     """All conditions, those with all sensors of the network first."""
     named = {condition for of_tile in counts for condition in of_tile}
     return [condition for condition in ("rgb+dsm", "rgb", "dsm") if condition in named]

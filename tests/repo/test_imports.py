@@ -36,6 +36,7 @@ PACKAGES = {  # package of components/common -> the packages that it may import;
     "inference": {"data"},
     "scoring": {"inference", "data"},
     "drift": {"inference", "scoring", "data"},
+    "uncertainty": {"inference", "scoring", "data"},
     "tracking": set(),
     "entrypoints": set(),
     "kubernetes": {"entrypoints"},

@@ -39,8 +39,8 @@ def reliability(before: Histogram, after: Histogram, temperature: float | None) 
     """The calibration of one condition.
 
     Args:
-        before: histogram over all pixels without a temperature.
-        after: the same with the model's temperature; equal to `before` if it has none.
+        before: histogram `[bins, 3]` over all pixels without a temperature.
+        after: the same, `[bins, 3]`, with the model's temperature; equal to `before` if it has none.
         temperature: the temperature.
     """
     pixels = after[:, 0].sum()
@@ -52,6 +52,6 @@ def reliability(before: Histogram, after: Histogram, temperature: float | None) 
 
 
 def expected_error(histogram: Histogram) -> float | None:
-    """Expected calibration error: mean distance of accuracy and confidence over the pixels, 0..1; None: no pixel."""
+    """Expected calibration error of a histogram `[bins, 3]`: mean of |accuracy - confidence|, 0..1; None: no pixel."""
     pixels = histogram[:, 0].sum()
     return float(np.abs(histogram[:, 2] - histogram[:, 1]).sum() / pixels) if pixels else None

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import minimize_scalar
+import torch.nn.functional as F
+from torch import Tensor
 
 from components.common.data.datasets import IGNORE
 from components.common.data.store import Store, TileEntry
@@ -80,14 +81,15 @@ def best_temperature(logits_NK: npt.NDArray[np.floating], truth_N: npt.NDArray[n
         logits_NK: finite logits of at least one pixel.
         truth_N: true classes 0..K-1.
     """
-    below_NK = logits_NK.astype(np.float64)
-    below_NK -= below_NK.max(axis=1, keepdims=True)
-    true_N = below_NK[np.arange(len(truth_N)), truth_N]
+    logits, truth = torch.from_numpy(logits_NK.astype(np.float64)), torch.from_numpy(truth_N.astype(np.int64))
+    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
 
-    def loss(log_temperature: float) -> float:
-        inverse = math.exp(-log_temperature)
-        return float((np.log(np.exp(below_NK * inverse).sum(axis=1)) - true_N * inverse).mean())
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        found = F.cross_entropy(logits / log_temperature.clamp(*map(math.log, LIMITS)).exp(), truth)
+        found.backward()
+        return found
 
-    low, high = map(math.log, LIMITS)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
-    return round(math.exp(found.x), 4)
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return round(min(max(math.exp(log_temperature.item()), LIMITS[0]), LIMITS[1]), 4)
