@@ -27,7 +27,7 @@ def test_model_info_without_auxiliary_heads_counts_what_is_deployed():
 
 def test_model_info_prints_a_table_of_the_parts():
     result = runner.invoke(app, ["model", "info"])
-    assert "vit_tiny_patch16_224, patch size 8 px" in result.stdout
+    assert "vit_tiny_patch16_224, patch size 16 px" in result.stdout
     for part in ("backbone", "cpia", "dgfm", "decoder", "aux_heads", "network"):
         assert part in result.stdout
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Histogram = npt.NDArray[np.float64]
+ConfidenceCounts = npt.NDArray[np.float64]
 """`[bins, 3]`: pixels, sum of their confidence, correct pixels. The bins divide the confidence 0..1 evenly."""
 
 
@@ -35,7 +35,7 @@ class Reliability:
     bins: tuple[Bin, ...]  # with the temperature, from low to high confidence
 
 
-def reliability(before: Histogram, after: Histogram, temperature: float | None) -> Reliability:
+def reliability(before: ConfidenceCounts, after: ConfidenceCounts, temperature: float | None) -> Reliability:
     """The calibration of one condition.
 
     Args:
@@ -51,7 +51,7 @@ def reliability(before: Histogram, after: Histogram, temperature: float | None) 
     return Reliability(temperature, expected_error(before), expected_error(after), bins)
 
 
-def expected_error(histogram: Histogram) -> float | None:
+def expected_error(histogram: ConfidenceCounts) -> float | None:
     """Expected calibration error of a histogram `[bins, 3]`: mean of |accuracy - confidence|, 0..1; None: no pixel."""
     pixels = histogram[:, 0].sum()
     return float(np.abs(histogram[:, 2] - histogram[:, 1]).sum() / pixels) if pixels else None

@@ -91,5 +91,5 @@ def best_temperature(logits_NK: npt.NDArray[np.floating], truth_N: npt.NDArray[n
         found.backward()
         return found
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    optimiser.step(loss)
     return round(min(max(math.exp(log_temperature.item()), LIMITS[0]), LIMITS[1]), 4)
