@@ -1,7 +1,7 @@
 """The training loss: cross-entropy of the fused logits, plus auxiliary heads on pixels that the fused head gets wrong.
 
 Copies of crops that have one sensor only add a term per sensor: cross-entropy, and the divergence of their classes from
-those of the complete crop. Means are over valid pixels; without valid pixels a term is 0, not NaN. Sums and pixel
+the fused ones of the same crop. Means are over valid pixels; without valid pixels a term is 0, not NaN. Sums and pixel
 counts are returned separately, so that ranks that share a batch can divide by their total count.
 Source: arXiv 2603.17705.
 """
@@ -57,7 +57,7 @@ def copy_terms(
     Args:
         logits_NKHW: fused logits of the copies.
         target_NHW: int64 labels, 255 = ignore in both parts.
-        teacher_NKHW: fused logits of the same crops with both sensors; None without distillation.
+        teacher_NKHW: fused logits of the same crops, as masked in this step; None without distillation.
         weight: of the cross-entropy.
         distillation: of the divergence.
     """

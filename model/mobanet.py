@@ -65,6 +65,8 @@ class MoBaNet(nn.Module):
         stream of a sensor that is None does not run. Where a patch has no value of either, `Presence` decides. If
         nothing is missing, both settings compute the same numbers.
 
+        In evaluation, a sample that is NaN everywhere in an input has the logits that None gives, except for rounding.
+
         Args:
             rgb: image `[B, bands, H, W]`, normalised as in training, NaN where missing; None: all of it is missing.
             dsm: heights `[B, 1, H, W]`, scaled as in training, NaN where missing; None: all of it is missing.
@@ -73,7 +75,7 @@ class MoBaNet(nn.Module):
             ValueError: both inputs are missing, or height or width is not a multiple of the patch size.
         """
         stages, size = self._encode(rgb, dsm)
-        return self._decode(stages, size, condition(rgb, dsm))
+        return self._decode(stages, size, self._conditions(rgb, dsm))
 
     def forward_with_aux(self, rgb: Tensor | None, dsm: Tensor | None) -> MoBaNetOutput:
         """Logits of the fused head and of the auxiliary heads.
@@ -81,7 +83,7 @@ class MoBaNet(nn.Module):
         Image `[B, bands, H, W]`, heights `[B, 1, H, W]` and errors are those of `forward`.
         """
         stages, size = self._encode(rgb, dsm)
-        given = condition(rgb, dsm)
+        given = self._conditions(rgb, dsm)
         streams = stages[0].modality_BChw if self.aux else {}
         aux: dict[Modality, Tensor] = {m: self.aux[m](maps, size, given) for m, maps in streams.items()}
         return MoBaNetOutput(self._decode(stages, size, given), aux.get("rgb"), aux.get("dsm"))
@@ -94,17 +96,7 @@ class MoBaNet(nn.Module):
         """
         stages, size = self._encode(rgb, dsm)
         gates = [stage.gate_BChw for stage in stages if stage.gate_BChw is not None]
-        return self._decode(stages, size, condition(rgb, dsm)), gates
-
-    def forward_by_sample(self, rgb: Tensor, dsm: Tensor) -> Tensor:
-        """Logits as in `forward`, in evaluation; a sample that is NaN everywhere in an input lacks that sensor.
-
-        Both streams run for all samples, so a graph of a fixed shape can do this. The logits of a sample without a
-        sensor equal those that `forward` gives with None, except for rounding. Image `[B, bands, H, W]`, heights
-        `[B, 1, H, W]` and errors are those of `forward`.
-        """
-        stages, size = self._encode(rgb, dsm)
-        return self._decode(stages, size, conditions_of(rgb, dsm) if self.conditional else "both")
+        return self._decode(stages, size, self._conditions(rgb, dsm)), gates
 
     def no_weight_decay(self) -> set[str]:
         """Patterns of the names of weights that have several dimensions but no weight decay, as timm lists them.
@@ -130,6 +122,12 @@ class MoBaNet(nn.Module):
             rgb = given.new_zeros(batch, self.config.image_bands, height, width) if rgb is None else rgb
             dsm = given.new_zeros(batch, 1, height, width) if dsm is None else dsm
         return self.encoder(rgb, dsm, presence), (height, width)
+
+    def _conditions(self, rgb: Tensor | None, dsm: Tensor | None) -> Conditions:
+        """The statistics to use: in evaluation those of each sample, because a NaN input is as good as none."""
+        if rgb is not None and dsm is not None and self.conditional and not self.training:
+            return conditions_of(rgb, dsm)
+        return condition(rgb, dsm)
 
     def _decode(self, stages: list[Stage], size: tuple[int, int], given: Conditions) -> Tensor:
         logits: Tensor = self.decoder([stage.fused_BChw for stage in stages], size, given)

@@ -66,7 +66,7 @@ def georeferences(subject: Subject) -> Iterator[Finding]:
     """Tiles whose position is unknown; one finding if it is unknown for all."""
     gone = [tile for tile, facts in subject.tiles.items() if facts.grid and facts.grid.transform is None]
     if gone and len(gone) == sum(facts.grid is not None for facts in subject.tiles.values()):
-        yield finding("no-georeference", f"no image of the {len(gone)} tiles states where it lies")
+        yield finding("no-georeference", f"none of the {len(gone)} tiles states where it lies")
         return
     for tile in gone:
         facts = subject.tiles[tile]

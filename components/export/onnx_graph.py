@@ -55,7 +55,7 @@ class Servable(nn.Module):
             image: `[N, bands, H, W]`, 0..255.
             dsm: `[N, 1, H, W]`, scaled heights.
         """
-        return self.network.forward_by_sample(*normalise(image, dsm, self.image_mean, self.image_std))
+        return self.network(*normalise(image, dsm, self.image_mean, self.image_std))
 
 
 def input_shapes(facts: ModelFacts) -> dict[str, tuple[int, int, int]]:

@@ -114,6 +114,7 @@ def make_copies(
     first = rank * own
 
     def of(values_BCHW: Tensor, present_B: Tensor, chosen: Places) -> SensorCopies:
+        values_BCHW = filled(values_BCHW, present_B)
         known_BHW = target_BHW.masked_fill(~present_B[:, None, None], IGNORE_INDEX)
         mine = [crop - first for crop in chosen if first <= crop < first + own]
         if len(mine) == own:
@@ -123,3 +124,14 @@ def make_copies(
 
     of_image, of_heights = places(copies, own * world_size)
     return Copies(of(rgb_B3HW, has_image_B, of_image), of(dsm_B1HW, has_dsm_B, of_heights))
+
+
+def filled(values_BCHW: Tensor, present_B: Tensor) -> Tensor:
+    """The crops, with those that lack the sensor replaced by a crop of the same rank that has it.
+
+    Their labels are ignored, but a blank crop would enter the statistics of the sensor's batch norms.
+    """
+    index_B = torch.arange(len(present_B), device=present_B.device)
+    latest_B = torch.where(present_B, index_B, -1).cummax(0).values
+    first = present_B.int().argmax()
+    return values_BCHW.index_select(0, torch.where(latest_B < 0, first, latest_B))

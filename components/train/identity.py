@@ -13,7 +13,17 @@ from components.common.params import dotted
 from components.train.config import TrainConfig
 from model import MoBaNet
 
-MISSING = "missing"
+MISSING = "not recorded"
+
+ADDED: dict[str, Any] = {
+    "train.masking.paired": 0.0,
+    "train.masking.paired_weight": 1.0,
+    "train.masking.distillation": 0.0,
+    "train.masking.schedule": [0.0, 0.0],
+    "model.missing": "zero",
+    "model.batch_norm": "shared",
+}
+"""Facts that earlier releases did not record -> what they did."""
 
 
 class Difference(NamedTuple):
@@ -36,6 +46,7 @@ def difference(here: Mapping[str, Any], there: Mapping[str, Any]) -> Difference 
     """The first fact in which two identities differ; None if they are equal."""
     ours, theirs = dict(dotted(here)), dict(dotted(there))
     for name in [*ours, *(theirs.keys() - ours.keys())]:
-        if ours.get(name, MISSING) != theirs.get(name, MISSING):
-            return Difference(name, ours.get(name, MISSING), theirs.get(name, MISSING))
+        mine, other = (facts.get(name, ADDED.get(name, MISSING)) for facts in (ours, theirs))
+        if mine != other:
+            return Difference(name, mine, other)
     return None

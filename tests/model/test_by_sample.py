@@ -47,7 +47,7 @@ def test_every_sample_gets_the_logits_that_it_gets_alone(missing, batch_norm):
     batch, alone = mixed()
     with torch.no_grad():
         expected = torch.cat([network(*given) for given in alone])
-        found = network.forward_by_sample(*batch)
+        found = network(*batch)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
 
 
@@ -65,7 +65,7 @@ def test_a_condition_that_was_never_trained_has_the_statistics_of_both_sensors()
             value.fill_(0)
     batch, alone = mixed()
     with torch.no_grad():
-        found = network.forward_by_sample(*batch)[2]
+        found = network(*batch)[2]
         torch.testing.assert_close(found, network(*alone[2])[0], atol=2e-5, rtol=1e-5)
         torch.testing.assert_close(found, network(*batch)[2], atol=2e-5, rtol=1e-5)
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -31,6 +32,9 @@ from model.training_loss import Loss, TrainingLoss
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+LONGEST_WAIT = timedelta(days=1)
+"""For rank 0, which calibrates alone at the end of a training. `Watch` finds lost ranks much earlier."""
 
 TORCHRUN = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
 """Environment variables that torchrun sets, and their values without torchrun."""
@@ -159,7 +163,7 @@ def open_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
             return
         _require_address()
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-        control = dist.new_group(backend="gloo")
+        control = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
         assert isinstance(control, dist.ProcessGroup)  # it is not for ranks outside the group
         ranks = Ranks(rank, size, chosen, stop, control)
         log.info("%d ranks train together", size)

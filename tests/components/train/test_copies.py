@@ -7,7 +7,7 @@ import torch
 
 from components.common.errors import ParamsError
 from components.train import optim
-from components.train.copies import has_copies, make_copies, places, ramp, require_copies_per_rank
+from components.train.copies import filled, has_copies, make_copies, places, ramp, require_copies_per_rank
 from components.train.step import run
 from tests.components.train.conftest import TRAIN
 
@@ -154,3 +154,11 @@ def test_a_training_has_copies_from_the_scheduled_step_on_and_only_with_two_moda
         tmp_path / "checkpoints",
     )
     assert seen == [0, 0, count, count]
+
+
+def test_a_crop_without_the_sensor_is_replaced_by_one_that_has_it():
+    values_BCHW = torch.arange(5.0).reshape(5, 1, 1, 1)
+    present_B = torch.tensor([False, True, False, True, False])
+    assert filled(values_BCHW, present_B).flatten().tolist() == [1, 1, 1, 3, 3]
+    assert torch.equal(filled(values_BCHW, torch.ones(5, dtype=torch.bool)), values_BCHW)
+    assert torch.equal(filled(values_BCHW, torch.zeros(5, dtype=torch.bool)), torch.zeros(5, 1, 1, 1))
