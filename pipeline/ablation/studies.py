@@ -21,6 +21,7 @@ from components.train.config import ModelParams, TrainConfig
 from components.train.copies import require_copies_per_rank
 from components.train.weights.weight_checksums import checksums
 from model.mobanet import on_meta
+from pipeline.ablation.computation import passes
 
 BUILT_IN = Path(__file__).with_name("studies.yaml")
 
@@ -30,6 +31,9 @@ Changes = Mapping[str, Any]
 MAY_CHANGE = ("model", "train")
 """Sections that a variant may change. Figures with another protocol or other data would not be comparable."""
 
+TOLERANCE = 0.01
+"""Relative difference up to which the computation of two trainings is equal."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
@@ -38,6 +42,7 @@ class Study:
     about: str  # one sentence on what the table shows
     variants: dict[str, Any]  # name -> Changes; the others are compared with the first
     base: dict[str, Any] = field(default_factory=dict)  # Changes of every variant, before its own
+    equal_computation: bool = False  # whether variants must have equal computation, within `TOLERANCE`
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,8 @@ def jobs(study: Study, params: Path, seeds: Sequence[int], store: Store, runs: P
         runs: parent folder of the trainings' folders.
 
     Raises:
-        ParamsError: a key, a value or a network of a variant is wrong, or two variants result in the same training.
+        ParamsError: a key, a value or a network of a variant is wrong, two variants result in the same training, or
+            they differ in computation although the study says that it is equal.
     """
     found: list[Job] = []
     for variant, changes in study.variants.items():
@@ -90,6 +96,8 @@ def jobs(study: Study, params: Path, seeds: Sequence[int], store: Store, runs: P
         except ParamsError as error:
             raise ParamsError(f"variant {variant!r} of {params}: {error}") from None
     _refuse_twins(found)
+    if study.equal_computation:
+        _require_equal_computation(found, params)
     return found
 
 
@@ -144,3 +152,13 @@ def _refuse_twins(found: Sequence[Job]) -> None:
                 f"variants {twin.variant!r} and {job.variant!r} result in the same training; change one of them, "
                 "or the value in params.yaml that makes them equal"
             )
+
+
+def _require_equal_computation(found: Sequence[Job], params: Path) -> None:
+    counts = {job.variant: passes(job.train, job.model) for job in found}
+    least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    if counts[most] > (1 + TOLERANCE) * counts[least]:
+        raise ParamsError(
+            f"variants {least!r} and {most!r} of {params} take {counts[least]} and {counts[most]} passes of crops "
+            "through the backbone, but the study has equal_computation: true; set train.steps of one of them there"
+        )

@@ -42,6 +42,40 @@ def test_the_studies_of_masks_mean_the_same_whatever_is_shipped(toy_store, tmp_p
             assert (job.model.missing, job.model.batch_norm, job.train.masking.paired) == ("zero", "shared", 0.0)
 
 
+def test_the_studies_of_copies_mean_the_same_whatever_is_shipped(params, toy_store, tmp_path):
+    document = yaml.safe_load(params.read_text())
+    document["train"]["masking"] |= {"share": 0.5, "paired": 0.0, "paired_weight": 2.0, "distillation": 1.0}
+    document["train"]["masking"]["schedule"] = [0.1, 0.2]
+    document["train"]["batch_size"] = 4
+    document["model"] |= {"missing": "zero", "batch_norm": "shared"}
+    params.write_text(yaml.safe_dump(document))
+    for name in ("single", "parts"):
+        found = {job.variant: job for job in jobs(read_study(BUILT_IN, name), params, (1,), Store(toy_store), tmp_path)}
+        job = found["two copies" if name == "single" else "as shipped"]
+        masking = job.train.masking
+        assert (job.model.missing, job.model.batch_norm) == ("excluded", "per-condition")
+        assert (masking.share, masking.paired, masking.paired_weight) == (0.0, 2.0, 1.0)
+        assert (masking.distillation, masking.schedule) == (0.0, (0.0, 0.0))
+
+
+@pytest.mark.parametrize(("steps", "equal"), [(200, True), (198, False), (201, True), (203, False)])
+def test_a_study_of_equal_computation_refuses_variants_that_differ_by_more_than_1_percent(small, steps, equal):
+    content = study({"train.steps": 200}, {"train.steps": steps, "model.dgfm": False})
+    content["small"] |= {"base": {"train.masking.paired": 0.0}, "equal_computation": True}
+    if equal:
+        assert len(small(content=content).jobs) == 4
+        return
+    low, high = sorted([("variant 0", 800), ("variant 1", 4 * steps)], key=lambda pair: pair[1])
+    sentence = f"variants '{low[0]}' and '{high[0]}' of .*params.yaml take {low[1]} and {high[1]} passes of crops"
+    with pytest.raises(ParamsError, match=f"^{sentence}"):
+        small(content=content)
+
+
+def test_the_study_of_equal_computation_is_refused_where_its_steps_do_not_fit(params, toy_store, tmp_path):
+    with pytest.raises(ParamsError, match="'two copies' and 'masks, twice the steps' of .*; set train.steps of"):
+        jobs(read_study(BUILT_IN, "compute"), params, (1,), Store(toy_store), tmp_path)
+
+
 def test_every_seed_is_a_training_in_a_folder_of_its_own(small):
     found = small(seeds=(3, 5)).jobs
     assert [job.train.seed for job in found] == [3, 5, 3, 5]
