@@ -50,7 +50,11 @@ def headline(record: Evaluation) -> str:
         )
         return f"{', '.join((first, *others))}; {_why_alone(record)}."
     both, rgb, dsm = record.balance.both, record.balance.rgb, record.balance.dsm
-    return f"{both:.1f} mIoU with both sensors, {rgb:.1f} when the DSM is missing, {dsm:.1f} when the image is missing."
+    where = "" if same_tiles(record) else ", on the tiles that have both"
+    return (
+        f"{both:.1f} mIoU with both sensors, {rgb:.1f} when the DSM is missing, {dsm:.1f} when the image is "
+        f"missing{where}."
+    )
 
 
 def _why_alone(record: Evaluation) -> str:
@@ -110,24 +114,32 @@ def _earned(figures: Balance) -> str:
 
 def _gain(record: Evaluation, figures: Balance) -> str:
     better, sensor = ("rgb", "image") if figures.rgb >= figures.dsm else ("dsm", "DSM")
-    found = difference(record, f"rgb+dsm - {better}")
-    rough = figures.fusion_gain
-    gain, low, high = found or (rough, rough - NOISE_POINTS, rough + NOISE_POINTS)
-    spread = f" ({between(low, high, signed=True)})" if found else ""
+    known, low, high = difference(record, f"rgb+dsm - {better}") or (figures.fusion_gain, None, None)
+    gain, spread, exact = known, "", f"{known:+.1f} points"
+    if low is None or high is None:
+        low, high = gain - NOISE_POINTS, gain + NOISE_POINTS
+    else:
+        spread, exact = f" ({between(low, high, signed=True)})", f"{gain:+.1f}, {between(low, high, signed=True)}"
     if low > 0:
         return f"Fusion gains {gain:.1f} points{spread} over the {sensor} only."
     if high < 0:
         return f"Fusion loses {-gain:.1f} points{spread} against the {sensor} only: the other sensor does harm."
-    exact = f"{gain:+.1f}, {between(low, high, signed=True)}" if found else f"{gain:+.1f} points"
     return f"The gain of fusion over the {sensor} only is within the noise ({exact})."
 
 
-def difference(record: Evaluation, name: str) -> tuple[float, float, float] | None:
-    """A difference between two conditions on the same pixels and its interval, percent points; None: not known."""
+def difference(record: Evaluation, name: str) -> tuple[float, float | None, float | None] | None:
+    """A difference between two conditions on the same pixels, percent points; None: it is not known.
+
+    Its two ends are None if there is no interval.
+    """
     found = record.intervals.differences.get(name) if record.intervals else None
-    if found is None or found.value is None or found.low is None or found.high is None:
-        return None
-    return found.value, found.low, found.high
+    return None if found is None or found.value is None else (found.value, found.low, found.high)
+
+
+def same_tiles(record: Evaluation) -> bool:
+    """Whether every tile counts under every condition."""
+    tiles = record.protocol.tiles_by_condition
+    return all(len(tiles.get(condition, ())) == len(record.protocol.tiles) for condition in record.conditions)
 
 
 def interval(record: Evaluation, name: str) -> tuple[float, float] | None:
@@ -161,7 +173,12 @@ def _weakest(record: Evaluation) -> str:
 
 
 def _harmed(record: Evaluation) -> list[str]:
-    """One sentence per class that a single sensor segments better than both together, beyond the noise."""
+    """One sentence per class that a single sensor segments better than both together, beyond the noise.
+
+    None if the conditions have different tiles: their scores by class are not comparable.
+    """
+    if not same_tiles(record):
+        return []
     both, *single = record.scores[record.protocol.ground_truth].items()
     found = []
     for name, scores in both[1].per_class.items():

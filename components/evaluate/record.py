@@ -109,7 +109,7 @@ class Evaluation:
 
     format: int
     scores: dict[str, dict[str, Scores]]  # ground truth -> condition
-    balance: Balance | None  # None: single-modality network
+    balance: Balance | None  # on the tiles that have all sensors; None: single-modality network
     confusion: dict[str, dict[str, list[list[int]]]]  # ground truth -> condition -> pixel counts; rows are the truth
     protocol: Protocol
     warnings: tuple[str, ...]  # sentences: data problems to know before using the figures
@@ -151,7 +151,12 @@ def trained_model(facts: ModelFacts, sha256: str) -> TrainedModel:
 
 
 def evaluation(
-    totals: Confusions, facts: ModelFacts, protocol: Protocol, failure_probability: float, warnings: tuple[str, ...]
+    totals: Confusions,
+    facts: ModelFacts,
+    protocol: Protocol,
+    failure_probability: float,
+    warnings: tuple[str, ...],
+    paired: Confusions | None = None,
 ) -> Evaluation:
     """Turn confusion matrices over all test tiles into the scores and balance of the record.
 
@@ -161,12 +166,15 @@ def evaluation(
         protocol: how the matrices were computed.
         failure_probability: p of the expected mIoU.
         warnings: sentences about the data.
+        paired: `totals` over the tiles that count under every condition, for the balance: it compares conditions, so
+            they must have the same tiles. None: all tiles do.
     """
     by_truth = {truth: {name: counts[truth] for name, counts in totals.items()} for truth in GROUND_TRUTHS}
     found = {
         truth: figures(matrices, facts.classes, facts.in_means, failure_probability)
         for truth, matrices in by_truth.items()
     }
+    compared = {name: counts[protocol.ground_truth] for name, counts in (paired or totals).items()}
     counts_as_lists = {
         truth: {name: np.asarray(counts_KK).tolist() for name, counts_KK in matrices.items()}
         for truth, matrices in by_truth.items()
@@ -174,7 +182,7 @@ def evaluation(
     return Evaluation(
         FORMAT,
         {truth: of_truth.scores for truth, of_truth in found.items()},
-        found[protocol.ground_truth].balance,
+        figures(compared, facts.classes, facts.in_means, failure_probability).balance,
         counts_as_lists,
         protocol,
         warnings,
@@ -190,6 +198,10 @@ def comparable_metrics(record: Evaluation) -> dict[str, float]:
     """
     named: dict[str, float | None] = {}
     named |= Figures(record.scores[record.protocol.ground_truth], record.balance).by_name()
+    of_single = record.scores[record.protocol.ground_truth] if record.balance else {}
+    named |= {
+        f"miou_{name}": of_single[name].miou for name in ("rgb", "dsm") if name in of_single
+    }  # of all their tiles
     named["miou_all"] = record.headline.miou_all
     named["miou_full_truth"] = record.scores["full"][record.conditions[0]].miou
     of_all = record.conditions[0]

@@ -94,17 +94,17 @@ def confusion_shares(record: Evaluation) -> dict[str, list[list[float]]]:
 
 
 def differences(record: Evaluation) -> list[Difference]:
-    """Every difference of the mIoU between two conditions; without intervals, that of the scores."""
+    """Every difference of the mIoU between two conditions, on the pixels of both; without blocks, of the scores."""
     scores, found = record.scores[record.protocol.ground_truth], []
     for one, other in (("rgb+dsm", "rgb"), ("rgb+dsm", "dsm"), ("rgb", "dsm")):
         if one in scores and other in scores:
             name = f"{interpretation.TITLES[one]} minus {interpretation.TITLES[other].replace('Image', 'image')}"
             known = interpretation.difference(record, f"{one} - {other}")
-            if known:
-                value, low, high = known
-                found.append(Difference(name, value, interpretation.between(low, high, signed=True), low <= 0 <= high))
+            value, low, high = known or (scores[one].miou - scores[other].miou, None, None)
+            if low is None or high is None:
+                found.append(Difference(name, value, "", False))
             else:
-                found.append(Difference(name, scores[one].miou - scores[other].miou, "", False))
+                found.append(Difference(name, value, interpretation.between(low, high, signed=True), low <= 0 <= high))
     return found
 
 
@@ -128,7 +128,7 @@ def _level(level: float | str, unit: str | None) -> str:
 def coverage(record: Evaluation) -> dict[str, str]:
     """Condition -> its share of the test tiles as text; empty if every tile counts under every condition."""
     tiles, total = record.protocol.tiles_by_condition, len(record.protocol.tiles)
-    if all(len(found) == total for found in tiles.values()):
+    if interpretation.same_tiles(record):
         return {}
     return {condition: f"{len(found)} of {total} tiles" for condition, found in tiles.items()}
 

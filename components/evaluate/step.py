@@ -129,6 +129,7 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path, *, tr
         _protocol(network, data, facts, weights, windows, device),
         config.failure_probability,
         (*interpretation.data_warnings(manifest, data.data_md5, facts, entries), *_coverage(network, entries)),
+        total([result for result in results if len(result.counts) == len(conditions(network))]),
     )
     if math.isnan(evaluation.headline.miou):
         raise StoreError(f"{store}: the test tiles have no labelled pixel; check the raw labels, then run preprocess")
@@ -250,7 +251,8 @@ def _coverage(network: MoBaNet, entries: Sequence[TileEntry]) -> tuple[str, ...]
     shares = ", ".join(f"{interpretation.TITLES[name].lower()} {len(ids)}" for name, ids in tiles.items())
     return (
         f"Some of the {len(entries)} test tiles lack a sensor, so conditions are scored on different tiles: "
-        f"{shares.replace('dsm', 'DSM')}. Only differences with an interval compare the same pixels.",
+        f"{shares.replace('dsm', 'DSM')}. The balance figures, the expected mIoU and the differences are those of the "
+        "tiles with both sensors.",
     )
 
 

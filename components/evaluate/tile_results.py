@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from components.common.data.store import Sensor, Tile
+from components.common.data.store import Tile
 from components.common.inference.windows import Windows
 from components.common.scoring.conditions import CONDITIONS, Confusions
 from components.common.scoring.gates import GateMap
@@ -42,7 +42,6 @@ class TileResult:
     """Counts and pictures of one tile."""
 
     tile: str
-    sensors: tuple[Sensor, ...]
     counts: dict[str, ConditionCounts]  # by condition; those that the network and the tile support
     thumbnails: Thumbnails
     worst: tuple[Crop, ...]  # under the first of these conditions
@@ -96,7 +95,7 @@ def predict_tile(
         predicted_hw=predicted_hw,
         gate_hw=None if gate_HW is None else shrink_mean(gate_HW, thumbnail_px),
     )
-    return TileResult(name, tile.sensors, counts, thumbnails, tuple(worst))
+    return TileResult(name, counts, thumbnails, tuple(worst))
 
 
 def total(results: Sequence[TileResult]) -> Confusions:

@@ -22,7 +22,7 @@ MAX_SIDE_PX = 256
 SHOWN = 6
 """Number of crops in the record and the report."""
 
-CONFUSIONS = 3
+NAMED = 3
 """Number of confusions that a crop names."""
 
 LEAST_SCORED = 0.25
@@ -30,7 +30,7 @@ LEAST_SCORED = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Confusion:
+class Mistake:
     """A true class that was taken for another one."""
 
     truth: str
@@ -48,7 +48,7 @@ class WorstCrop:
     column: int  # first column in the tile, pixels
     side_px: int  # the crop is square, or the whole tile if that is smaller
     error: float  # wrong share of the scored pixels, percent
-    confusions: tuple[Confusion, ...]  # the largest ones, in order
+    confusions: tuple[Mistake, ...]  # the largest ones, in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Crop:
 
     def entry(self, classes: Sequence[str]) -> WorstCrop:
         """The crop as the record has it; `classes` are the names in label order."""
-        named = tuple(Confusion(classes[truth], classes[predicted], share) for truth, predicted, share in self.confused)
+        named = tuple(Mistake(classes[truth], classes[predicted], share) for truth, predicted, share in self.confused)
         return WorstCrop(self.tile, self.condition, self.row, self.column, self.side_px, self.error, named)
 
 
@@ -163,7 +163,7 @@ def _confused(
     scored = truth_hw != IGNORE
     pairs, counts = np.unique(truth_hw[scored].astype(np.int64) * 256 + predicted_hw[scored], return_counts=True)
     wrong = pairs // 256 != pairs % 256
-    largest = np.argsort(-counts[wrong], kind="stable")[:CONFUSIONS]
+    largest = np.argsort(-counts[wrong], kind="stable")[:NAMED]
     return tuple(
         (int(pair // 256), int(pair % 256), 100 * float(count) / int(scored.sum()))
         for pair, count in zip(pairs[wrong][largest], counts[wrong][largest], strict=True)

@@ -110,7 +110,7 @@ def measure(model: Path, store: Path, params: Path, rounds: int) -> Report:
         "now": lambda: _now(network, data, entries, windows, device, facts, config),
     }
     best, counts = dict.fromkeys(ways, math.inf), {}
-    with training_precision(network.to(device), facts, device):
+    with training_precision(network.to(device), facts, device), training_precision(earlier, facts, device):
         for _ in track(range(rounds), "rounds"):
             for way, score in ways.items():
                 start = time.perf_counter()

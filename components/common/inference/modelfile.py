@@ -76,8 +76,7 @@ class ModelFacts:
     @property
     def conditions(self) -> tuple[str, ...]:
         """Names of the conditions that the network supports: which sensors a map can be made of."""
-        both = self.network.modalities == ("rgb", "dsm")
-        return ("rgb+dsm", "rgb", "dsm") if both else self.network.modalities
+        return ("rgb+dsm", "rgb", "dsm") if len(self.network.modalities) == 2 else self.network.modalities
 
 
 def condition_of(facts: ModelFacts, *, image: bool, dsm: bool) -> str:
@@ -85,8 +84,8 @@ def condition_of(facts: ModelFacts, *, image: bool, dsm: bool) -> str:
 
     An input that none of them measured gets the condition with all sensors of the network.
     """
-    given = {"rgb": image, "dsm": dsm}
-    return "+".join(name for name in facts.network.modalities if given[name]) or facts.conditions[0]
+    given, known = {"rgb": image, "dsm": dsm}, facts.network.modalities
+    return "+".join(name for name in ("rgb", "dsm") if name in known and given[name]) or facts.conditions[0]
 
 
 def temperature_of(facts: ModelFacts, condition: str) -> float | None:

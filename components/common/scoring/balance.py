@@ -1,7 +1,7 @@
 """How well a network uses both sensors, and which of its checkpoints is balanced best.
 
 In: `v`, the mIoU (percent points) of one checkpoint on the same tiles with both sensors, without the DSM and without
-the image; a missing sensor is filled with 0 after normalisation. Out: `Balance`. Needs only NumPy.
+the image; a missing sensor is handled as `model.missing` says. Out: `Balance`. Needs only NumPy.
 Sources: E(p) and average: EMM (arXiv 2503.18445); last-1: SGMA (arXiv 2603.02505); Shapley contributions:
 BalanceBenchmark (arXiv 2502.10816).
 """

@@ -87,12 +87,13 @@ class Calibration:
 
         Args:
             truth_hW: class values 0..K-1, uint8; 255 is not counted.
-            logits_KhW: float32, on the same device.
+            logits_KhW: float32, on the same device. Where one is NaN or infinite, the confidence is 0; `bands` reports
+                that as an error when the map is complete.
         """
         highest_hW, classes_hW = logits_KhW.max(0)
         below_KhW = logits_KhW - highest_hW
         correct_hW, ignored_hW = classes_hW == truth_hW, truth_hW == IGNORE
-        shares = {t: (below_KhW / t).exp_().sum(0).reciprocal_() for t in set(self._temperatures)}
+        shares = {t: (below_KhW / t).exp_().sum(0).reciprocal_().nan_to_num_(0) for t in set(self._temperatures)}
         counted = {t: _histogram(share_hW, correct_hW, ignored_hW) for t, share_hW in shares.items()}
         found_TB3 = torch.stack([counted[t] for t in self._temperatures])
         self._total_TB3 = found_TB3 if self._total_TB3 is None else self._total_TB3 + found_TB3

@@ -22,7 +22,7 @@ class Figures:
     """The figures of one checkpoint on the same tiles and ground truth."""
 
     scores: dict[str, Scores]  # by condition; the first has all sensors of the network
-    balance: Balance | None  # None: single-modality network
+    balance: Balance | None  # None: single-modality network, or a condition has no tile
 
     @property
     def headline(self) -> Scores:
@@ -61,7 +61,7 @@ def figures(
         failure_probability: p of the expected mIoU, 0 <= p < 1.
     """
     scored = {name: scores(matrix_KK, classes, in_means) for name, matrix_KK in confusions.items()}
-    if len(scored) == 1:
+    if len(scored) < 3:
         return Figures(scored, None)
     majority = majority_miou(confusions["rgb+dsm"], in_means)
     v = [scored[name].miou for name in ("rgb+dsm", "rgb", "dsm")]

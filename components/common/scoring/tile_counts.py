@@ -98,13 +98,13 @@ def score_tile(
     names, k = conditions(network, tile.sensors) if names is None else tuple(names), network.config.num_classes
     labels = {"eroded": torch.tensor(tile.eroded_HW, device=device), "full": torch.tensor(tile.label_HW, device=device)}
     classes = {n: torch.empty(tile.label_HW.shape, dtype=torch.uint8, device=device) for n in names}
-    heat = counted.temperature
-    confident = {} if heat is None else {n: Calibration((1.0, heat.get(n, 1.0))) for n in names}
+    temperatures = counted.temperature
+    confident = {} if temperatures is None else {n: Calibration((1.0, temperatures.get(n, 1.0))) for n in names}
     for band in bands(network, tile, windows, device, names=names, gates=gates, name=name):
         rows = slice(band.row, band.row + band.gates_GhW.shape[1])
         for condition, logits_KhW in band.logits_KhW.items():
             classes[condition][rows] = classes_of(logits_KhW)
-            if heat is not None:
+            if temperatures is not None:
                 confident[condition].add(labels[GROUND_TRUTH][rows], logits_KhW)
         if gates is not None:
             gates.add(band.gates_GhW)
@@ -115,7 +115,7 @@ def score_tile(
         found[condition] = ConditionCounts(
             {truth: by_condition[condition] for truth, by_condition in blocks.items()},
             None if edges is None else edges.counts(classes_HW).cpu().numpy(),
-            None if heat is None else confident[condition].histograms(),
+            None if temperatures is None else confident[condition].histograms(),
         )
         if visit is not None:
             visit(condition, classes_HW)

@@ -10,6 +10,7 @@ Source: Hesterberg, What Teachers Should Know About the Bootstrap, American Stat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +30,22 @@ PART = 4_000_000
 """Most numbers of resampled blocks in memory at a time."""
 
 FEWEST = 8
-"""Least number of blocks for an interval; with fewer, the resamples are too much alike."""
+"""Least number of blocks that a figure needs for an interval; with fewer, the resamples are too much alike."""
 
 DEFINED = 0.5
 """Share of the resamples that must define a figure; with less, the figure has no interval."""
 
 
+@dataclass(frozen=True, slots=True)
+class Support:
+    """The blocks that a figure depends on."""
+
+    blocks: int
+    independent: float  # number of independent blocks that they are worth, see `independent_blocks`
+
+
 def block_intervals(
-    counts_NV: Array, figures: Figures, independent: float, *, level: float, samples: int
+    counts_NV: Array, figures: Figures, support: Mapping[str, Support], drawn: int, *, level: float, samples: int
 ) -> dict[str, Interval | None]:
     """Intervals of figures, from the counts of blocks.
 
@@ -45,22 +54,28 @@ def block_intervals(
     Args:
         counts_NV: counts of every block.
         figures: computes the figures from sums of counts.
-        independent: number of independent blocks that N blocks are worth, see `independent_blocks`.
+        support: name -> the blocks of that figure; other blocks, whose counts for it are 0, may be among the N.
+        drawn: number of blocks of a resample.
         level: probability that an interval contains the true value, 0..1.
         samples: number of resamples.
 
     Returns:
-        Name -> (low, high); None: the figure is not defined, or there are fewer than `FEWEST` blocks.
+        Name -> (low, high); None: the figure is not defined, or it has fewer than `FEWEST` blocks.
     """
-    found = figures(counts_NV.sum(axis=0))
-    if len(counts_NV) < FEWEST:
-        return dict.fromkeys(found)
-    parts = [figures(sums_sV) for sums_sV in resampled(counts_NV, round(independent) - 1, samples)]
-    tail = float(ndtr(stdtrit(independent - 1, (1 - level) / 2)))  # wider than the normal quantile, for few blocks
-    return {
-        name: None if np.isnan(value) else _percentiles(np.concatenate([part[name] for part in parts]), tail)
-        for name, value in found.items()
-    }
+    values = figures(counts_NV.sum(axis=0))
+    known = [name for name, value in values.items() if support[name].blocks >= FEWEST and not np.isnan(value)]
+    found: dict[str, Interval | None] = dict.fromkeys(values)
+    if known:
+        parts = [figures(sums_sV) for sums_sV in resampled(counts_NV, drawn, samples)]
+        for name in known:
+            tail = _tail(support[name].independent, level)
+            found[name] = _percentiles(np.concatenate([part[name] for part in parts]), tail)
+    return found
+
+
+def _tail(independent: float, level: float) -> float:
+    """Share of the resamples beyond each end: less than with the normal quantile, for few blocks."""
+    return float(ndtr(stdtrit(independent - 1, (1 - level) / 2)))
 
 
 def resampled(counts_NV: Array, drawn: int, samples: int) -> Iterator[Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,17 +65,33 @@ class ByRule(nn.Module):
 
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[..., Path]:
-    def make(test: tuple[str, ...] = ("5_10", "5_11"), **changes: object) -> Path:
+    def make(test: tuple[str, ...] = ("5_10", "5_11"), without_dsm: tuple[str, ...] = (), **changes: object) -> Path:
         store = tmp_path / "store"
         entries = []
         for seed, (tile, subset) in enumerate([("2_10", "train"), ("4_10", "val"), *((t, "test") for t in test)]):
             pixels = make_tile(seed)
+            if tile in without_dsm:  # and nothing in it is high
+                low = {"label_HW": pixels.label_HW // 2 * 2, "eroded_HW": pixels.label_HW // 2 * 2}
+                pixels = replace(pixels, **low, dsm_HW=np.full_like(pixels.dsm_HW, np.nan), sensors=("rgb",))
             write_tile(store / f"{tile}.arrow", pixels)
             counts = tuple(np.bincount(pixels.label_HW.ravel(), minlength=6).tolist())
             place = ("EPSG:32633", (0.05, 0.0, 0.0, 0.0, -0.05, 0.0))
             entries.append(
                 TileEntry(
-                    tile, subset, f"{tile}.arrow", SIDE_PX, SIDE_PX, *place, counts, 0, 0, 0, 0.0, (), {"a.tif": "00"}
+                    tile,
+                    subset,
+                    f"{tile}.arrow",
+                    SIDE_PX,
+                    SIDE_PX,
+                    *place,
+                    counts,
+                    0,
+                    0,
+                    0,
+                    0.0,
+                    (),
+                    {"a.tif": "00"},
+                    sensors=pixels.sensors,
                 )
             )
         known = {

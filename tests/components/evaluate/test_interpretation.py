@@ -9,7 +9,7 @@ import pytest
 from components.common.data.store import Store
 from components.common.scoring.balance import balance
 from components.common.scoring.metrics import scores
-from components.evaluate import interpretation
+from components.evaluate import interpretation, report_tables
 
 CLASSES, IN_MEANS = ("road", "low_vegetation"), (True, True)
 
@@ -26,6 +26,7 @@ def record(
     v_dsm: float,
     matrices: dict | None = None,
     known: SimpleNamespace | None = None,
+    dsm_tiles: tuple[str, ...] = ("a", "b"),
 ) -> SimpleNamespace:
     """The parts of an Evaluation that the sentences depend on."""
     matrices = matrices or {"rgb+dsm": [[9, 1], [4, 6]], "rgb": [[9, 1], [5, 5]], "dsm": [[9, 1], [5, 5]]}
@@ -35,7 +36,12 @@ def record(
         scores={"eroded": found},
         headline=next(iter(found.values())),
         conditions=tuple(found),
-        protocol=SimpleNamespace(ground_truth="eroded", model=SimpleNamespace(modalities=("rgb", "dsm"))),
+        protocol=SimpleNamespace(
+            ground_truth="eroded",
+            model=SimpleNamespace(modalities=("rgb", "dsm")),
+            tiles=("a", "b"),
+            tiles_by_condition={name: ("a", "b") if name == "rgb" else dsm_tiles for name in found},
+        ),
         intervals=known,
     )
 
@@ -95,6 +101,21 @@ def test_the_interval_decides_what_is_noise(v: tuple, interval: tuple, sentence:
     name = "rgb+dsm - rgb" if v[1] >= v[2] else "rgb+dsm - dsm"
     known = intervals({name: (v[0] - max(v[1:]), *interval)})
     assert sentence in " ".join(interpretation.verdict(record(*v, known=known)).sentences)
+
+
+def test_a_difference_of_few_blocks_still_compares_the_same_pixels() -> None:
+    known = intervals({"rgb+dsm - rgb": (-3.0, None, None)})
+    found = record(80, 79, 60, known=known, dsm_tiles=("a",))
+    assert "Fusion loses 3.0 points against the image only" in " ".join(interpretation.verdict(found).sentences)
+    row, *_ = report_tables.differences(found)
+    assert row == report_tables.Difference("Both sensors minus image only", -3.0, "", noise=False)
+
+
+def test_scores_of_different_tiles_harm_no_class() -> None:
+    matrices = {"rgb+dsm": [[9, 1], [4, 6]], "rgb": [[9, 1], [1, 9]], "dsm": [[9, 1], [5, 5]]}
+    for tiles, said in ((("a", "b"), True), (("a",), False)):
+        sentences = interpretation.verdict(record(80, 65, 60, matrices, dsm_tiles=tiles)).sentences
+        assert any("Fusion harms" in sentence for sentence in sentences) is said
 
 
 def test_a_class_is_harmed_only_beyond_its_intervals() -> None:

@@ -52,6 +52,24 @@ def test_a_network_that_ignores_the_dsm_gets_no_credit_for_it(make_store, use_ne
     assert "ails without the image" in result.report.read_text()
 
 
+def test_conditions_are_compared_on_the_tiles_with_both_sensors(make_store, use_network, by_rule, tmp_path) -> None:
+    store = make_store(without_dsm=("5_11",))
+    result = run(CONFIG, store, use_network(by_rule(), store), tmp_path / "reports")
+    found = result.evaluation
+    assert (found.balance.both, found.balance.rgb, found.balance.dsm) == (100.0, 25.0, 25.0)  # of tile 5_10
+    # with tile 5_11, in which the image alone is always right, two of the four classes have a higher IoU
+    assert found.scores["eroded"]["rgb"].miou > 30
+    metrics = json.loads((tmp_path / "reports" / "metrics.json").read_text())
+    assert metrics["miou_rgb"] == pytest.approx(found.scores["eroded"]["rgb"].miou)
+    assert metrics["expected_miou"] == pytest.approx((0.81 * 100 + 0.09 * 50) / 0.99)
+    assert found.intervals.differences["rgb+dsm - rgb"].value == 75.0
+    text = result.report.read_text()
+    assert "25.0 when the DSM is missing, 25.0 when the image is missing, on the tiles that have both." in text
+    assert ">+75.0<" in text and "retains 25\N{NO-BREAK SPACE}% on the tiles with both" in text
+    assert "are those of the tiles with both sensors" in " ".join(found.warnings)
+    check_schema(json.loads((tmp_path / "reports" / "evaluation.json").read_text()))
+
+
 def test_every_output_exists_and_agrees_with_the_schema(make_store, use_network, by_rule, tmp_path) -> None:
     store, reports = make_store(), tmp_path / "reports"
     run(CONFIG, store, use_network(by_rule(), store), reports)

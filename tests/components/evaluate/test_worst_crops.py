@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from components.common.data.store import Tile
-from components.evaluate.worst_crops import Confusion, WorstCrop, worst_crops, worst_of
+from components.evaluate.worst_crops import Mistake, WorstCrop, worst_crops, worst_of
 
 CLASSES = ("road", "building", "tree")
 
@@ -26,7 +26,7 @@ def test_the_worst_crop_comes_first_with_its_confusions_and_pixels() -> None:
     tile = tile_of(label)
     first, second = worst_crops("5_10", "rgb+dsm", tile, predicted, 4)
     assert first.entry(CLASSES) == WorstCrop(
-        "5_10", "rgb+dsm", 4, 4, 4, 75.0, (Confusion("tree", "building", 50.0), Confusion("tree", "road", 25.0))
+        "5_10", "rgb+dsm", 4, 4, 4, 75.0, (Mistake("tree", "building", 50.0), Mistake("tree", "road", 25.0))
     )
     assert (second.row, second.column, second.error) == (0, 0, 100 / 16)
     np.testing.assert_array_equal(first.image_hw3, tile.image_HWC[4:8, 4:8, :3])

@@ -12,7 +12,14 @@ from safetensors.torch import save_file
 from components.common.data.store import Heights
 from components.common.errors import WeightsError
 from components.common.inference import modelfile
-from components.common.inference.modelfile import InitialWeights, ModelFacts, load_model, save_model
+from components.common.inference.modelfile import (
+    InitialWeights,
+    ModelFacts,
+    condition_of,
+    load_model,
+    save_model,
+    temperature_of,
+)
 
 
 @pytest.fixture
@@ -50,6 +57,15 @@ def test_a_model_and_its_facts_come_back_as_they_were(tmp_path, toy_network, fac
     assert not again.training
     rgb, dsm = torch.randn(1, 3, 64, 64), torch.randn(1, 1, 64, 64)
     assert torch.equal(again(rgb, dsm), network(rgb, dsm))
+
+
+@pytest.mark.parametrize("modalities", [("rgb", "dsm"), ("dsm", "rgb")], ids="+".join)
+def test_the_order_of_the_modalities_changes_no_condition(facts, toy_config, modalities):
+    facts = dataclasses.replace(facts, network=toy_config(modalities=modalities), temperature={"rgb+dsm": 1.5})
+    assert facts.conditions == ("rgb+dsm", "rgb", "dsm")
+    named = [condition_of(facts, image=image, dsm=dsm) for image, dsm in ((1, 1), (1, 0), (0, 1), (0, 0))]
+    assert named == ["rgb+dsm", "rgb", "dsm", "rgb+dsm"]
+    assert temperature_of(facts, named[0]) == 1.5
 
 
 def test_the_header_is_plain_json(tmp_path, toy_network, facts):

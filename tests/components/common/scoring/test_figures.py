@@ -45,6 +45,11 @@ def test_a_network_of_one_sensor_has_no_balance_and_expects_its_own_miou() -> No
     assert found.expected_miou == found.by_name()["miou"] == pytest.approx(25)
 
 
+def test_two_conditions_without_the_one_with_both_sensors_have_no_balance() -> None:
+    found = figures({"rgb": IMAGE, "dsm": DSM}, CLASSES, IN_MEANS, 0.1)
+    assert found.balance is None and list(found.scores) == ["rgb", "dsm"]
+
+
 def test_without_a_counted_class_there_is_no_worst_class() -> None:
     named = figures({"rgb": np.zeros((3, 3), np.int64)}, CLASSES, IN_MEANS, 0.1).by_name()
     assert named.keys() == {"miou", "oa", "mf1"} and all(map(math.isnan, named.values()))

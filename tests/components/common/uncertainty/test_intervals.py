@@ -110,6 +110,49 @@ def test_a_difference_uses_the_blocks_of_both_conditions():
     assert low < scores(counts["rgb"].sum(axis=0), CLASSES, IN_MEANS).miou < high and found.blocks == 32
 
 
+def test_a_figure_of_few_blocks_has_no_interval_however_many_the_other_conditions_have():
+    counts, grids = blocks(2)
+    counts = {name: counts_NKK[:20].copy() for name, counts_NKK in counts.items()}
+    grids = [(1, 1), (1, 19)]
+    counts["rgb+dsm"][1:] = counts["dsm"][1:] = 0  # 20 blocks of images, and one with a DSM
+    found = made(counts, grids)
+    with_interval = {name for name, ends in found.figures.items() if ends}
+    assert with_interval == {name for name in found.figures if name.split("/")[1:2] == ["rgb"]} and with_interval
+    alone = made({"rgb": counts["rgb"]}, grids)
+    assert found.figures["miou/rgb"] == alone.figures["miou/rgb"] and found.blocks == 20
+    assert found.figures["expected_miou"] is None
+    for name, difference in found.differences.items():
+        of = [scores(counts[n][0], CLASSES, IN_MEANS).miou for n in name.split(" - ")]
+        assert difference.value == pytest.approx(of[0] - of[1]) and difference.low is difference.high is None
+
+
+def test_an_interval_has_the_width_of_the_blocks_of_its_own_condition():
+    counts, grids = blocks(3)
+    counts = {name: counts_NKK.copy() for name, counts_NKK in counts.items()}
+    counts["rgb+dsm"][16:] = counts["dsm"][16:] = 0
+    found = made(counts, grids)
+    half = made({name: counts_NKK[:16] for name, counts_NKK in counts.items()}, grids[:1])
+    assert found.figures["miou/rgb+dsm"] == pytest.approx(half.figures["miou/rgb+dsm"])
+    assert found.differences["rgb+dsm - dsm"] == half.differences["rgb+dsm - dsm"]
+
+
+def test_a_class_in_one_block_has_no_interval_and_one_in_few_blocks_a_wider_one():
+    counts, grids = blocks(5)
+
+    def only_in(number: int, k: int = 4) -> dict:
+        kept = {name: counts_NKK.copy() for name, counts_NKK in counts.items()}
+        for counts_NKK in kept.values():
+            counts_NKK[number:, k] = counts_NKK[number:, :, k] = 0
+        return kept
+
+    one, ten = made(only_in(1), grids), made(only_in(10), grids)
+    assert one.figures["iou/rgb/4"] is None and one.figures["iou/rgb/3"] and one.figures["miou/rgb"]
+    tails = []
+    for independent in (10 / 32 * ten.independent, ten.independent):
+        tails.append(resampling._tail(independent, 0.95))
+    assert ten.figures["iou/rgb/4"] and tails[0] < tails[1]
+
+
 def test_what_is_not_defined_has_no_interval():
     counts, grids = blocks(4)
     counts = {name: np.pad(counts_NKK, ((0, 0), (0, 1), (0, 1))) for name, counts_NKK in counts.items()}
