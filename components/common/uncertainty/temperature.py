@@ -26,7 +26,8 @@ from model import MoBaNet
 log = logging.getLogger(__name__)
 
 LIMITS = (0.05, 20.0)
-"""Lowest and highest temperature; without them, the best one for a network that is hardly ever wrong is near 0."""
+"""Lowest and highest temperature. If no pixel is wrong, the lower the better; but if the logits of the classes are so
+far apart that the loss is flat, the search stays at 1."""
 
 STRIDE_PX = 7
 """Least distance of the pixels that are used; neighbours would add nothing."""

@@ -126,7 +126,7 @@ def test_boundary_confidence_and_degraded_inputs_are_shown(example_text) -> None
     text = text.replace("\N{NO-BREAK SPACE}", " ")
     assert text.count("ECE 6.1 % before, 1.8 % with temperature 1.43") == 3 == example_text.count("<svg")
     assert example_text.count("<circle") == example_text.count('<rect class="of"') == 3 * 12  # bins with pixels
-    assert "Lost band, image red" in text
+    assert "Lost band, image red" in text and "mIoU with all sensors of the network if one of them is degraded" in text
     worst = record.robustness[6]
     assert f"1 m {worst.miou:.1f} ({worst.change:+.1f})" in text and "Noise, image" in text and "Shift, DSM" in text
 
