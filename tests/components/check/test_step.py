@@ -126,7 +126,7 @@ def test_the_stage_writes_the_same_report_with_any_number_of_workers(raw, config
 
 
 def test_the_stage_stops_on_errors_and_leaves_the_report(raw, config, tmp_path):
-    folder = raw(missing=[("2_10", "dsm"), ("2_11", "label")])
+    folder = raw(missing=[("2_10", "label"), ("2_11", "label")])
     with pytest.raises(DataError) as caught:
         run(DATA, config(), SETTINGS, folder, tmp_path / "report.json")
     sentence = str(caught.value)
