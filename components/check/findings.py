@@ -41,9 +41,10 @@ CODES: dict[str, Code] = {
         "add the file if it should be there; without it, the tile is used with its other sensor",
     ),
     "sensor-absent": Code(
-        "warning",
+        "error",
         "subset without a sensor, or without a tile that has both",
-        "add the files, or use a model of one sensor",
+        "add the files, or accept it for a model of one sensor",
+        acceptable=True,
     ),
     "tile-missing": Code(
         "error", "tile of the chosen split has no files", "add its files, or remove the tile from the split"

@@ -56,7 +56,7 @@ def test_streams_that_run_one_by_one_are_compiled_as_one_graph():
     network.encoder.train()  # dropout stays off
     loss, (rgb, dsm), target = TrainingLoss(network, "float32", OFF), inputs(), torch.randint(0, 6, (2, 64, 64))
     compiled = torch.compile(loss._terms, backend="eager", dynamic=False, fullgraph=True)
-    torch.testing.assert_close(compiled(rgb, dsm, target).sums_T, loss(rgb, dsm, target).sums_T)
+    torch.testing.assert_close(compiled(rgb, dsm, target, None).sums_T, loss(rgb, dsm, target).sums_T)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_what_a_step_would_refuse_is_refused_before_the_first_step(given, form, 
 
 def test_a_params_file_that_does_not_fit_names_itself(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text(PARAMS.read_text().replace("steps: 300", "steps: many"))
+    path.write_text(PARAMS.read_text().replace("steps: 600", "steps: many"))
     with pytest.raises(ParamsError, match=r"params\.yaml: train\.steps is 'many'"):
         defaults(path)
 

@@ -60,7 +60,7 @@ def test_the_report_is_printed_as_aligned_text():
 def test_options_of_the_other_comparison_are_rejected(params):
     result = runner.invoke(app, ["bench", "train", "--checkpoints", "--switches"])
     assert result.exit_code == 2
-    assert "--steps and --switches do not apply" in result.output
+    assert "--steps, --switches and --alone do not apply" in result.output
 
 
 def test_an_unknown_backbone_is_an_error_a_user_can_read(params):

@@ -96,7 +96,7 @@ def test_diff_with_a_name_compares_with_that_preset(params):
     params("use", "own-data")
     rows = [line.split() for line in params("diff", "potsdam-vitl")[1].splitlines() if line.strip()]
     assert ["train.steps", "20000", "50000"] in rows and ["data.source", "folder", "isprs"] in rows
-    assert len(rows) == 2 + 6
+    assert len(rows) == 2 + 13
 
 
 def test_diff_without_a_params_file_names_it(params):

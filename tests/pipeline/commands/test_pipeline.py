@@ -41,7 +41,7 @@ def test_the_storage_class_of_the_workspace_can_be_chosen(tmp_path):
 @pytest.mark.parametrize("command", [("compile", "-o", "x.yaml"), ("run", "--runner", "subprocess", "--out", "x")])
 def test_a_dry_run_prints_tasks_and_parameters_and_does_nothing(command, tmp_path):
     lines = call(*command[:-1], tmp_path / command[-1], "--dry-run").stdout.splitlines()
-    assert lines[0].startswith("begin") and "train_steps = 300" in lines
+    assert lines[0].startswith("begin") and "train_steps = 600" in lines
     assert not list(tmp_path.iterdir())
 
 
