@@ -189,6 +189,9 @@ def _put_through(base: Base, tree: RawTree, store: Path, touched: set[str], may_
     return Outcome("hidden" if may_hide and changed else "WRONG", f"{sorted(touched)} differ and nothing is said")
 
 
+SENSOR_FILES = {"rgb": "image", "dsm": "dsm"}
+
+
 def _fault(made: Store, clean: Store, touched: set[str]) -> str | None:
     """What no store may hold, whatever went in."""
     tile, good = _tile(made), _tile(clean)
@@ -196,8 +199,12 @@ def _fault(made: Store, clean: Store, touched: set[str]) -> str | None:
     for name, labels in (("label", tile.label_HW), ("eroded", tile.eroded_HW)):
         if not ((labels < classes) | (labels == IGNORE)).all():
             return f"{name} outside the classes"
+    touched = touched | {SENSOR_FILES[sensor] for sensor in datasets.SENSORS if sensor not in tile.sensors}
     heights = tile.dsm_HW[np.isfinite(tile.dsm_HW)]
-    if np.isinf(tile.dsm_HW).any() or not heights.size or heights.min() < CLIP[0] or heights.max() > CLIP[1]:
+    if "dsm" not in tile.sensors:
+        if not np.isnan(tile.dsm_HW).all():
+            return "heights in a tile without a DSM"
+    elif np.isinf(tile.dsm_HW).any() or not heights.size or heights.min() < CLIP[0] or heights.max() > CLIP[1]:
         return "heights outside their limits, or none"
     if tile.image_HWC.shape[:2] != good.image_HWC.shape[:2]:
         return None if "image" in touched else "another size"
