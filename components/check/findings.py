@@ -41,10 +41,9 @@ CODES: dict[str, Code] = {
         "add the file if it should be there; without it, the tile is used with its other sensor",
     ),
     "sensor-absent": Code(
-        "error",
+        "warning",
         "subset without a sensor, or without a tile that has both",
-        "add the files, or accept it for a model of one sensor",
-        acceptable=True,
+        "add the files, or use a model of one sensor",
     ),
     "tile-missing": Code(
         "error", "tile of the chosen split has no files", "add its files, or remove the tile from the split"

@@ -86,7 +86,7 @@ def run(data: DataConfig, config: CheckConfig, settings: ReaderSettings, raw: Pa
     counts = found.counts
     log.info("%s: %s", report, ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES))
     for one in found.findings:
-        if one.code == "unpaired":  # a file that is missing must not stay unseen
+        if one.code in ("unpaired", "sensor-absent"):  # a file that is missing must not stay unseen
             log.warning("%s", one.line)
     errors = [one for one in found.findings if one.severity == "error"]
     if errors:
