@@ -21,7 +21,7 @@ from model.config import STRICT
 Share = Annotated[float, Field(ge=0, le=1)]
 Area = Annotated[float, Field(gt=0, le=1)]
 Aspect = Annotated[float, Field(gt=0, le=1000)]
-Copies = Annotated[float, Field(ge=0, le=2)]
+CopiesPerCrop = Annotated[float, Field(ge=0, le=2)]
 PairedWeight = Annotated[float, Field(gt=0, le=1e6)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
@@ -41,7 +41,7 @@ class MaskingConfig:
     full_share: Share  # probability that a masked sample loses the complete modality, not a rectangle, 0..1
     area: tuple[Area, Area]  # smallest and largest area of a rectangle / area of the crop, (0, 1]
     aspect: tuple[Aspect, Aspect]  # smallest and largest height / width of a rectangle, > 0
-    paired: Copies = 0.0  # copies per crop with one sensor only, 0..2; 1: half image, half DSM; 2: one of each
+    paired: CopiesPerCrop = 0.0  # copies per crop with one sensor only, 0..2; 1: half image, half DSM; 2: one of each
     paired_weight: PairedWeight = 1.0  # of the loss of the copies of each sensor, > 0
     distillation: Weight = 0.0  # weight of the divergence between the classes of a copy and the fused ones, >= 0
     schedule: tuple[Share, Share] = (0.0, 0.0)  # part of the training before the shares begin, and until they are full

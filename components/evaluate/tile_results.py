@@ -15,9 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from components.common.data.datasets import CONDITIONS
 from components.common.data.store import Tile
 from components.common.inference.windows import Windows
-from components.common.scoring.conditions import CONDITIONS, Confusions
+from components.common.scoring.conditions import Confusions
 from components.common.scoring.gates import GateMap
 from components.common.scoring.panels import image_picture, shrink_classes, shrink_mean, shrink_picture
 from components.common.scoring.tile_counts import CONFUSIONS, ConditionCounts, Counted, score_tile

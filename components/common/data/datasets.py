@@ -41,6 +41,9 @@ Sensor = Literal["rgb", "dsm"]
 SENSORS: tuple[Sensor, ...] = ("rgb", "dsm")
 """What a tile may have, in the order of the network's inputs: the image, whatever its bands, and the heights."""
 
+CONDITIONS: dict[str, tuple[Sensor, ...]] = {"rgb+dsm": ("rgb", "dsm"), "rgb": ("rgb",), "dsm": ("dsm",)}
+"""Condition -> the sensors that a network gets; the others are hidden."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassInfo:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from components.common.data.datasets import CONDITIONS, SENSORS
 from components.common.data.store import Heights
 from components.common.errors import WeightsError
 from components.common.files import replacing, tuples
@@ -76,7 +77,7 @@ class ModelFacts:
     @property
     def conditions(self) -> tuple[str, ...]:
         """Names of the conditions that the network supports: which sensors a map can be made of."""
-        return ("rgb+dsm", "rgb", "dsm") if len(self.network.modalities) == 2 else self.network.modalities
+        return tuple(CONDITIONS) if len(self.network.modalities) == 2 else self.network.modalities
 
 
 def condition_of(facts: ModelFacts, *, image: bool, dsm: bool) -> str:
@@ -85,7 +86,7 @@ def condition_of(facts: ModelFacts, *, image: bool, dsm: bool) -> str:
     An input that none of them measured gets the condition with all sensors of the network.
     """
     given, known = {"rgb": image, "dsm": dsm}, facts.network.modalities
-    return "+".join(name for name in ("rgb", "dsm") if name in known and given[name]) or facts.conditions[0]
+    return "+".join(name for name in SENSORS if name in known and given[name]) or facts.conditions[0]
 
 
 def temperature_of(facts: ModelFacts, condition: str) -> float | None:

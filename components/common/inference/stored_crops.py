@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from components.common.data.datasets import CONDITIONS
 from components.common.data.store import Tile
 from components.common.errors import DataError, NonFiniteError, WeightsError
 from components.common.files import replacing
@@ -35,9 +36,6 @@ COUNT = 3
 
 STEP = 4
 """The logits of every STEP-th pixel are stored, in both directions."""
-
-CONDITIONS = {"rgb+dsm": ("rgb", "dsm"), "rgb": ("rgb",), "dsm": ("dsm",)}
-"""Condition -> sensors that it has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from components.common.data.datasets import CONDITIONS
 from components.common.data.store import SENSORS, Sensor, Store, Tile, TileEntry
 from components.common.errors import NonFiniteError
 from components.common.inference.windows import Predict, Windows, parts, sliding
@@ -32,9 +33,6 @@ GROUND_TRUTHS = ("eroded", "full")
 
 GROUND_TRUTH = "eroded"
 """The ground truth of every headline figure."""
-
-CONDITIONS: dict[str, tuple[Sensor, ...]] = {"rgb+dsm": ("rgb", "dsm"), "rgb": ("rgb",), "dsm": ("dsm",)}
-"""Condition -> the sensors that a network gets; the others are hidden."""
 
 Confusions = dict[str, dict[str, Confusion]]
 """Condition -> ground truth -> confusion matrix."""
