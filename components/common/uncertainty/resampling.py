@@ -1,8 +1,8 @@
 """Bootstrap over blocks: how much a figure would change if other ground of the same kind had been scored.
 
-In: counts of every block, and figures as functions of their sums. Out: an interval per figure. A block counts whole or
-not at all, so neighbouring pixels, which resemble each other, do not make an interval too narrow. Neighbouring blocks
-also resemble each other a little; so there are fewer independent blocks than blocks, and a resample draws only that
+In: counts of every block, and figures as functions of their sums. Out: an interval per figure. Resamples contain
+complete blocks, because neighbouring pixels resemble each other and would make an interval too narrow. Neighbouring
+blocks also resemble each other a little, so they are worth fewer independent blocks, and a resample draws only that
 many. Letters: N blocks, S resamples, V counts of a block. Needs only NumPy and SciPy.
 Source: Hesterberg, What Teachers Should Know About the Bootstrap, American Statistician 2015 (t quantiles).
 """
