@@ -2,8 +2,8 @@
 
 In: the normalised crops of this rank, before MCRM hides anything. Out: `Copies` for `TrainingLoss`. The loss of copies
 teaches the network to work with either sensor alone. All choices are functions of the step and of the place of a crop
-in the batch, so a resumed run and any number of ranks train with the same copies. Only the crop that replaces one without the
-sensor is taken from the same rank.
+in the batch, so a resumed run and any number of ranks train with the same copies. Only the crop that replaces one
+without the sensor is taken from the same rank.
 """
 
 from __future__ import annotations
