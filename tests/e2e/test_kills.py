@@ -26,6 +26,9 @@ LAG_S = 0.3
 
 DEADLINE_S = 120
 
+JOIN_S = 20.0
+"""A rank may be killed before the other has heard it, which then waits for this time."""
+
 
 def die_in_write(kind: str, earliest: int, lag_s: float) -> None:
     """Make the thread that writes the checkpoints kill this process at the end of such a file."""
@@ -48,8 +51,10 @@ def train(toy: ToyTraining, run: str, rank: int, size: int, port: int, dying: tu
     from components.common.params import section
     from components.train import step
     from components.train.config import ModelParams, RuntimeConfig, TrainConfig
+    from components.train.ranks import heartbeat
 
     torch.set_num_threads(1)
+    heartbeat.JOIN_S = JOIN_S
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     if dying is not None and rank == 0:

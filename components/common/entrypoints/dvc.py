@@ -54,15 +54,21 @@ def report_error(error: BaseException) -> int | None:
     system, such as a missing permission.
     """
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted; run the same command again to continue", file=sys.stderr)
+        _print("interrupted; run the same command again to continue")
         return 130
     if failure := failures.find(error):
-        print(f"error: {failures.describe(failure, error)}", file=sys.stderr)
+        _print(f"error: {failures.describe(failure, error)}")
         return failure.exit_code
     if not isinstance(error, MobanetError | OSError):
         return None
-    print(f"error: {error if isinstance(error, MobanetError) else _system(error)}", file=sys.stderr)
+    _print(f"error: {error if isinstance(error, MobanetError) else _system(error)}")
     return getattr(error, "exit_code", MobanetError.exit_code)
+
+
+def _print(line: str) -> None:
+    """Write a line to stderr in one piece, so that lines of several ranks do not mix."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _system(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from components.common.entrypoints import failures
 from components.common.errors import MobanetError, ParamsError
 from components.train.identity import difference
+from components.train.ranks import heartbeat
 from components.train.ranks.heartbeat import Watch
 from components.train.ranks.stop import Stop
 from model.conditional_norm import synchronise
@@ -162,13 +163,15 @@ def open_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
             yield Ranks(0, 1, chosen, stop)
             return
         _require_address()
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-        control = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
-        assert isinstance(control, dist.ProcessGroup)  # it is not for ranks outside the group
-        ranks = Ranks(rank, size, chosen, stop, control)
-        log.info("%d ranks train together", size)
-        with Watch(ranks.rank, size, stop) as watch:
+        store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=heartbeat.JOIN_S)))
+        with Watch(rank, size, stop) as watch:
             try:
+                backend = "nccl" if chosen.type == "cuda" else "gloo"
+                dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+                control = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+                assert isinstance(control, dist.ProcessGroup)  # it is not for ranks outside the group
+                ranks = Ranks(rank, size, chosen, stop, control)
+                log.info("%d ranks train together", size)
                 yield ranks
                 dist.barrier(ranks.control)
             except RuntimeError as error:

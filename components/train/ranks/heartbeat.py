@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import NoReturn
 
@@ -22,14 +23,18 @@ BEAT_S = 2.0
 PATIENCE_S = 30.0
 """A rank is lost if its counter has not changed for this time, seconds."""
 
+JOIN_S = 600.0
+"""The same before its first heartbeat: hosts and processes may start at different times."""
+
 
 class Watch:
     """Sends heartbeats and receives stop requests in background threads while its block runs."""
 
     def __init__(self, rank: int, size: int, stop: Stop) -> None:
-        """Connect rank `rank` of `size` to the store; the process group must be initialised."""
+        """Connect rank `rank` of `size` to the store; rank 0 or torchrun must have opened it."""
         self._rank, self._stop, self._done = rank, stop, threading.Event()
-        self._heard = dict.fromkeys(range(1, size) if rank == 0 else [0], time.monotonic())
+        watched = range(1, size) if rank == 0 else [0]
+        self._heard, self._patience_s = dict.fromkeys(watched, time.monotonic()), dict.fromkeys(watched, JOIN_S)
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=PATIENCE_S))
         self._store = dist.PrefixStore(f"mobanet/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
@@ -47,29 +52,30 @@ class Watch:
 
     def give_up(self, why: str) -> NoReturn:
         """End this process immediately: its main thread may be waiting for a rank that will never answer."""
-        print(f"error: {why}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"error: {why}\n")  # in one piece: other ranks may write to the same file
+        sys.stderr.flush()
         os._exit(EXIT_CODE)
 
     def _beat(self) -> None:
-        counts: dict[int, int] = {}
-        while not self._done.wait(BEAT_S):
-            try:
+        counts = dict.fromkeys(self._heard, 0)
+        while True:
+            with suppress(RuntimeError):  # the store is unreachable: no counter changes, and _judge decides
                 self._store.add(f"beat/{self._rank}", 1)
                 if self._store.add("stop", int(self._stop.requested)):
                     self._stop.request()
-                now = {rank: self._store.add(f"beat/{rank}", 0) for rank in self._heard}
-            except RuntimeError:  # the store is unreachable: no counter changes, and _judge decides
-                continue
-            for rank, count in now.items():
-                if count != counts.get(rank):
-                    counts[rank], self._heard[rank] = count, time.monotonic()
+                now = {rank: self._store.add(f"beat/{rank}", 0) for rank in counts}
+                for rank in [rank for rank in counts if now[rank] != counts[rank]]:
+                    counts[rank], self._heard[rank], self._patience_s[rank] = now[rank], time.monotonic(), PATIENCE_S
+            if self._done.wait(BEAT_S):
+                return
 
     def _judge(self) -> None:
         """End the process if a rank is silent. A separate thread, because `_beat` may wait forever for an answer."""
         while not self._done.wait(BEAT_S):
-            silent = [rank for rank, heard in self._heard.items() if time.monotonic() - heard > PATIENCE_S]
-            if silent:
-                self.give_up(
-                    f"train rank {self._rank}: rank {silent[0]} has not responded for {PATIENCE_S:.0f} s; see the log "
-                    "of that rank, then run the same command again to resume from the last checkpoint"
-                )
+            now = time.monotonic()
+            for rank, heard in self._heard.items():
+                if now - heard > (patience_s := self._patience_s[rank]):
+                    self.give_up(
+                        f"train rank {self._rank}: rank {rank} has not responded for {patience_s:.0f} s; see the log "
+                        "of that rank, then run the same command again to resume from the last checkpoint"
+                    )

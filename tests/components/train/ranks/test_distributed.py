@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from components.common.data.store import Store
+from components.common.entrypoints import failures
 from components.common.errors import ParamsError
 from components.common.inference.windows import Windows
 from components.train.batches import Inputs, make_inputs
@@ -194,9 +196,41 @@ def test_a_killed_rank_ends_the_other_with_exit_code_75(lost):
 
 
 @pytest.mark.parametrize("lost", [0, 1])
+def test_a_rank_that_is_killed_before_it_connects_ends_the_other_with_exit_code_75(monkeypatch, lost):
+    monkeypatch.setattr(heartbeat, "JOIN_S", 3.0)
+
+    def work():
+        if int(os.environ["RANK"]) == lost:
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            with open_ranks("cpu"):
+                return None
+        except RuntimeError as error:
+            return failures.find(error)
+
+    found = on_ranks(2, work)
+    assert (found[lost], found[1 - lost]) == (-signal.SIGKILL, failures.LOST_RANK)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_rank_that_is_killed_while_the_others_connect_ends_them_with_exit_code_75(monkeypatch, lost):
+    monkeypatch.setattr(heartbeat, "JOIN_S", 3.0)
+
+    def work():
+        if int(os.environ["RANK"]) == lost:
+            monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+        with open_ranks("cpu"):
+            return None
+
+    found = on_ranks(2, work)
+    assert (found[lost], found[1 - lost]) == (-signal.SIGKILL, 75)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
 def test_a_rank_that_falls_silent_ends_the_other_with_exit_code_75(monkeypatch, lost):
     monkeypatch.setattr(heartbeat, "BEAT_S", 0.05)
     monkeypatch.setattr(heartbeat, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(heartbeat, "JOIN_S", 5.0)
 
     def work():
         with open_ranks("cpu") as ranks:
