@@ -19,9 +19,10 @@ from components.check.config import CheckConfig
 from components.common.data.config import DataConfig
 from components.common.errors import ParamsError
 from components.common.params import from_mapping
+from components.common.trust.config import TrustConfig
 from components.common.yaml_files import dump_yaml, parse_yaml, read_yaml
 from components.evaluate.step import EvaluateConfig
-from components.export.step import ExportConfig
+from components.export.config import ExportConfig
 from components.predict.config import PredictConfig
 from components.preprocess.step import PreprocessConfig
 from components.register.config import RegisterConfig
@@ -40,6 +41,7 @@ SECTIONS: dict[str, type[Any]] = {
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "register": RegisterConfig,
+    "trust": TrustConfig,
     "predict": PredictConfig,
     "serve": ServeConfig,
     "watch": WatchConfig,

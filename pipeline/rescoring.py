@@ -24,6 +24,7 @@ from components.common.yaml_files import read_yaml
 from components.evaluate import step as evaluate
 from components.evaluate.outputs import RECORD
 from components.export import step as export
+from components.export.config import ExportConfig
 from components.predict.inputs.suitability import MOST_TIMES
 from components.preprocess import step as preprocess
 
@@ -40,7 +41,7 @@ class Settings:
     reading: ReaderSettings
     preprocess: preprocess.PreprocessConfig
     evaluate: evaluate.EvaluateConfig
-    export: export.ExportConfig
+    export: ExportConfig
 
     @classmethod
     def of(cls, params: Path) -> Settings:
@@ -54,7 +55,7 @@ class Settings:
             reader_settings(read_yaml(params)),
             section(params, "preprocess", preprocess.PreprocessConfig),
             section(params, "evaluate", evaluate.EvaluateConfig),
-            section(params, "export", export.ExportConfig),
+            section(params, "export", ExportConfig),
         )
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from components.common.entrypoints.dvc import entry_point
 from components.common.params import section
-from components.export.step import ExportConfig, run
+from components.export.config import ExportConfig
+from components.export.step import run
 
 
 def main(params: Path, weights: Path, evaluation: Path, store: Path, package: Path) -> None:

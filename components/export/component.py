@@ -22,7 +22,8 @@ def export(
     from pathlib import Path
 
     from components.common.entrypoints.kubeflow import parameters, task
-    from components.export.step import ExportConfig, run
+    from components.export.config import ExportConfig
+    from components.export.step import run
 
     with task(workspace, commit) as folder:
         config = parameters(ExportConfig, "export", export)

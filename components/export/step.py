@@ -17,10 +17,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
-from pydantic.dataclasses import dataclass as checked_dataclass
+from typing import Any
 
 from components.common.data.datasets import Subset
 from components.common.data.store import Store, Tile
@@ -32,9 +29,9 @@ from components.common.inference.model_inputs import require_inputs_of
 from components.common.inference.modelfile import ModelFacts, load_model, save_model
 from components.common.inference.stored_crops import FILE as CROPS
 from components.common.inference.stored_crops import write_crops
-from components.common.params import STRICT
 from components.common.tracking.packages import EVALUATION, FORMAT, MODEL_FILE, RECORD, package_digest
 from components.export import card, onnx_graph, parity
+from components.export.config import ExportConfig
 from components.export.parity import Parity
 from model import MoBaNet
 
@@ -44,14 +41,6 @@ ONNX, CARD = "model.onnx", "model_card.md"
 
 SUBSET: Subset = "val"
 """Tiles of the crops and the statistics; they are not part of the scores."""
-
-
-@checked_dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
-class ExportConfig:
-    """Section `export` of params.yaml."""
-
-    opset: Annotated[int, Field(ge=18, le=23)]  # ONNX operator set; older runtimes may need a lower one
-    tolerance: Annotated[float, Field(gt=0, le=1e6)]  # largest absolute difference of logits, network - graph
 
 
 @dataclass(frozen=True, slots=True)

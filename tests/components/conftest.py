@@ -16,7 +16,7 @@ from components.common.inference.modelfile import ModelFacts, save_model
 from components.common.scoring.conditions import GROUND_TRUTHS
 from components.common.scoring.metrics import as_json
 from components.evaluate import record
-from components.export.step import ExportConfig
+from components.export.config import ExportConfig
 from components.export.step import run as export
 from model import MoBaNet, MoBaNetConfig
 

@@ -38,6 +38,8 @@ PACKAGES = {  # package of components/common -> the packages that it may import;
     "drift": {"inference", "scoring", "data"},
     "uncertainty": {"inference", "scoring", "data"},
     "tracking": set(),
+    "trust": {"tracking"},
+    "predictors": {"inference", "scoring", "data", "tracking", "trust"},
     "entrypoints": set(),
     "kubernetes": {"entrypoints"},
 }

@@ -26,8 +26,9 @@ from components.common.params import from_mapping
 from components.common.scoring.metrics import as_json
 from components.common.tracking.packages import package_digest, read_record, verify_files
 from components.export import onnx_graph
+from components.export.config import ExportConfig
 from components.export.parity import ParityError
-from components.export.step import ExportConfig, read_evaluation, run
+from components.export.step import read_evaluation, run
 from model.inputs import normalise
 
 

@@ -18,7 +18,7 @@ from components.common.entrypoints.kubeflow import (
     write_run,
 )
 from components.common.errors import DataError, ParamsError
-from components.export.step import ExportConfig
+from components.export.config import ExportConfig
 
 
 @pytest.fixture(autouse=True)

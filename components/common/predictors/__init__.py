@@ -1,0 +1,1 @@
+"""A trained network of any format as a function from pixels to logits."""

@@ -1,0 +1,1 @@
+"""Whose packages are trusted: signatures of a package, and the key that must have made them."""
