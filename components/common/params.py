@@ -25,7 +25,7 @@ C = TypeVar("C")
 
 SECTIONS = (
     *("data", "sample", "check", "preprocess", "model", "train", "runtime"),
-    *("evaluate", "export", "register", "predict", "serve", "watch"),
+    *("evaluate", "export", "register", "trust", "predict", "serve", "watch"),
 )
 """Sections of a params file."""
 

@@ -29,7 +29,7 @@ from components.common.inference.model_inputs import require_inputs_of
 from components.common.inference.modelfile import ModelFacts, load_model, save_model
 from components.common.inference.stored_crops import FILE as CROPS
 from components.common.inference.stored_crops import write_crops
-from components.common.tracking.packages import EVALUATION, FORMAT, MODEL_FILE, RECORD, package_digest
+from components.common.tracking.packages import EVALUATION, FORMAT, MODEL_FILE, RECORD, SIDE_FILES, package_digest
 from components.export import card, onnx_graph, parity
 from components.export.config import ExportConfig
 from components.export.parity import Parity
@@ -135,7 +135,7 @@ def _without_auxiliary_heads(network: MoBaNet, facts: ModelFacts) -> tuple[MoBaN
 def _record(
     draft: Path, facts: ModelFacts, source_sha256: str, graph: Mapping[str, Any], agreement: Parity
 ) -> Mapping[str, Any]:
-    files = (file for file in sorted(draft.iterdir()) if not file.name.startswith("."))
+    files = (file for file in sorted(draft.iterdir()) if not file.name.startswith(".") and file.name not in SIDE_FILES)
     return {
         "format": FORMAT,
         "sha256": {file.name: digest(file) for file in files},

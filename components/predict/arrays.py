@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from components.common.errors import DataError, ParamsError
 from components.common.inference.modelfile import ModelFacts
+from components.common.predictors.predictor import Predictor
 from components.common.readers.scene import Scene, SceneFiles, open_scene
 from components.predict.config import PredictConfig
 from components.predict.inputs.array_scene import array_scene
@@ -25,7 +26,6 @@ from components.predict.outputs.map_layers import layer_names, layers_of
 from components.predict.scores.blending import blended
 from components.predict.scores.lattice import Lattice
 from components.predict.scores.meter import Meter
-from components.predict.scores.models import Predictor
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -22,6 +22,8 @@ import torch
 from components.common.errors import MobanetError, ParamsError
 from components.common.files import write_json
 from components.common.inference.modelfile import ModelFacts
+from components.common.predictors.models import open_model
+from components.common.predictors.predictor import Predictor
 from components.common.rasterfiles.source_files import local_files
 from components.common.readers.scene import Scene, SceneFiles, open_scene
 from components.predict.areas.polygons import check_suffix, write_polygons
@@ -38,7 +40,6 @@ from components.predict.outputs.working import Tally, Working
 from components.predict.scores.blending import blended
 from components.predict.scores.lattice import Lattice, strips
 from components.predict.scores.meter import Meter
-from components.predict.scores.models import Predictor, open_model
 
 log = logging.getLogger(__name__)
 

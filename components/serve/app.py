@@ -15,9 +15,9 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from components.common.errors import MobanetError
+from components.common.predictors.predictor import Predictor
 from components.common.tracking.provenance import tool_version
 from components.predict.config import PredictConfig
-from components.predict.scores.models import Predictor
 from components.serve import docs_page, v2
 from components.serve.config import ServeConfig
 from components.serve.following import ModelSource

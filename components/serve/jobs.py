@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from components.predict.scores.models import Maps, Predictor
+from components.common.predictors.predictor import Maps, Predictor
 from components.serve.following import ModelSource
 from components.serve.served import Identity, Served
 

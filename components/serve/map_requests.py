@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.common.errors import MobanetError
+from components.common.predictors.predictor import Predictor
 from components.predict.config import Extra, PredictConfig, PredictRequest
-from components.predict.scores.models import Predictor
 from components.predict.step import make_map
 from components.serve.config import ServeConfig
 from components.serve.downloads import download

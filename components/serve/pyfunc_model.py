@@ -18,11 +18,12 @@ import numpy.typing as npt
 import torch
 
 from components.common.params import from_mapping
+from components.common.predictors.models import open_model
+from components.common.predictors.predictor import Predictor
 from components.common.tracking.logged_format import FORMAT_KEY, RELEASE_KEY, require_known_format
 from components.common.yaml_files import read_yaml
 from components.predict.arrays import ArrayMap, predict_arrays, predict_files
 from components.predict.config import PredictConfig
-from components.predict.scores.models import Predictor, open_model
 from components.serve.samples import Sample, samples_of
 
 DESCRIPTION = "MLmodel"

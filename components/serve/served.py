@@ -14,9 +14,10 @@ import torch
 from components.common.inference.modelfile import load_model
 from components.common.inference.stored_crops import FILE as CROPS
 from components.common.inference.stored_crops import require_same_logits
+from components.common.predictors.models import open_model
+from components.common.predictors.predictor import ModelIdentity, Predictor
 from components.common.tracking.packages import MODEL_FILE, package_digest, read_record, verify_files
 from components.predict.config import PredictConfig
-from components.predict.scores.models import ModelIdentity, Predictor, open_model
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
+from components.common.predictors.predictor import Predictor
 from components.common.tracking.provenance import tool_version
 from components.predict.arrays import predict_arrays
-from components.predict.scores.models import Predictor
 from components.serve.config import ServeConfig
 from components.serve.jobs import Jobs
 from components.serve.metering import Metering

@@ -25,12 +25,13 @@ from components.common.drift.verdicts import Verdict, share_pairs, verdicts
 from components.common.errors import DataError, MobanetError, NonFiniteError, ParamsError
 from components.common.files import digest, replacing, write_json
 from components.common.inference.given_sensors import measured
+from components.common.predictors.models import open_model
+from components.common.predictors.predictor import Predictor
 from components.common.progress import track
 from components.common.tracking.packages import RECORD, read_record
 from components.common.tracking.registered_models import SCHEME, URI, fetch
 from components.common.tracking.run import Backend, new_runs_tagged, open_run
 from components.predict.publication.scenes import scenes_of
-from components.predict.scores.models import Predictor, open_model
 from components.predict.step import device_of
 from components.watch import report
 from components.watch.config import Content, WatchConfig, WatchRequest

@@ -30,8 +30,8 @@ from components.common.errors import MobanetError
 from components.common.inference.modelfile import ModelFacts
 from components.common.params import section
 from components.common.pool import cores
+from components.common.predictors.predictor import Maps, ModelIdentity
 from components.predict.config import PredictConfig, PredictRequest
-from components.predict.scores.models import Maps, ModelIdentity
 from components.predict.step import make_map
 from model import MoBaNetConfig
 from model.speed import Precision

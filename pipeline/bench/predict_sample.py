@@ -24,12 +24,12 @@ from components.common.data.config import DataConfig
 from components.common.data.store import Store, TileEntry
 from components.common.inference.modelfile import ModelFacts, load_model
 from components.common.params import section
+from components.common.predictors.models import open_model
 from components.common.readers.scene import open_scene
 from components.common.scoring.counts import Counter
 from components.common.scoring.metrics import scores
 from components.predict.config import PredictConfig, PredictRequest
 from components.predict.inputs.scene_inputs import Inputs
-from components.predict.scores.models import open_model
 from components.predict.step import make_map, scene_files
 from components.predict.tile_request import request_for
 from pipeline.bench.predict_rivals import RELEASED_STRIDE_PX, Classes, Raster, Sliding, released

@@ -19,13 +19,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from components.common.inference.modelfile import ModelFacts, load_model, save_model
 from components.common.inference.precision import chosen, in_precision
+from components.common.predictors.models import open_model
+from components.common.predictors.predictor import Predictor
 from components.common.progress import track
 from components.predict.config import PredictConfig, PredictRequest
 from components.predict.inputs.scene_inputs import DSM, IMAGE, Patch
 from components.predict.scores.blending import blended
 from components.predict.scores.lattice import Lattice
 from components.predict.scores.meter import Meter
-from components.predict.scores.models import Predictor, open_model
 from components.predict.step import make_map
 from model import MoBaNet, MoBaNetConfig
 from model.inputs import padded_side

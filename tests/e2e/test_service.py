@@ -23,9 +23,9 @@ import pytest
 import torch
 import yaml
 
+from components.common.predictors.models import open_model
 from components.common.tracking.packages import package_digest, read_record
 from components.predict.arrays import predict_arrays
-from components.predict.scores.models import open_model
 from components.serve.tensors import HEADER
 from tests.components.predict.rasters import heights_of, image_of
 from tests.components.serve.conftest import PREDICT, toy_package

@@ -1,7 +1,8 @@
 """The record of a model package and the identity that a registered version has by it.
 
 In: a package folder. Out: its record, its digest, or one sentence about the file that is not the exported one.
-`export.json` lists the sha256 of every other file. The digest of that list changes with any file.
+`export.json` lists the sha256 of every other file. The digest of that list changes with any file. Side files are left
+out of it, because they depend on the machine or on a key, and the same model on another machine is the same package.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ RECORD = "export.json"
 MODEL_FILE, EVALUATION = "model.safetensors", "evaluation.json"
 """The network, and the evaluation that its card shows."""
 
-FORMAT = 2
+SBOM, STATEMENT, SIGNATURE = "sbom.cdx.json", "statement.intoto.json", "model.sig"
+"""Software of the export, how the package was made (in-toto), and the signature of all other files."""
+
+SIDE_FILES = frozenset({SBOM, STATEMENT, SIGNATURE})
+"""Files that a package may have without being recorded; none of them belongs to its identity."""
+
+FORMAT = 3
 """Version of the record. It increases when earlier readers could misread the file."""
 
 
@@ -54,14 +61,14 @@ def package_digest(files: Mapping[str, str]) -> str:
     """Identity of a package: sha256 of its files' checksums as canonical JSON.
 
     Args:
-        files: file name -> sha256, of every file but the record.
+        files: file name -> sha256, of every file but the record and the side files.
     """
     text = json.dumps(dict(files), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def verify_files(folder: Path) -> None:
-    """Check that a package consists of the files that were exported.
+    """Check that a package consists of the files that were exported, and of side files, which are not checked here.
 
     Raises:
         DataError: a file is missing, has changed, or is not recorded; the sentence names the first one.
@@ -69,10 +76,12 @@ def verify_files(folder: Path) -> None:
     recorded: dict[str, str] = read_record(folder)["sha256"]
     for name, sha256 in sorted(recorded.items()):
         path = folder / name
+        if name in SIDE_FILES:
+            raise DataError(f"{folder / RECORD}: damaged, because it lists {name}; run the export step again")
         if Path(name).name != name or not path.is_file():
             raise DataError(f"{path}: missing, although {RECORD} lists it; run the export step again")
         if digest(path) != sha256:
             raise DataError(f"{path}: changed since the export; run the export step again")
     for path in sorted(folder.iterdir()):
-        if path.name != RECORD and path.name not in recorded:
+        if path.name != RECORD and path.name not in SIDE_FILES and path.name not in recorded:
             raise DataError(f"{path}: not in {RECORD}; remove this file or run the export step again")

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from components.common.errors import NonFiniteError
 from components.common.inference.modelfile import temperature_of
+from components.common.predictors.predictor import Predictor
 from components.predict.inputs.scene_inputs import IMAGE, Inputs
 from components.predict.scores.lattice import Lattice, overlap
 from components.predict.scores.meter import Meter
-from components.predict.scores.models import Predictor
 from components.predict.scores.prefetch import prefetched
 from components.predict.scores.streams import Streams
 from components.predict.scores.window_batches import Batch, GroupInputs, RowEnd, window_batches

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from components.predict.scores.models import Maps, ModelIdentity
+from components.common.predictors.predictor import Maps, ModelIdentity
 from model import MoBaNetConfig
 from tests.components.conftest import toy_facts
 

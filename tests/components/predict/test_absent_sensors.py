@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from components.common.inference.modelfile import save_model
+from components.common.predictors.models import open_model
+from components.common.predictors.predictor import Maps
 from components.predict.scores.blending import blended
 from components.predict.scores.lattice import Lattice
 from components.predict.scores.meter import Meter
-from components.predict.scores.models import Maps, open_model
 from components.predict.scores.window_batches import window_batches
 from model.inputs import normalise_image
 from tests.components.conftest import toy_facts

@@ -13,9 +13,9 @@ import torch
 from components.common.data.store import Heights
 from components.common.errors import DataError, ParamsError
 from components.common.inference.modelfile import save_model
+from components.common.predictors.models import open_model
 from components.predict.arrays import predict_arrays
 from components.predict.config import PredictConfig, PredictRequest
-from components.predict.scores.models import open_model
 from components.predict.step import make_map
 from model import MoBaNet
 from tests.components.predict.known import FACTS, KnownPredictor, class_of

@@ -10,10 +10,11 @@ import torch
 
 from components.common.errors import NonFiniteError
 from components.common.inference.modelfile import save_model
+from components.common.predictors.models import open_model
+from components.common.predictors.predictor import Maps
 from components.predict.scores.blending import blended
 from components.predict.scores.lattice import Lattice, strips
 from components.predict.scores.meter import Meter
-from components.predict.scores.models import Maps, open_model
 from tests.components.conftest import toy_facts
 from tests.components.predict.known import ArrayInputs, KnownPredictor, class_of, noise
 

@@ -76,7 +76,7 @@ def test_parts_combined_in_any_order_are_byte_equal_to_one_map(tmp_path, name, p
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_parts_of_a_real_network_are_byte_equal_with_any_number_of_threads(tmp_path, package, threads):
-    from components.predict.scores.models import open_model
+    from components.common.predictors.models import open_model
 
     asked = {"image": (write(tmp_path / "image.tif", image_of(70, 110)),), "extras": frozenset({"probabilities"})}
     before = torch.get_num_threads()
@@ -92,7 +92,7 @@ def test_parts_of_a_real_network_are_byte_equal_with_any_number_of_threads(tmp_p
 
 
 def test_a_map_of_bounds_is_a_cut_of_the_complete_map(tmp_path, package):
-    from components.predict.scores.models import open_model
+    from components.common.predictors.models import open_model
 
     asked = {"image": (write(tmp_path / "image.tif", image_of(90, 150)),)}
     left, top = NORTH_UP @ (40, 20)
@@ -200,7 +200,7 @@ def test_without_an_image_the_map_has_the_grid_of_the_dsm_and_no_class_in_its_ho
 
 
 def test_a_map_below_the_least_agreement_is_written_and_is_an_error(tmp_path, package):
-    from components.predict.scores.models import open_model
+    from components.common.predictors.models import open_model
 
     asked = {"image": (write(tmp_path / "image.tif", image_of(90, 150)),)}
     with open_model(str(package), torch.device("cpu")) as predictor, pytest.raises(AgreementError, match="agree on"):

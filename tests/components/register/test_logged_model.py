@@ -18,11 +18,11 @@ from safetensors import safe_open
 
 from components.common.errors import TrackingError
 from components.common.files import digest
+from components.common.predictors.models import open_model
 from components.common.tracking import server
 from components.common.tracking.packages import read_record
 from components.predict.arrays import predict_arrays
 from components.predict.config import PredictConfig
-from components.predict.scores.models import open_model
 from components.register.uploads.logged_model import Origin, upload
 from tests.components.predict.rasters import image_of
 

@@ -15,9 +15,9 @@ import torch
 from mlflow.pyfunc.scoring_server import _parse_json_data, predictions_to_json
 
 from components.common.errors import DataError, ParamsError, WeightsError
+from components.common.predictors.models import open_model
 from components.predict.arrays import predict_arrays
 from components.predict.config import PredictConfig
-from components.predict.scores.models import open_model
 from components.serve.pyfunc_model import _load_pyfunc
 from components.serve.samples import samples_of
 from tests.components.predict.rasters import image_of, write

@@ -53,7 +53,7 @@ def watched(tmp_path_factory) -> Path:
     save_model(folder / "model.safetensors", network, facts)
     (folder / FILE).write_text(json.dumps(reference(network, facts, tiles)))
     sums = {file.name: digest(file) for file in sorted(folder.iterdir())}
-    write_json(folder / "export.json", {"format": 2, "sha256": sums})
+    write_json(folder / "export.json", {"format": FORMAT, "sha256": sums})
     return folder
 
 

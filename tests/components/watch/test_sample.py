@@ -18,7 +18,7 @@ from components.common.drift.reference_windows import count_all, read_reference,
 from components.common.drift.verdicts import Tolerance, verdicts
 from components.common.drift.window_places import shuffled_places
 from components.common.inference.modelfile import save_model
-from components.predict.scores.models import open_model
+from components.common.predictors.models import open_model
 from components.watch.watching import logits_of
 from model import MoBaNet, MoBaNetConfig
 from tests.components.conftest import toy_facts

@@ -10,8 +10,8 @@ import yaml
 
 from components.common.inference.modelfile import save_model
 from components.common.params import section
+from components.common.predictors.models import open_model
 from components.predict.config import PredictConfig
-from components.predict.scores.models import open_model
 from model import MoBaNet, MoBaNetConfig
 from pipeline.bench import predict_memory, predict_speed, prediction
 from pipeline.bench.predict_rivals import Raster, Sliding, released, starts

@@ -173,12 +173,12 @@ def test_differences_are_the_changed_missing_and_additional_keys():
     given["train"]["steps"] = 301
     given["model"]["backbone_args"] = {}
     given["check"]["accept"] = {"dsm-constant": "all"}
-    del given["export"]
+    removed = given.pop("trust")
     assert preset("sample").differences(given) == {
         "model.backbone_args.patch_size": ("(missing)", 16),
         "train.steps": (301, 600),
-        "export.opset": ("(missing)", 20),
-        "export.tolerance": ("(missing)", 0.001),
+        "trust.require_signature": ("(missing)", removed["require_signature"]),
+        "trust.public_key": ("(missing)", removed["public_key"]),
         "check.accept.dsm-constant": ("all", "(missing)"),
     }
 

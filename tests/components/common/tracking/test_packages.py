@@ -8,7 +8,7 @@ import pytest
 
 from components.common.errors import DataError
 from components.common.files import digest
-from components.common.tracking.packages import FORMAT, package_digest, read_record, verify_files
+from components.common.tracking.packages import FORMAT, SIDE_FILES, package_digest, read_record, verify_files
 
 FILES = ("model.onnx", "model.safetensors", "model_card.md")
 
@@ -42,6 +42,13 @@ def test_a_complete_package_passes(folder) -> None:
     verify_files(folder)
 
 
+def test_side_files_may_come_and_change_without_another_identity(folder) -> None:
+    for name in SIDE_FILES:
+        for content in ("one", "another"):
+            (folder / name).write_text(content)
+            verify_files(folder)
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
@@ -49,8 +56,9 @@ def test_a_complete_package_passes(folder) -> None:
         (lambda folder: (folder / "model.onnx").write_text("other"), "model.onnx: changed since the export"),
         (lambda folder: (folder / "notes.txt").write_text("mine"), "notes.txt: not in export.json; remove this file"),
         (lambda folder: write_record(folder, sha256={"../a": "0"}), "a: missing, although export.json lists it"),
+        (lambda folder: write_record(folder, sha256={"model.sig": "0"}), "export.json: damaged, .* lists model.sig"),
     ],
-    ids=["missing", "changed", "added", "outside"],
+    ids=["missing", "changed", "added", "outside", "side file"],
 )
 def test_the_first_file_that_is_not_the_exported_one_is_named(folder, damage, sentence) -> None:
     damage(folder)
@@ -64,10 +72,10 @@ def test_the_first_file_that_is_not_the_exported_one_is_named(folder, damage, se
         (None, "no model package, because it has no export.json; run the export step"),
         ("{", "export.json: damaged; run the export step again"),
         ("[]", "export.json: damaged"),
-        ('{"format": 2}', "export.json: damaged"),
+        ('{"format": 3}', "export.json: damaged"),
         ('{"format": "x", "sha256": {}}', "export.json: damaged"),
-        ('{"format": 1, "sha256": {"a": "0"}}', "a package of format 1, but this version needs 2; run the export"),
-        ('{"format": 3, "sha256": {"a": "0"}}', "a package of format 3, .* reads format 2; install a newer version"),
+        ('{"format": 2, "sha256": {"a": "0"}}', "a package of format 2, but this version needs 3; run the export"),
+        ('{"format": 4, "sha256": {"a": "0"}}', "a package of format 4, .* reads format 3; install a newer version"),
     ],
 )
 def test_a_record_that_cannot_be_read_is_one_sentence(tmp_path, content, sentence) -> None:

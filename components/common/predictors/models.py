@@ -13,9 +13,8 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +26,7 @@ from components.common.inference.given_sensors import both_given, runs_by_condit
 from components.common.inference.modelfile import ModelFacts, load_model, read_facts
 from components.common.inference.precision import chosen, in_precision
 from components.common.params import Wanted
+from components.common.predictors.predictor import Maps, ModelIdentity, Predictor
 from components.common.scoring.gates import GateMap, has_gates
 from components.common.tracking.packages import FORMAT, MODEL_FILE, RECORD
 from components.common.tracking.registered_models import SCHEME, URI, fetch
@@ -36,45 +36,6 @@ from model.mobanet import on_meta
 from model.speed import Precision, autocast
 
 FORMATS = "a package folder, a .safetensors or .onnx file of this project, or models:/NAME@ALIAS"
-
-
-@dataclass(frozen=True, slots=True)
-class Maps:
-    """Result of one forward pass, on the device."""
-
-    logits_BKHW: Tensor
-    gates_B1HW: Tensor | None  # mean over stages and channels, 0 DSM only .. 1 image only; None: no gates
-
-
-@dataclass(frozen=True, slots=True)
-class ModelIdentity:
-    """Which model made a map; without paths, so that a map does not depend on them."""
-
-    name: str  # model.safetensors, model.onnx or models:/NAME/VERSION
-    version: str | None  # of a registered model
-    sha256: str  # of the file
-
-
-class Predictor(Protocol):
-    """A trained network on its device."""
-
-    facts: ModelFacts
-    identity: ModelIdentity
-    device: torch.device
-    window_px: int  # side of a window, whole patches
-    patch_size: int  # side of a patch, pixels
-    fixed_window: bool  # whether no other window is possible
-    has_gates: bool
-    by_condition: bool  # whether a batch must not mix windows with different sensors, and None replaces a missing one
-    precision: Precision
-
-    def __call__(self, image_BCHW: Tensor | None, dsm_B1HW: Tensor | None) -> Maps:
-        """Logits of a batch of windows; the network's modalities decide which inputs are used.
-
-        Args:
-            image_BCHW: float32, 0..255; NaN: missing; None: missing in all windows.
-            dsm_B1HW: float32, scaled heights; NaN: missing; None: missing in all windows.
-        """
 
 
 @contextmanager

@@ -16,10 +16,11 @@ import torch
 from components.common.errors import ParamsError, TrackingError, WeightsError
 from components.common.files import digest
 from components.common.inference.modelfile import load_model, save_model, temperature_of
+from components.common.predictors.models import open_model
+from components.common.predictors.predictor import ModelIdentity
 from components.predict.scores.blending import blended
 from components.predict.scores.lattice import Lattice
 from components.predict.scores.meter import Meter
-from components.predict.scores.models import ModelIdentity, open_model
 from model.inputs import normalise
 from tests.components.conftest import toy_facts
 from tests.components.predict.known import noise
