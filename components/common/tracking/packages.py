@@ -31,6 +31,9 @@ SIDE_FILES = frozenset({SBOM, STATEMENT, SIGNATURE})
 FORMAT = 3
 """Version of the record. It increases when earlier readers could misread the file."""
 
+OLDEST = 2
+"""Earliest format that is still read, because registered versions keep theirs."""
+
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of a package.
@@ -50,9 +53,10 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{folder}: a package of format {written}, but this version reads format {FORMAT}; install a newer version"
         )
-    if written < FORMAT or not files:
+    if written < OLDEST or not files:
         raise DataError(
-            f"{folder}: a package of format {written}, but this version needs {FORMAT}; run the export step again"
+            f"{folder}: a package of format {written}, but this version needs {OLDEST} or {FORMAT}; run the export "
+            "step again"
         )
     return record
 

@@ -15,6 +15,7 @@ from components.common.data.store import Tile
 from components.common.drift.reference_windows import FILE, reference
 from components.common.files import digest, write_json
 from components.common.inference.modelfile import save_model
+from components.common.tracking.packages import FORMAT
 from components.watch.config import WatchConfig
 from model import MoBaNet, MoBaNetConfig
 from tests.components.conftest import toy_facts

@@ -8,7 +8,7 @@ import pytest
 
 from components.common.errors import DataError
 from components.common.files import digest
-from components.common.tracking.packages import FORMAT, SIDE_FILES, package_digest, read_record, verify_files
+from components.common.tracking.packages import FORMAT, OLDEST, SIDE_FILES, package_digest, read_record, verify_files
 
 FILES = ("model.onnx", "model.safetensors", "model_card.md")
 
@@ -39,6 +39,12 @@ def test_another_file_content_or_name_is_another_identity(files) -> None:
 
 def test_a_complete_package_passes(folder) -> None:
     assert read_record(folder)["sha256"].keys() == set(FILES)
+    verify_files(folder)
+
+
+def test_a_package_of_the_earlier_format_is_read(folder) -> None:
+    write_record(folder, format=OLDEST)
+    assert read_record(folder)["format"] == OLDEST == FORMAT - 1
     verify_files(folder)
 
 
@@ -74,7 +80,7 @@ def test_the_first_file_that_is_not_the_exported_one_is_named(folder, damage, se
         ("[]", "export.json: damaged"),
         ('{"format": 3}', "export.json: damaged"),
         ('{"format": "x", "sha256": {}}', "export.json: damaged"),
-        ('{"format": 2, "sha256": {"a": "0"}}', "a package of format 2, but this version needs 3; run the export"),
+        ('{"format": 1, "sha256": {"a": "0"}}', "a package of format 1, but this version needs 2 or 3; run the export"),
         ('{"format": 4, "sha256": {"a": "0"}}', "a package of format 4, .* reads format 3; install a newer version"),
     ],
 )
