@@ -2,7 +2,7 @@
 
 In: `models/best.safetensors`, `reports/evaluation.json` of the same model, validation tiles of `data/store`. Out, in
 the package folder, which is written atomically: `model.safetensors` (without the auxiliary heads, which only training
-needs), `model.onnx`, `model_card.md`, `evaluation.json`, `crops.safetensors` (crops with the logits that the model
+needs), `model.onnx`, `README.md`, `evaluation.json`, `crops.safetensors` (crops with the logits that the model
 must give), `reference.json` (statistics that production is compared with), and `export.json`, which records the
 checksums of these files and the comparison of ONNX with PyTorch. The digest of the checksums is the identity of the
 package, so every file depends on model, data and parameters only.
@@ -37,7 +37,7 @@ from model import MoBaNet
 
 log = logging.getLogger(__name__)
 
-ONNX, CARD = "model.onnx", "model_card.md"
+ONNX, CARD = "model.onnx", "README.md"
 
 SUBSET: Subset = "val"
 """Tiles of the crops and the statistics; they are not part of the scores."""

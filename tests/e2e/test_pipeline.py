@@ -39,7 +39,7 @@ def test_every_promised_file_is_there(ran):
         "reports/report.html",
         "package/model.onnx",
         "package/model.safetensors",
-        "package/model_card.md",
+        "package/README.md",
         "reports/registration.json",
     ):
         assert (ran.root / name).stat().st_size > 0, name

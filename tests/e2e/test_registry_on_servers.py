@@ -38,7 +38,7 @@ def register(package, tmp_path, monkeypatch):  # noqa: F811
     name = f"city.{tmp_path.name}"[:100]
     folder = tmp_path / "package"
     shutil.copytree(package, folder)
-    (folder / "model_card.md").write_text(name)
+    (folder / "README.md").write_text(name)
     sealed(folder)
     (tmp_path / "run.json").write_text('{"mlflow_run_id": null}')
 

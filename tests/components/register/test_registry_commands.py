@@ -124,7 +124,7 @@ def test_show_states_where_a_version_comes_from(command) -> None:
     assert found["run_id"] and found["parameters"] == {"train.steps": "300"}
     assert found["validation"] == {"expected_miou": 70.0}
     assert found["test"]["balance.expected_miou"] == found["expected_miou"]
-    assert found["files"].keys() >= {"model.safetensors", "evaluation.json", "model_card.md", "crops.safetensors"}
+    assert found["files"].keys() >= {"model.safetensors", "evaluation.json", "README.md", "crops.safetensors"}
     assert found["data"]["split"] == "sample" and found["missing"] == []
     assert [event["kind"] for event in found["events"]] == ["register", "promote"]
     assert "git checkout" in command("show", "1")[1]
@@ -248,9 +248,9 @@ def test_verify_tells_that_the_alias_was_removed_by_hand(command) -> None:
 
 
 def test_verify_finds_a_changed_file(command) -> None:
-    with changed(stored("1", "model_card.md"), b"another model"):
+    with changed(stored("1", "README.md"), b"another model"):
         code, out, _ = command("verify", "1")
-    assert code == 1 and "the first broken link is files" in out and "model_card.md" in out
+    assert code == 1 and "the first broken link is files" in out and "README.md" in out
 
 
 def test_verify_finds_an_evaluation_of_other_weights_and_other_logits(command, package, city) -> None:

@@ -32,7 +32,7 @@ def variant(tmp_path, package):
         folder = variants.variant(
             package, tmp_path / "packages" / f"{letter}{shift:+}{len(protocol)}", shift=shift, **protocol
         )
-        (folder / "model_card.md").write_text(f"model {letter}")
+        (folder / "README.md").write_text(f"model {letter}")
         return sealed(folder)
 
     return make
@@ -280,12 +280,12 @@ def test_a_version_that_reads_back_differently_gets_no_alias(register, monkeypat
     assert registry().aliases() == {}
 
 
-@pytest.mark.parametrize("lost", ["all", "model_card.md"])
+@pytest.mark.parametrize("lost", ["all", "README.md"])
 def test_files_of_the_champion_that_are_lost_or_changed_are_uploaded_again(
     register, mlflow_folder, caplog, lost
 ) -> None:
     register("a")
-    (source,) = mlflow_folder.rglob("artifacts/model_card.md")
+    (source,) = mlflow_folder.rglob("artifacts/README.md")
     before = {path.name for path in source.parent.iterdir()}
     if lost == "all":
         shutil.rmtree(mlflow_folder / "mlruns")

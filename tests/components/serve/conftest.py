@@ -49,7 +49,7 @@ def toy_package(folder, seed=0):
     facts = toy_facts(network.config)
     save_model(folder / "model.safetensors", network, facts)
     write_crops(folder / "crops.safetensors", network, facts, [toy_tile("A", 48)])
-    (folder / "model_card.md").write_text("# Toy\n")
+    (folder / "README.md").write_text("# Toy\n")
     files = {path.name: digest(path) for path in sorted(folder.iterdir())}
     record = {"format": FORMAT, "sha256": files, "parity": {"tolerance": 1e-4}, "facts": asdict(facts)}
     write_json(folder / "export.json", record)

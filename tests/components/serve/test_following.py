@@ -195,7 +195,7 @@ def test_a_retired_model_closes_after_its_last_use(package):
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "crops.safetensors", "model_card.md"])
+@pytest.mark.parametrize("file", ["model.safetensors", "crops.safetensors", "README.md"])
 def test_a_package_with_a_changed_file_is_not_served(package, tmp_path, file):
     copy = shutil.copytree(package, tmp_path / "package")
     (copy / file).write_bytes((copy / file).read_bytes()[:-1] + b"x")

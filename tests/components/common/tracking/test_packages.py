@@ -10,7 +10,7 @@ from components.common.errors import DataError
 from components.common.files import digest
 from components.common.tracking.packages import FORMAT, OLDEST, SIDE_FILES, package_digest, read_record, verify_files
 
-FILES = ("model.onnx", "model.safetensors", "model_card.md")
+FILES = ("model.onnx", "model.safetensors", "README.md")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_side_files_may_come_and_change_without_another_identity(folder) -> None
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda folder: (folder / "model_card.md").unlink(), "model_card.md: missing, although export.json lists it"),
+        (lambda folder: (folder / "README.md").unlink(), "README.md: missing, although export.json lists it"),
         (lambda folder: (folder / "model.onnx").write_text("other"), "model.onnx: changed since the export"),
         (lambda folder: (folder / "notes.txt").write_text("mine"), "notes.txt: not in export.json; remove this file"),
         (lambda folder: write_record(folder, sha256={"../a": "0"}), "a: missing, although export.json lists it"),

@@ -18,7 +18,7 @@ from components.common.tracking.registered_models import fetch, fetch_package, r
 def write_package(folder: Path, format_number: int = FORMAT) -> dict[str, str]:
     """A package whose files are texts. Returns the checksums of its files."""
     folder.mkdir()
-    for name in ("model.safetensors", "model.onnx", "model_card.md"):
+    for name in ("model.safetensors", "model.onnx", "README.md"):
         (folder / name).write_text(name)
     files = {path.name: digest(path) for path in folder.iterdir()}
     (folder / "export.json").write_text(json.dumps({"format": format_number, "sha256": files}))
@@ -60,7 +60,7 @@ def test_a_package_arrives_with_all_its_files_and_its_version(register, tmp_path
     assert version.model_id == mlflow.MlflowClient().search_logged_models(["0"])[0].model_id
 
 
-@pytest.mark.parametrize("file", ["model.onnx", "model_card.md", "export.json"])
+@pytest.mark.parametrize("file", ["model.onnx", "README.md", "export.json"])
 def test_a_package_that_was_changed_in_the_registry_is_refused(register, tmp_path, target, file) -> None:
     files = write_package(tmp_path / "package")
     stored = register(tmp_path / "package", package_sha256=package_digest(files))
