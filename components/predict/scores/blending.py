@@ -155,7 +155,7 @@ class _Blender:
             image_BCHW = image_BHWC.movedim(-1, 1).float().masked_fill(sensors_B1HW & IMAGE == 0, torch.nan)
         maps = self._predictor(image_BCHW, dsm_B1HW)
         logits_BKHW = maps.logits_BKHW.float()
-        finite_B = torch.stack(logits_BKHW.flatten(1).aminmax(dim=1)).isfinite().all(0)  # both are NaN if a logit is
+        finite_B = logits_BKHW.flatten(1).sum(1).isfinite()  # a sum of finite logits overflows from about 1e33 only
         scaled_BKHW = self._calibrated(logits_BKHW, conditions)
         scores_BMHW = scaled_BKHW.softmax(1)
         if maps.gates_B1HW is not None:
@@ -189,12 +189,8 @@ class _Blender:
 
     def _agreement(self, here: slice, sensors_hW: npt.NDArray[np.uint8]) -> Tensor:
         """Agreeing pairs of windows and all pairs, over the pixels with a class, `[2]`; none without overlap."""
-        valid_hW = self._streams.copied(sensors_hW) > 0
-        windows_hW = torch.zeros(valid_hW.shape, dtype=torch.int32, device=valid_hW.device)
-        squares_hW = torch.zeros_like(windows_hW)
-        for votes_HW in self._votes_KHW:
-            votes_hW = votes_HW[here].int()
-            windows_hW += votes_hW
-            squares_hW += votes_hW**2
-        doubled = torch.stack([squares_hW - windows_hW, windows_hW**2 - windows_hW]) * valid_hW
-        return doubled.sum((1, 2)) // 2
+        votes_KhW = self._votes_KHW[:, here] * (self._streams.copied(sensors_hW) > 0)
+        windows_hW, votes_KhW = votes_KhW.sum(0, dtype=torch.int32), votes_KhW.int()
+        windows = windows_hW.sum()
+        pairs = [(counts * counts).sum() - windows for counts in (votes_KhW, windows_hW)]
+        return torch.stack(pairs) // 2
