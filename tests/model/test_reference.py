@@ -8,8 +8,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model import MoBaNet, segmentation_loss
-from model.reference import PAIRED, from_reference, reference_name_to_ours
+from model import MoBaNet, MoBaNetConfig, segmentation_loss
+from model.mobanet import count_parameters, on_meta
+from model.reference import (
+    COUNTER,
+    PAIRED,
+    PUBLISHED,
+    _expected,
+    _infer_config,
+    backbone_size,
+    from_reference,
+    reference_name_to_ours,
+)
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SIZES = {"num_heads": 4, "tap_indices": (1, 3, 5, 7)}
@@ -95,13 +105,60 @@ def test_registers_stand_between_the_class_token_and_the_patches():
 def test_a_missing_tensor_is_named():
     state = reference_weights()
     del state["image_encoder.peft_dgfm_blocks.2.rgb_reduce.weight"]
-    with pytest.raises(ValueError, match=r"encoder\.dgfm\.2\.reduce_rgb\.weight"):
+    with pytest.raises(ValueError, match=r"^lacks image_encoder\.peft_dgfm_blocks\.2\.rgb_reduce\.weight$"):
         from_reference(state, **SIZES)
 
 
 def test_a_tensor_too_many_is_named():
-    with pytest.raises(ValueError, match=r"surprise\.weight"):
+    with pytest.raises(ValueError, match=r"^also contains surprise\.weight$"):
         from_reference(reference_weights() | {"surprise.weight": torch.zeros(1)}, **SIZES)
+
+
+def test_all_differences_are_named_in_one_sentence():
+    state = reference_weights() | {"one": torch.zeros(1), "two": torch.zeros(1)}
+    del state["image_encoder.peft_cpia_blocks.1.tfts_gamma_dsm"], state["decoder.fpn_convs.0.0.weight"]
+    state["aux_head_rgb.conv.1.bias"] = torch.zeros(7)
+    with pytest.raises(ValueError) as raised:
+        from_reference(state, **SIZES)
+    lacks, contains, shapes = str(raised.value).split("; it ")
+    assert lacks == "lacks image_encoder.peft_cpia_blocks.1.tfts_gamma_dsm, decoder.fpn_convs.0.0.weight"
+    assert contains == "also contains one, two"
+    assert shapes == "has other shapes: aux_head_rgb.conv.1.bias [7] instead of [256]"
+
+
+def test_a_message_lists_a_limited_number_of_names():
+    with pytest.raises(ValueError, match=r"also contains x0, .*, x19 and 980 more$"):
+        from_reference(reference_weights() | {f"x{n}": torch.zeros(1) for n in range(1000)}, **SIZES)
+
+
+def test_counts_of_batches_may_be_absent_as_in_old_checkpoints():
+    state = {name: tensor for name, tensor in reference_weights().items() if not name.endswith(COUNTER)}
+    assert len(state) < len(reference_weights())
+    assert from_reference(state, **SIZES).config.num_classes == 6
+
+
+@pytest.mark.parametrize(
+    ("backbone", "millions"),
+    [
+        ("vit_small_patch14_dinov2", 25.31),
+        ("vit_base_patch14_dinov2", 92.76),
+        ("vit_large_patch14_dinov2", 313.35),
+        ("vit_giant_patch14_dinov2", 1153.11),
+    ],
+)
+def test_the_published_sizes_are_found_again(backbone, millions):
+    """A checkpoint of this size, on the meta device, gives back the configuration that it was made with."""
+    original = on_meta(MoBaNetConfig(backbone=backbone, backbone_args={"no_embed_class": True}))
+    swiglu = "giant" in backbone
+    state = {name: torch.empty(shape, device="meta") for name, shape in _expected(original, swiglu=swiglu).items()}
+    size = PUBLISHED[backbone_size(state)]
+    config = _infer_config(state, size.num_heads, size.tap_indices)
+    found = on_meta(config)
+    assert count_parameters(found)["network"].total == pytest.approx(millions * 1e6, abs=5e3)
+    assert {n: t.shape for n, t in found.state_dict().items()} == {n: t.shape for n, t in original.state_dict().items()}
+    assert config.taps(backbone_size(state)[1]) == original.config.taps(backbone_size(state)[1])
+    heads = [network.encoder.backbone.vit.blocks[0].attn.num_heads for network in (found, original)]
+    assert heads == [size.num_heads] * 2
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
