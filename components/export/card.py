@@ -1,63 +1,111 @@
-"""Write the model card: what a user needs to know about a model. In: facts, evaluation, parity. Out: Markdown."""
+"""Write the model card: what a user needs to know about a model, as the Hugging Face hub shows it.
+
+In: facts, evaluation, formats of the package. Out: `README.md`, Markdown with front matter. No figure is typed by hand.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from components.common.data.store import Heights
-from components.common.inference.given_sensors import runs_by_condition
+from components.common.inference.graph_inputs import dsm_values
 from components.common.inference.modelfile import InitialWeights, ModelFacts, temperature_of
 from components.common.templates import templates
-from components.export.parity import Parity
+from components.export import card_figures
+from components.export.card_figures import CONDITIONS, Table, percent, shown
+from components.export.hub_metadata import front_matter
 
-CONDITIONS = {"rgb+dsm": "image and DSM", "rgb": "image only, DSM missing", "dsm": "DSM only, image missing"}
-GROUND_TRUTHS = {"eroded": "object boundaries ignored", "full": "every labelled pixel"}
+FILE = "README.md"
+"""Name of the card in a package."""
 
-BALANCE = {
-    "expected_miou": "expected mIoU E({p}): each sensor fails with probability {p}",
-    "average": "mean of the three mIoU",
-    "last_1": "the worse single sensor",
-    "retention_rgb": "retention without the DSM (ratio)",
-    "retention_dsm": "retention without the image (ratio)",
-    "shapley_rgb": "Shapley contribution of the image",
-    "shapley_dsm": "Shapley contribution of the DSM",
-    "imbalance": "imbalance (0: equal contributions, 1: only one sensor contributes)",
-    "fusion_gain": "fusion gain over the better single sensor",
-    "majority": "mIoU of always predicting the most frequent class",
+OUTPUTS = {
+    "logits": ("N x {k} x H x W", "float32; the class with the largest value is the prediction"),
+    "classes": ("N x H x W", "uint8, the class of every pixel"),
+    "confidence": ("N x H x W", "float32, the probability of that class, 0..1"),
 }
-"""Balance figures of the evaluation and their titles, in the order of the card."""
+"""Output of a file -> its shape and what it holds."""
 
-RATIOS = ("retention_rgb", "retention_dsm", "imbalance")
+GRAPH_HEIGHTS = {
+    "metres": "heights in metres, as the DSM files hold them",
+    "metres above ground": "heights above ground in metres (a normalised DSM)",
+    "scaled": "heights that are scaled already",
+}
+"""What the input `dsm` of a file holds, by the metadata key `dsm_values`."""
 
 
-def render(facts: ModelFacts, evaluation: Mapping[str, Any], parity: Parity) -> str:
+def render(
+    facts: ModelFacts,
+    evaluation: Mapping[str, Any],
+    formats: Mapping[str, Mapping[str, Any]],
+    outputs: Sequence[str] = ("logits",),
+) -> str:
     """Render the card as Markdown.
 
     Args:
         facts: facts of the packaged model.
         evaluation: content of the model's `evaluation.json`.
-        parity: result of the comparison of ONNX and PyTorch.
+        formats: formats of the package, as in its record: name -> file, precision, comparison with the network, status.
+        outputs: names of the outputs of the files, as `export.outputs` selects them.
     """
     environment = templates(Path(__file__).parent, html=False)
-    environment.filters["points"] = lambda value: "-" if value is None else f"{value:.1f}"
+    environment.filters |= {"cell": cell, "code": "`{}`".format, "table": markdown_table}
+    exported = {name: found for name, found in formats.items() if found["status"] == "exported"}
     return environment.get_template("card.md.j2").render(
+        front_matter=front_matter(facts, evaluation, formats),
         facts=facts,
         heights=describe_heights(facts.heights),
+        dsm_values=dsm_values(facts.heights),
+        graph_heights=GRAPH_HEIGHTS[dsm_values(facts.heights)],
+        outputs={name: (OUTPUTS[name][0].format(k=len(facts.classes)), OUTPUTS[name][1]) for name in outputs},
+        exported=exported,
+        agreement=format_table(exported),
+        left_out={name: found["reason"] for name, found in formats.items() if found["status"] != "exported"},
         started_from=describe_start(facts.initial_weights),
-        by_condition=runs_by_condition(facts.network),
         absent_sensor=describe_absence(facts),
         temperatures=describe_temperatures(facts),
-        missing_image=[round(255 * mean, 3) for mean in facts.image_mean],
         protocol=evaluation["protocol"],
-        scores=evaluation["scores"],
-        balance=balance_rows(evaluation["balance"]),
+        intervals=evaluation["intervals"],
+        figures=card_figures,
+        evaluation=evaluation,
+        boundary_px=next((found["width_px"] for found in evaluation["boundary"].values()), None),
         warnings=evaluation["warnings"],
-        parity=parity,
         conditions=CONDITIONS,
-        ground_truths=GROUND_TRUTHS,
     )
+
+
+def cell(text: object) -> str:
+    """Text that stays inside a cell of a Markdown table."""
+    return re.sub(r"\s+", " ", str(text)).replace("\\", "\\\\").replace("|", "\\|")
+
+
+def markdown_table(table: Table) -> str:
+    """A table as Markdown; numbers are aligned to the right."""
+    lines = [table.columns, ["---"] * table.words + ["---:"] * (len(table.columns) - table.words), *table.rows]
+    return "\n".join("| " + " | ".join(cell(text) for text in line) + " |" for line in lines)
+
+
+def format_table(formats: Mapping[str, Mapping[str, Any]]) -> Table | None:
+    """The files of a package with their comparison with the network; None: there are none besides the weights."""
+    rows = tuple(
+        (
+            f"`{found['file']}`",
+            found["precision"],
+            found["runtime"],
+            shown(found["bytes"] / 1e6),
+            _difference(found["largest_difference"]),
+            f"{percent(found['changed_share']):.4f}",
+        )
+        for found in formats.values()
+    )
+    columns = ("file", "precision", "compared with", "MB", "largest difference", "pixels that change class, %")
+    return Table(columns, rows, 3) if rows else None
+
+
+def _difference(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}"
 
 
 def describe_absence(facts: ModelFacts) -> str:
@@ -72,7 +120,7 @@ def describe_absence(facts: ModelFacts) -> str:
 def describe_temperatures(facts: ModelFacts) -> str:
     """The temperature of every condition, as words; empty if the model is not calibrated."""
     known = {condition: temperature_of(facts, condition) for condition in facts.conditions}
-    return ", ".join(f"{value:.3g} ({CONDITIONS[condition]})" for condition, value in known.items() if value)
+    return ", ".join(f"{shown(value)} ({CONDITIONS[condition]})" for condition, value in known.items() if value)
 
 
 def describe_start(start: InitialWeights) -> str:
@@ -82,20 +130,8 @@ def describe_start(start: InitialWeights) -> str:
     return f"`{start.source}`{checksum}" + (f" ({'; '.join(incomplete)})" if incomplete else "")
 
 
-def balance_rows(balance: Mapping[str, float | None] | None) -> list[tuple[str, str]]:
-    """Title and formatted value of every balance figure; an empty list for a network of one sensor."""
-    if balance is None:
-        return []
-    return [(title.format(p=balance["failure_probability"]), _figure(key, balance)) for key, title in BALANCE.items()]
-
-
-def _figure(key: str, balance: Mapping[str, float | None]) -> str:
-    value = balance[key]
-    return "-" if value is None else f"{value:.2f}" if key in RATIOS else f"{value:.1f}"
-
-
 def describe_heights(heights: Heights) -> str:
-    """Describe in one sentence how heights in metres are scaled to values of the input `dsm`."""
+    """Describe in one sentence how heights in metres are scaled to values of the network's DSM."""
     low, high = heights.clip
     limits = f"then clipped to {low:g}..{high:g}"
     if heights.method == "above-ground":
