@@ -26,6 +26,7 @@ from components.common.progress import track
 from components.common.readers.tiles import ReaderSettings
 from components.common.tracking.provenance import tool_version
 from components.preprocess.convert import TileJob, count_heights, tile_files
+from components.preprocess.croissant import write_croissant
 from components.preprocess.finished import build_and_note, finished, keep_only, remove_notes
 from components.preprocess.height_settings import HeightsConfig, as_recorded
 
@@ -101,6 +102,7 @@ def make_store(
         manifest = _manifest(tree, split, heights, settings, _build(jobs, config.workers))
         write_manifest(draft, manifest)
         remove_notes(draft, split.tiles)
+        write_croissant(draft, manifest, config.workers)
     _log_table(manifest)
     return PreprocessResult(manifest, manifest.data_md5)
 
