@@ -1,0 +1,274 @@
+"""components/export/formats/qgis.py: the file for QGIS gives the map that `mobanet predict` gives."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import rasterio
+import torch
+
+from components.acquire.sample.tile import make_scene
+from components.common.data.height_scaling import cells_of, scaled, whole_ground
+from components.common.data.local_ground import cell_size
+from components.common.data.store import Heights
+from components.common.inference.modelfile import ModelFacts, read_facts, save_model
+from components.common.inference.raster_layer import KEY, channels, layer_of
+from components.export.config import ExportConfig
+from components.export.formats.qgis import LayerServable, write_qgis
+from components.predict.config import PredictConfig, PredictRequest
+from components.predict.step import run
+from model import MoBaNet
+from model.inputs import normalise
+from tests.components.conftest import toy_facts
+from tests.components.export.deepness import Model, Settings, segment
+from tests.components.predict.rasters import write
+from tests.model.toys import distinguishing, toy
+
+SIDE = 32
+TEMPERATURE = {"rgb+dsm": 2.0, "rgb": 0.5, "dsm": 3.0}
+RANGE = Heights("training-range", 30.0, 10.0, None, (2.0, 98.0), (-0.5, 2.0), "datum")
+CONFIG = PredictConfig(
+    tiles=None, window_px=None, overlap=0.0, batch_size=8, block_px=256, min_agreement=None, precision="trained"
+)
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class City:
+    """A tile of the sample, as files hold it, and a network with its file for QGIS."""
+
+    network: MoBaNet
+    facts: ModelFacts
+    folder: Path  # with model.safetensors, model_qgis.onnx, image.tif, dsm.tif
+    image_HWC: np.ndarray  # uint8
+    dsm_HW: np.ndarray  # metres, with holes of -9999 and NaN
+    layer_HWC: np.ndarray  # what an analyst opens: the image, then metres above ground, with the holes of the DSM
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory) -> City:
+    """A test tile with a height and width that no whole number of windows covers."""
+    folder = tmp_path_factory.mktemp("qgis")
+    network = distinguishing()
+    facts = replace(toy_facts(network.config), temperature=TEMPERATURE)
+    scene = make_scene(7, "5_11", 256)
+    image_HWC, dsm_HW = scene.image_HW3[:230, :250], scene.dsm_HW[:230, :250].copy()
+    dsm_HW[40:110, 30:130] = np.nan  # complete windows without a DSM, and parts of windows
+    image_HWC = image_HWC.copy()
+    image_HWC[150:170, 100:140] = 0  # black within the raster is black
+    radius_m = facts.heights.ground_radius_m
+    ground = whole_ground(cells_of(dsm_HW, cell_size(facts.gsd_m)), facts.gsd_m, radius_m)
+    above_HW = dsm_HW - ground.under(slice(0, 230), slice(0, 250))
+    above_HW[np.isnan(above_HW)] = -9999
+    dsm_HW[40:80, 30:130] = -9999
+    write(folder / "image.tif", image_HWC)
+    write(folder / "dsm.tif", dsm_HW)
+    save_model(folder / "model.safetensors", network, facts)
+    write_qgis(folder / "model_qgis.onnx", network, facts, ExportConfig(opset=21, tolerance=1e-3))
+    layer_HWC = np.dstack([image_HWC.astype(np.float32), above_HW])
+    return City(network, facts, folder, image_HWC, dsm_HW, layer_HWC)
+
+
+def expected(network, facts, image_NCHW, heights_N1HW) -> np.ndarray:
+    """Probabilities `[N, K, H, W]` of the network itself, sample by sample; heights are scaled."""
+    found = []
+    for image, heights in zip(torch.from_numpy(image_NCHW), torch.from_numpy(heights_N1HW), strict=True):
+        rgb, dsm = normalise(image[None], heights[None], facts.image_mean, facts.image_std)
+        given = {"rgb": not rgb.isnan().all(), "dsm": not dsm.isnan().all()}
+        condition = "+".join(name for name in facts.network.modalities if given[name]) or facts.conditions[0]
+        with torch.inference_mode():
+            logits = network(rgb if given["rgb"] or not given["dsm"] else None, dsm if given["dsm"] else None)
+        found.append((logits / (facts.temperature or {}).get(condition, 1.0)).softmax(1))
+    return torch.cat(found).numpy()
+
+
+def answered(network, facts, layer_NCHW) -> np.ndarray:
+    """Probabilities that the module of the graph gives for raw numbers of a layer."""
+    with torch.inference_mode():
+        return LayerServable(network, facts)(torch.from_numpy(layer_NCHW) * np.float32(1 / 255)).numpy()
+
+
+def noise(facts, samples=2, seed=0):
+    """Image 1..255 and scaled heights, `[N, bands, H, W]` and `[N, 1, H, W]`."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(1, 256, (samples, len(facts.bands), SIDE, SIDE)).astype(np.float32)
+    return image, rng.uniform(-0.5, 2, (samples, 1, SIDE, SIDE)).astype(np.float32)
+
+
+def test_deepness_opens_the_file_and_reads_its_metadata(city):
+    model = Model(str(city.folder / "model_qgis.onnx"))
+    assert (model.channels, model.side, model.classes) == (4, SIDE, 6)
+    assert model.settings == Settings(
+        model_type="Segmentor",
+        class_names=dict(enumerate(city.facts.classes)),
+        resolution_cm=5.0,
+        tile_px=SIDE,
+        overlap_percent=16,
+        mean=(0.0,) * 4,
+        std=(1.0,) * 4,
+        threshold=0,
+        small_segment=0,
+    )
+    graph = onnx.load(city.folder / "model_qgis.onnx")
+    assert (graph.ir_version, [(o.domain, o.version) for o in graph.opset_import]) == (9, [("", 20)])
+    metadata = {entry.key: json.loads(entry.value) for entry in graph.metadata_props}
+    assert metadata["tile_size"] == metadata["tiles_size"] == SIDE
+    assert metadata["dsm_values"] == "metres above ground"
+
+
+def test_the_file_holds_all_facts_of_the_model(city):
+    graph = onnx.load(city.folder / "model_qgis.onnx", load_external_data=False)
+    own = next(json.loads(entry.value) for entry in graph.metadata_props if entry.key == KEY)
+    assert own["channels"] == [*city.facts.bands, "dsm"] == list(channels(city.facts))
+    assert (own["format"], own["dsm_values"], own["outputs"]) == ("qgis", "metres above ground", ["probabilities"])
+    names = ModelFacts.__dataclass_fields__
+    assert read_facts(Path("x"), {name: value for name, value in own.items() if name in names}) == city.facts
+
+
+def test_a_graph_with_two_inputs_or_a_free_size_is_refused_by_deepness(tmp_path):
+    value = onnx.helper.make_tensor_value_info
+    nodes = [onnx.helper.make_node("Add", ["a", "b"], ["c"])]
+    for a, b in (([1, 4, 8, 8], [1, 4, 8, 8]), (["N", 4, "H", "W"], None)):
+        given = [value("a", 1, a)] + ([value("b", 1, b)] if b else [])
+        nodes = nodes if b else [onnx.helper.make_node("Identity", ["a"], ["c"])]
+        graph = onnx.helper.make_graph(nodes, "g", given, [value("c", 1, a)])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+        onnx.save(model, tmp_path / "x.onnx")
+        with pytest.raises(ValueError, match="the plugin feeds"):
+            Model(str(tmp_path / "x.onnx"))
+
+
+def test_without_overlap_deepness_gives_the_map_of_predict(city):
+    request = PredictRequest(
+        output=city.folder / "map.tif",
+        model=str(city.folder / "model.safetensors"),
+        image=(str(city.folder / "image.tif"),),
+        dsm=(str(city.folder / "dsm.tif"),),
+    )
+    run(CONFIG, request)
+    with rasterio.open(request.output) as file:
+        predicted_HW = file.read(1)
+    found_HW = segment(Model(str(city.folder / "model_qgis.onnx")), city.layer_HWC, overlap_px=0)
+    whole = np.s_[: 230 // SIDE * SIDE, : 250 // SIDE * SIDE]  # pixels of windows that do not reach beyond the raster
+    same = float((predicted_HW[whole] == found_HW[whole]).mean())
+    assert same >= 0.999
+    shares = np.bincount(found_HW[whole].ravel(), minlength=6) / found_HW[whole].size
+    assert (shares > 0.02).sum() >= 3, "a map of one class would prove nothing"
+
+
+def test_tiles_that_overlap_are_what_the_network_gives_for_each_of_them(city):
+    model = Model(str(city.folder / "model_qgis.onnx"))
+    found_HW = segment(model, city.layer_HWC)
+    margin = int(SIDE * 0.16) // 2
+    step, holes = SIDE - 2 * margin, city.layer_HWC[..., 3] < -500
+    dsm_HW = np.where(holes, np.float32(np.nan), city.dsm_HW)
+    heights_HW = scaled(dsm_HW, city.facts.heights, city.facts.gsd_m)
+    beyond = ((margin, SIDE), (margin, SIDE))
+    image = np.pad(np.moveaxis(city.image_HWC, -1, 0).astype(np.float32), ((0, 0), *beyond), constant_values=np.nan)
+    heights = np.pad(heights_HW, beyond, constant_values=np.nan)[None]
+    tops, lefts = range(0, 230, step), range(0, 250, step)
+    cuts = [np.s_[:, top : top + SIDE, left : left + SIDE] for top in tops for left in lefts]
+    probabilities = expected(
+        city.network, city.facts, np.stack([image[cut] for cut in cuts]), np.stack([heights[cut] for cut in cuts])
+    )
+    classes = probabilities.argmax(1)[:, margin : margin + step, margin : margin + step]
+    rows = classes.reshape(len(tops), len(lefts), step, step).swapaxes(1, 2)
+    expected_HW = rows.reshape(len(tops) * step, len(lefts) * step)[:230, :250]
+    assert (found_HW == expected_HW).mean() >= 0.999  # also at the edges: padding is "not measured", not black
+
+
+def test_the_graph_gives_the_probabilities_of_the_network_for_every_combination_of_sensors(city):
+    image, heights = noise(city.facts, 3)
+    image[1], heights[2] = np.nan, np.nan
+    layer = layer_of(image, heights * 10, city.facts)  # metres above ground
+    session = Model(str(city.folder / "model_qgis.onnx"))._session
+    (found,) = session.run(None, {"layer": layer})
+    np.testing.assert_allclose(found, expected(city.network, city.facts, image, heights), atol=2e-5)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("nodata", [np.nan, np.inf, -np.inf, -9999.0, -32767.0, 3.4e38, -3.4e38, 9000.0, -500.0])
+def test_a_height_that_no_place_has_is_not_measured(city, nodata):
+    image, heights = noise(city.facts, 1)
+    holes = np.random.default_rng(1).random(heights.shape) < 0.3
+    metres = np.where(holes, np.float32(nodata), heights * 10)
+    answer = answered(city.network, city.facts, np.concatenate([image, metres], 1))
+    holed = np.where(holes, np.float32(np.nan), heights)
+    np.testing.assert_allclose(answer, expected(city.network, city.facts, image, holed), atol=2e-5)
+
+
+@pytest.mark.parametrize("sides", ["right", "bottom", "left and top", "all"])
+@pytest.mark.parametrize("dsm", [0.0, -9999.0])
+def test_padding_is_not_measured_on_every_side(city, sides, dsm):
+    image, heights = noise(city.facts, 1)
+    inside = {
+        "right": np.s_[..., :20],
+        "bottom": np.s_[..., :20, :],
+        "left and top": np.s_[..., 9:, 5:],
+        "all": np.s_[..., 9:30, 5:20],
+    }[sides]
+    beyond = np.ones_like(heights, dtype=bool)
+    beyond[inside] = False
+    layer = np.concatenate([np.where(beyond, 0, image), np.where(beyond, dsm, heights * 10)], 1).astype(np.float32)
+    image, heights = (np.where(beyond, np.float32(np.nan), x) for x in (image, heights))
+    answer = answered(city.network, city.facts, layer)
+    np.testing.assert_allclose(answer, expected(city.network, city.facts, image, heights), atol=2e-5)
+
+
+def test_black_pixels_and_flat_ground_within_the_raster_are_measured(city):
+    image, heights = noise(city.facts, 1)
+    image[..., 4:30, 1:31], heights[..., 4:30, 1:31] = 0, 0  # both at once, in almost complete rows
+    image[..., :2, :] = 0  # black rows with heights
+    heights[..., 30:, :] = 0  # flat rows with an image
+    answer = answered(city.network, city.facts, np.concatenate([image, heights * 10], 1))
+    np.testing.assert_allclose(answer, expected(city.network, city.facts, image, heights), atol=2e-5)
+
+
+def test_a_tile_completely_beyond_the_raster_gives_finite_probabilities(city):
+    answer = answered(city.network, city.facts, np.zeros((1, 4, SIDE, SIDE), np.float32))
+    np.testing.assert_allclose(answer.sum(1), 1, atol=1e-5)
+
+
+def test_absolute_heights_are_taken_in_metres(city):
+    facts = replace(city.facts, heights=RANGE)
+    image, heights = noise(facts)
+    layer = np.concatenate([image, heights * 10 + 30], 1)
+    np.testing.assert_allclose(
+        answered(city.network, facts, layer), expected(city.network, facts, image, heights), atol=5e-5
+    )
+
+
+@pytest.mark.parametrize("factor", ["times 1/255", "divided by 255"])
+def test_every_pixel_value_survives_the_division(city, factor):
+    """Sixteen bits with a range of their own: the graph sees the whole numbers that the store would hold."""
+    facts = replace(city.facts, image_range=(100.0, 4100.0))
+    stored = np.random.default_rng(2).integers(0, 5000, (1, 3, SIDE, SIDE)).astype(np.float32)
+    image = np.rint((stored - 100) / 4000 * 255).clip(0, 255).astype(np.float32)
+    _, heights = noise(facts, 1)
+    layer = np.concatenate([stored, heights * 10], 1)
+    layer = layer * np.float32(1 / 255) if factor == "times 1/255" else layer / np.float32(255)
+    with torch.inference_mode():
+        rgb, _ = LayerServable(city.network, facts).inputs(
+            torch.from_numpy(layer[:, :3]) * 255, torch.from_numpy(layer[:, 3:]) * 255
+        )
+    whole = rgb.numpy() * np.array(facts.image_std)[:, None, None] + np.array(facts.image_mean)[:, None, None]
+    ties = np.isclose((stored - 100) / 4000 * 255 % 1, 0.5, atol=1e-4)
+    assert np.abs(whole * 255 - image)[~ties].max() < 1e-3
+
+
+@pytest.mark.parametrize(("modalities", "names"), [(("rgb",), ["red", "green", "blue"]), (("dsm",), ["dsm"])])
+def test_a_network_of_one_sensor_takes_a_layer_of_that_sensor_only(modalities, names):
+    network = toy("vit_tiny_patch16_224", modalities=modalities)
+    facts = toy_facts(network.config)
+    assert list(channels(facts)) == names
+    image, heights = noise(facts)
+    layer = layer_of(image, heights * 10, facts)
+    assert layer.shape == (2, len(names), SIDE, SIDE)
+    with torch.inference_mode():
+        answer = LayerServable(network, facts)(torch.from_numpy(layer)).numpy()
+    np.testing.assert_allclose(answer, expected(network, facts, image, heights), atol=2e-5)
