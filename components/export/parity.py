@@ -16,9 +16,10 @@ import torch
 
 from components.common.errors import MobanetError, NonFiniteError
 from components.common.inference.given_sensors import measured
+from components.common.inference.graph_inputs import INPUTS, stored_heights, stored_pixels
 from components.common.inference.modelfile import ModelFacts
 from components.common.inference.precision import effective, training_precision
-from components.export.onnx_graph import INPUTS, OUTPUT, input_shapes
+from components.export.formats.onnx_graph import OUTPUT, input_shapes
 from model import MoBaNet
 from model.inputs import normalise
 from model.speed import Precision
@@ -69,10 +70,7 @@ def check(network: MoBaNet, facts: ModelFacts, onnx_file: Path, tolerance: float
 
     session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
     network.eval()
-    answers = [
-        (name, inputs, session.run([OUTPUT], dict(zip(INPUTS, inputs, strict=True)))[0])
-        for name, inputs in cases(facts)
-    ]
+    answers = [(name, inputs, session.run([OUTPUT], as_stored(facts, inputs))[0]) for name, inputs in cases(facts)]
     results = [
         _compare(name, _finite_logits(network, facts, name, inputs), answered) for name, inputs, answered in answers
     ]
@@ -86,6 +84,12 @@ def check(network: MoBaNet, facts: ModelFacts, onnx_file: Path, tolerance: float
         )
     precision, share = _same_class_share(network, facts, answers)
     return Parity(tolerance, worst.largest_difference, precision, share, tuple(results))
+
+
+def as_stored(facts: ModelFacts, inputs: Inputs) -> dict[str, npt.NDArray[np.float32]]:
+    """The inputs of a graph: pixels as stored and heights in metres."""
+    image, dsm = inputs
+    return dict(zip(INPUTS, (stored_pixels(image, facts), stored_heights(dsm, facts)), strict=True))
 
 
 def _same_class_share(network: MoBaNet, facts: ModelFacts, answers: Sequence[Answer]) -> tuple[Precision, float]:

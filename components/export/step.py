@@ -30,14 +30,15 @@ from components.common.inference.modelfile import ModelFacts, load_model, save_m
 from components.common.inference.stored_crops import FILE as CROPS
 from components.common.inference.stored_crops import write_crops
 from components.common.tracking.packages import EVALUATION, FORMAT, MODEL_FILE, RECORD, SIDE_FILES, package_digest
-from components.export import card, onnx_graph, parity
+from components.export import card, parity
 from components.export.config import ExportConfig
+from components.export.formats import onnx_graph
 from components.export.parity import Parity
 from model import MoBaNet
 
 log = logging.getLogger(__name__)
 
-ONNX, CARD = "model.onnx", "README.md"
+ONNX, CARD = "model.onnx", card.FILE
 
 SUBSET: Subset = "val"
 """Tiles of the crops and the statistics; they are not part of the scores."""
@@ -79,12 +80,25 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, store: Path, pack
         (draft / REFERENCE).write_text(json.dumps(reference(*lean, tiles), allow_nan=False) + "\n")
         start = time.monotonic()
         log.info("writing %s: operator set %d, inputs of %d px", ONNX, config.opset, facts.window_px)
-        onnx_graph.write_onnx(draft / ONNX, *lean, config.opset)
+        onnx_graph.write_onnx(draft / ONNX, *lean, config)
         graph = onnx_graph.describe(draft / ONNX, facts, config.opset)
         log.info("%s: %.1f MB, %.0f s", ONNX, graph["bytes"] / 1e6, time.monotonic() - start)
         agreement = parity.check(network, facts, draft / ONNX, config.tolerance)
         log.info("largest difference of logits %.1e (limit %.1e)", agreement.largest_difference, config.tolerance)
-        (draft / CARD).write_text(card.render(lean[1], scores, agreement))
+        changed = sum(case.changed_px for case in agreement.cases)
+        pixels = sum(case.samples for case in agreement.cases) * facts.window_px**2
+        formats = {
+            "onnx": {
+                "file": ONNX,
+                "precision": "float32",
+                "runtime": "onnxruntime",
+                "bytes": graph["bytes"],
+                "largest_difference": agreement.largest_difference,
+                "changed_share": changed / pixels,
+                "status": "exported",
+            }
+        }
+        (draft / CARD).write_text(card.render(lean[1], scores, formats, config.outputs))
         shutil.copyfile(evaluation, draft / EVALUATION)
         record = _record(draft, lean[1], digest(weights), graph, agreement)
         write_json(draft / RECORD, record)

@@ -1,4 +1,4 @@
-"""components/export/onnx_graph.py: backbones of every family become a graph that answers as the network does."""
+"""components/export/formats/onnx_graph.py: backbones of every family become a graph that answers as the network."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import onnxruntime
 import pytest
 import torch
 
-from components.export.onnx_graph import INPUTS, OUTPUT, write_onnx
-from components.export.parity import cases, check
+from components.export.config import ExportConfig
+from components.export.formats.onnx_graph import OUTPUT, write_onnx
+from components.export.parity import as_stored, cases, check
 from model import MoBaNet, MoBaNetConfig
 from model.inputs import normalise
 from tests.components.conftest import toy_facts
@@ -32,14 +33,14 @@ def test_dinov3_and_sam_answer_as_the_network_does_on_another_grid(backbone, mor
         for parameter in network.encoder.backbone.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     facts = toy_facts(config)
-    write_onnx(tmp_path / "model.onnx", network, facts, 20)
+    write_onnx(tmp_path / "model.onnx", network, facts, ExportConfig(opset=20, tolerance=1e-4))
     assert len(check(network, facts, tmp_path / "model.onnx", 1e-4).cases) == 11
 
 
 def test_a_graph_decides_for_every_sample_which_sensors_it_has(tmp_path) -> None:
     network = distinguishing()
     facts = toy_facts(network.config)
-    write_onnx(tmp_path / "model.onnx", network, facts, 20)
+    write_onnx(tmp_path / "model.onnx", network, facts, ExportConfig(opset=20, tolerance=1e-4))
     found = {case.name: case for case in check(network, facts, tmp_path / "model.onnx", 1e-4).cases}
     assert {"DSM missing", "image missing", "half of the DSM missing", "other sensors per sample"} <= found.keys()
     inputs = dict(cases(facts))["other sensors per sample"]
@@ -49,5 +50,5 @@ def test_a_graph_decides_for_every_sample_which_sensors_it_has(tmp_path) -> None
         expected = torch.cat([network(rgb[:1], heights[:1]), network(rgb[1:2], None), network(None, heights[2:])])
         assert (expected[:1] - network(rgb[:1], None)).abs().max() > 0.05  # so the conditions differ
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    (answered,) = session.run([OUTPUT], dict(zip(INPUTS, inputs, strict=True)))
+    (answered,) = session.run([OUTPUT], as_stored(facts, inputs))
     np.testing.assert_allclose(answered, expected.numpy(), atol=1e-4)

@@ -14,7 +14,7 @@ import torch
 from components.common.errors import NonFiniteError
 from components.common.inference.precision import training_precision
 from components.export import parity
-from components.export.onnx_graph import Servable
+from components.export.formats.pixels import Servable
 from components.export.parity import ParityError, cases, check
 
 
@@ -35,9 +35,10 @@ def test_the_share_of_pixels_with_the_class_of_the_scores_is_recorded(trained, p
     for _, inputs in cases(facts):
         for image, dsm in zip(*(torch.from_numpy(array).split(1) for array in inputs), strict=True):
             with torch.inference_mode():
-                exact = Servable(trained.network, facts)(image, dsm)
+                heights = dsm * 10
+                (exact,) = Servable(trained.network, facts)(image, heights)
                 with training_precision(trained.network, facts, torch.device("cpu")):
-                    scored = Servable(trained.network, facts)(image, dsm)
+                    (scored,) = Servable(trained.network, facts)(image, heights)
             same.append((exact.argmax(1) == scored.argmax(1)).flatten())
     assert found.same_class_share == pytest.approx(torch.cat(same).float().mean().item(), abs=1e-4)
     assert (found.same_class_share > 0.999) if precision == "float32" else (0.5 < found.same_class_share < 1)

@@ -20,13 +20,14 @@ from components.common.data.store import read_manifest, write_manifest
 from components.common.drift.reference_windows import read_reference
 from components.common.errors import DataError, ParamsError, StoreError, WeightsError
 from components.common.files import digest, write_json
+from components.common.inference.graph_inputs import GRAPH_KEYS
 from components.common.inference.modelfile import load_model
 from components.common.inference.stored_crops import run_crops
 from components.common.params import from_mapping
 from components.common.scoring.metrics import as_json
 from components.common.tracking.packages import package_digest, read_record, verify_files
-from components.export import onnx_graph
 from components.export.config import ExportConfig
+from components.export.formats import onnx_graph
 from components.export.parity import ParityError
 from components.export.step import read_evaluation, run
 from model.inputs import normalise
@@ -38,7 +39,8 @@ def identity(package: Path) -> str:
 
 def logits_of(package, image, dsm):
     session = onnxruntime.InferenceSession(str(package / "model.onnx"), providers=["CPUExecutionProvider"])
-    return session.run(["logits"], {"image": image, "dsm": dsm})[0]
+    metres = dsm * np.float32(10)  # scale_m of the toy model
+    return session.run(["logits"], {"image": image, "dsm": metres})[0]
 
 
 def test_the_package_holds_what_its_record_says(package, trained) -> None:
@@ -118,8 +120,8 @@ def test_a_store_with_other_heights_or_without_validation_tiles_is_refused(train
 @pytest.mark.parametrize("samples", [1, 3])
 def test_onnx_answers_as_the_trained_network_does(package, trained, samples) -> None:
     rng = np.random.default_rng(samples)
-    image = rng.uniform(0, 255, (samples, 3, 32, 32)).astype(np.float32)
-    dsm = rng.normal(size=(samples, 1, 32, 32)).astype(np.float32)
+    image = rng.integers(0, 256, (samples, 3, 32, 32)).astype(np.float32)
+    dsm = rng.uniform(-0.5, 2, (samples, 1, 32, 32)).astype(np.float32)
     facts = trained.facts
     inputs = normalise(torch.from_numpy(image), torch.from_numpy(dsm), facts.image_mean, facts.image_std)
     with torch.inference_mode():
@@ -130,8 +132,8 @@ def test_onnx_answers_as_the_trained_network_does(package, trained, samples) -> 
 
 def test_an_input_of_nan_is_a_missing_sensor(package, trained) -> None:
     rng = np.random.default_rng(0)
-    image = rng.uniform(0, 255, (1, 3, 32, 32)).astype(np.float32)
-    dsm = rng.normal(size=(1, 1, 32, 32)).astype(np.float32)
+    image = rng.integers(0, 256, (1, 3, 32, 32)).astype(np.float32)
+    dsm = rng.uniform(-0.5, 2, (1, 1, 32, 32)).astype(np.float32)
     facts = trained.facts
     rgb, heights = normalise(torch.from_numpy(image), torch.from_numpy(dsm), facts.image_mean, facts.image_std)
     with torch.inference_mode():
@@ -154,7 +156,9 @@ def test_both_files_carry_every_fact(package) -> None:
     with safe_open(package / "model.safetensors", "pt") as file:
         in_safetensors = json.loads(file.metadata()["mobanet"])
     in_onnx = {p.key: json.loads(p.value) for p in onnx.load(package / "model.onnx").metadata_props}
+    more = {name: in_onnx.pop(name) for name in GRAPH_KEYS}
     assert in_onnx == in_safetensors
+    assert more["dsm_values"] == "metres above ground" and more["outputs"] == ["logits"] and more["opset"] == 20
     asked_for = {"classes", "bands", "heights", "image_mean", "image_std", "window_px", "git_commit", "data_md5"}
     assert asked_for | {"tool_version"} <= in_onnx.keys()
 

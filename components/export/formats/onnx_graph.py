@@ -1,0 +1,191 @@
+"""Write a network as an ONNX graph that takes pixels as stored and heights in metres.
+
+In: a network and its facts. Out: an ONNX file, float32, with the inputs `image` `[N, bands, H, W]` and `dsm`
+`[N, 1, H, W]`, and the outputs of `export.outputs`. N is dynamic; H and W are fixed to the window size of training
+where the backbone needs that. A sample whose input is NaN everywhere lacks that sensor. The graph computes it as the
+network computes a batch without that sensor, also next to samples with other sensors.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from components.common.inference.graph_inputs import dsm_values
+from components.common.inference.modelfile import ModelFacts
+from components.export.config import ExportConfig
+from components.export.formats.pixels import Servable
+from model import MoBaNet
+
+if TYPE_CHECKING:
+    from onnx_ir import Model
+
+OUTPUT = "logits"
+
+RUNS = 3
+"""Number of timed runs of the graph."""
+
+
+def ir_version(opset: int) -> int:
+    """The IR version of a graph: the oldest that knows the operator set, so that old runtimes can read the file."""
+    return 9 if opset <= 20 else 10
+
+
+def input_shapes(facts: ModelFacts) -> dict[str, tuple[int, int, int]]:
+    """Shape of one sample of each input: (channels, rows, columns)."""
+    side = facts.window_px
+    return {"image": (len(facts.bands), side, side), "dsm": (1, side, side)}
+
+
+def metadata(facts: ModelFacts, config: ExportConfig, name: str, precision: str) -> dict[str, str]:
+    """Metadata of a graph, each value as JSON: the fields of the facts, and `GRAPH_KEYS`.
+
+    Args:
+        facts: facts of the model.
+        config: section `export`.
+        name: of the format.
+        precision: of the weights in the file.
+    """
+    more = {
+        "dsm_values": dsm_values(facts.heights),
+        "dynamic": ["N"],
+        "format": name,
+        "multiple_px": facts.window_px,
+        "opset": config.opset,
+        "outputs": config.outputs,
+        "precision_of_file": precision,
+    }
+    return {key: json.dumps(value, allow_nan=False) for key, value in (asdict(facts) | more).items()}
+
+
+def write_onnx(path: Path, network: MoBaNet, facts: ModelFacts, config: ExportConfig) -> None:
+    """Write the graph to `path`; weights above 2 GB, the limit of an ONNX file, go to a second file next to it."""
+    shapes: dict[str, list[str | int]] = {
+        "logits": ["N", len(facts.classes), facts.window_px, facts.window_px],
+        "classes": ["N", facts.window_px, facts.window_px],
+        "confidence": ["N", facts.window_px, facts.window_px],
+    }
+    write_graph(
+        path,
+        Servable(network, facts, config.outputs),
+        input_shapes(facts),
+        {name: shapes[name] for name in config.outputs},
+        config.opset,
+        metadata(facts, config, "onnx", "float32"),
+    )
+
+
+def write_graph(
+    path: Path,
+    module: nn.Module,
+    inputs: Mapping[str, tuple[int, ...]],
+    outputs: Mapping[str, list[str | int]],
+    opset: int,
+    properties: Mapping[str, str],
+) -> None:
+    """Trace a module and write it as ONNX; the bytes depend on the arguments only.
+
+    Args:
+        path: file to write.
+        module: in evaluation mode; its first dimension is dynamic and named N.
+        inputs: name -> shape of one sample, in the order of the module's arguments.
+        outputs: name -> shape, in the order in which the module returns them.
+        opset: operator set.
+        properties: metadata of the file.
+    """
+    import onnx
+    import onnx_ir
+
+    samples = torch.export.Dim("N")
+    examples = tuple(torch.zeros(2, *shape) for shape in inputs.values())
+    for library in ("onnxscript", "onnx_ir"):
+        logging.getLogger(library).setLevel(logging.ERROR)  # they log every node
+    with warnings.catch_warnings(), traceable(module):
+        warnings.filterwarnings("ignore", message="# The axis name")  # both inputs have the same N on purpose
+        program = torch.onnx.export(
+            module.eval(),
+            examples,
+            dynamo=True,
+            opset_version=opset,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple({0: samples} for _ in inputs),
+            verbose=False,
+        )
+    assert program is not None
+    _forget_source(program.model)
+    for value, shape in zip(program.model.graph.outputs, outputs.values(), strict=True):
+        value.shape = onnx_ir.Shape(shape)
+    program.model.ir_version = ir_version(opset)
+    program.model.metadata_props.update(properties)
+    program.save(str(path))
+    onnx.checker.check_model(str(path))
+
+
+@contextmanager
+def traceable(network: nn.Module) -> Iterator[None]:
+    """Inside, a network uses only operations that exporters know.
+
+    They support fused attention in four dimensions only, and SAM has three.
+    """
+    fused = {module: module.fused_attn for module in network.modules() if hasattr(module, "fused_attn")}
+    for module in fused:
+        module.fused_attn = False  # type: ignore[assignment]  # timm declares a bool
+    try:
+        yield
+    finally:
+        for module, value in fused.items():
+            module.fused_attn = value
+
+
+def _forget_source(model: Model) -> None:
+    """Remove the source location of every node: it contains paths of the exporting machine."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+
+
+def file_bytes(path: Path) -> int:
+    """Size of a graph with its weights."""
+    files = (file for file in (path, path.with_name(f"{path.name}.data")) if file.is_file())
+    return sum(file.stat().st_size for file in files)
+
+
+def latency_ms(path: Path, facts: ModelFacts) -> float:
+    """Median time of one window in ONNX Runtime on one thread of the CPU, after a warm-up, milliseconds."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    window = {name: np.zeros((1, *shape), np.float32) for name, shape in input_shapes(facts).items()}
+    times_s = []
+    for _ in range(1 + RUNS):
+        start = time.perf_counter()
+        session.run(None, window)
+        times_s.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times_s[1:])
+
+
+def describe(path: Path, facts: ModelFacts, opset: int) -> dict[str, Any]:
+    """The graph as earlier records describe it."""
+    return {
+        "opset": opset,
+        "missing": "NaN",
+        "inputs": input_shapes(facts),
+        "classes": len(facts.classes),
+        "bytes": file_bytes(path),
+        "latency_ms": round(latency_ms(path, facts), 3),
+    }
