@@ -22,12 +22,22 @@ from components.common.errors import WeightsError
 from components.common.files import replacing, tuples
 from model import MoBaNet, MoBaNetConfig
 from model.finite import first_non_finite
+from model.mobanet import on_meta
 from model.speed import Precision
 
 HEADER = "mobanet"
 
 SIDES_PX = range(1, 16_385)
 """Sides of a window that a header may have, pixels; the limits are those of params.yaml."""
+
+PLACES = frozenset({"device", "dtype"})
+"""Arguments of timm that no training writes; with them, a file would decide where its weights are allocated."""
+
+MOST_BLOCKS = 1000
+"""Most blocks of a backbone in a header; building more takes minutes. The largest ones that timm has are below 100."""
+
+FLOATS = {"F32", "F16", "BF16"}
+"""Types of weights in a file, which load as float32; the counters of batch norm are whole numbers."""
 
 TEMPERATURES = "a number above 0 per condition (rgb+dsm, rgb, dsm), or null"
 
@@ -129,6 +139,7 @@ def load_model(path: Path) -> tuple[MoBaNet, ModelFacts]:
                     f"{path}: the file has no MoBaNet header; use a file that the train or export step wrote"
                 )
             facts = read_facts(path, json.loads(header, parse_constant=lambda _: None))  # earlier versions wrote NaN
+            _require_tensors(file, facts, path)
             network = MoBaNet(facts.network)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             _require_finite(path, tensors)
@@ -165,7 +176,17 @@ def _require_usable(path: Path, facts: ModelFacts) -> None:
     """Check what the header says about the inputs; a wrong value gives wrong classes without another error."""
     bands, heat = len(facts.bands), facts.temperature
     heats = tuple(heat.values()) if isinstance(heat, dict) else (0.0,)  # 0: wrong
+    args, classes = facts.network.backbone_args, facts.network.num_classes
     checks = (
+        ("network", not PLACES & args.keys(), "backbone_args without " + " and ".join(sorted(PLACES))),
+        ("network", args.get("depth", 0) in range(MOST_BLOCKS + 1), f"a depth of the backbone up to {MOST_BLOCKS}"),
+        ("classes", _words(facts.classes, classes), f"{classes} names, as many as the network has classes"),
+        ("in_means", _are(bool, facts.in_means, classes), f"{classes} times true or false"),
+        ("palette", _colours(facts.palette, classes), f"{classes} colours, three whole numbers 0..255 each"),
+        ("bands", _words(facts.bands, facts.network.image_bands), f"{facts.network.image_bands} names, one per band"),
+        ("gsd_m", _numbers((facts.gsd_m,), 1) and facts.gsd_m > 0, "metres per pixel, above 0"),
+        ("image_range", _increasing(facts.image_range), "two numbers, the lower one first"),
+        ("heights", _usable_heights(facts.heights), "finite numbers, scale_m above 0 and an increasing clip"),
         ("image_mean", _numbers(facts.image_mean, bands), f"{bands} numbers, one per band"),
         ("image_std", _numbers(facts.image_std, bands) and min(facts.image_std) > 0, f"{bands} numbers above 0"),
         ("window_px", type(facts.window_px) is int and facts.window_px in SIDES_PX, "a whole number from 1 to 16384"),
@@ -173,11 +194,42 @@ def _require_usable(path: Path, facts: ModelFacts) -> None:
     )
     for name, usable, expected in checks:
         if not usable:
-            given = json.dumps(getattr(facts, name))
+            given = json.dumps(getattr(facts, name), default=asdict)[:200]
             raise WeightsError(
                 f"{path}: {name} in the header is {given}; expected {expected}; use a file that the train or export "
                 "step wrote"
             )
+
+
+def _words(values: object, count: int) -> bool:
+    return _are(str, values, count) and all(values)  # type: ignore[call-overload]
+
+
+def _are(kind: type, values: object, count: int) -> bool:
+    return isinstance(values, tuple) and len(values) == count and all(type(value) is kind for value in values)
+
+
+def _colours(values: object, count: int) -> bool:
+    return _are(tuple, values, count) and all(
+        _are(int, colour, 3) and all(0 <= value <= 255 for value in colour)
+        for colour in values  # type: ignore[attr-defined]
+    )
+
+
+def _increasing(values: object) -> bool:
+    return _numbers(values, 2) and values[0] < values[1]  # type: ignore[index]
+
+
+def _usable_heights(heights: Heights) -> bool:
+    given = tuple(value for value in (heights.offset_m, heights.scale_m, heights.ground_radius_m) if value is not None)
+    percents = heights.percentiles
+    return (
+        _numbers(given, len(given))
+        and (heights.scale_m is None or heights.scale_m > 0)
+        and (percents is None or _increasing(percents))
+        and _increasing(heights.clip)
+        and heights.relative_to in ("datum", "ground")
+    )
 
 
 def _numbers(values: object, count: int) -> bool:
@@ -186,6 +238,46 @@ def _numbers(values: object, count: int) -> bool:
         and len(values) == count
         and all(type(value) in (int, float) and math.isfinite(value) for value in values)
     )
+
+
+def require_network(path: Path, facts: ModelFacts, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check the names and shapes of weights in a file against the network of its facts, which needs no memory.
+
+    Args:
+        path: file of the model, for the message.
+        facts: what the file says about itself.
+        shapes: name of every weight in the file -> its shape.
+
+    Raises:
+        WeightsError: a weight is missing, has another shape, or does not belong to the network.
+    """
+    expected = {name: tuple(value.shape) for name, value in on_meta(facts.network).state_dict().items()}
+    for what, names in (("lacks", expected.keys() - shapes.keys()), ("also has", shapes.keys() - expected.keys())):
+        if names:
+            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise WeightsError(
+                f"{path}: not a readable model (it {what} the weights {min(names)}{others}, unlike the network in its "
+                "header); use a file that the train or export step wrote"
+            )
+    for name, shape in expected.items():
+        if tuple(shapes[name]) != shape:
+            raise WeightsError(
+                f"{path}: not a readable model ({name} has the shape {list(shapes[name])}, but the network in its "
+                f"header needs {list(shape)}); use a file that the train or export step wrote"
+            )
+
+
+def _require_tensors(file: Any, facts: ModelFacts, path: Path) -> None:
+    """Check names, shapes and types of an open file before memory for the network is allocated."""
+    tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    require_network(path, facts, {name: tuple(tensor.get_shape()) for name, tensor in tensors.items()})
+    for name, tensor in tensors.items():
+        whole, kind = name.endswith("num_batches_tracked"), tensor.get_dtype()
+        if kind not in ({"I64"} if whole else FLOATS):
+            raise WeightsError(
+                f"{path}: not a readable model ({name} has the type {kind}; expected "
+                f"{'I64' if whole else ', '.join(sorted(FLOATS))}); use a file that the train or export step wrote"
+            )
 
 
 def _require_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -187,8 +187,8 @@ def test_a_package_that_changed_after_the_export_is_refused(tmp_path, package, s
     shutil.copy(saved(dgfm=False), made / "model.safetensors")
     assert re.search(r"model\.safetensors: changed since the export", refused(made))
     record = json.loads((made / "export.json").read_text())
-    (made / "export.json").write_text(json.dumps(record | {"format": 3}))
-    assert re.search("a package of format 3, but this version reads up to 2", refused(made))
+    (made / "export.json").write_text(json.dumps(record | {"format": 4}))
+    assert re.search("a package of format 4, but this version reads up to 3", refused(made))
     for damaged in ("{", json.dumps(record | {"format": None})):
         (made / "export.json").write_text(damaged)
         assert re.search(r"export\.json: damaged", refused(made))
