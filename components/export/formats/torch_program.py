@@ -1,7 +1,7 @@
 """Write a network as a program of `torch.export`, which plain torch opens: no code of this project, no pickle.
 
-In: a network and its facts. Out: a `.pt2` file with the inputs, outputs and metadata of the ONNX graph; the metadata are
-the extra file `mobanet`, one JSON object. The bytes depend on the arguments only.
+In: a network and its facts. Out: a `.pt2` file with the inputs, outputs and metadata of the ONNX graph; the metadata
+are the extra file `mobanet`, one JSON object. The bytes depend on the arguments only.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def write_pt2(path: Path, network: MoBaNet, facts: ModelFacts, config: ExportCon
 
 def _forget_source(program: ExportedProgram) -> None:
     """Remove paths of the exporting machine, names of our classes, and the examples, which torch stores as a pickle."""
-    program.example_inputs = None  # type: ignore[assignment]
+    program.example_inputs = None
     for module in program.graph_module.modules():
         graph: Any = getattr(module, "graph", None)
         for node in graph.nodes if graph is not None else ():
