@@ -22,11 +22,11 @@ FILE = "README.md"
 """Name of the card in a package."""
 
 OUTPUTS = {
-    "logits": ("N x {k} x H x W", "float32; the class with the largest value is the prediction"),
-    "classes": ("N x H x W", "uint8, the class of every pixel"),
-    "confidence": ("N x H x W", "float32, the probability of that class, 0..1"),
+    "logits": ("N x {k} x H x W", "float32", "the class with the largest value is the prediction"),
+    "classes": ("N x H x W", "uint8", "the class of every pixel"),
+    "confidence": ("N x H x W", "float32", "the probability of that class, 0..1"),
 }
-"""Output of a file -> its shape and what it holds."""
+"""Output of a file -> its shape, its type and what it holds."""
 
 GRAPH_HEIGHTS = {
     "metres": "heights in metres, as the DSM files hold them",
@@ -59,7 +59,7 @@ def render(
         heights=describe_heights(facts.heights),
         dsm_values=dsm_values(facts.heights),
         graph_heights=GRAPH_HEIGHTS[dsm_values(facts.heights)],
-        outputs={name: (OUTPUTS[name][0].format(k=len(facts.classes)), OUTPUTS[name][1]) for name in outputs},
+        outputs=output_table(facts, outputs),
         exported=exported,
         agreement=format_table(exported),
         left_out={name: found["reason"] for name, found in formats.items() if found["status"] != "exported"},
@@ -102,6 +102,12 @@ def format_table(formats: Mapping[str, Mapping[str, Any]]) -> Table | None:
     )
     columns = ("file", "precision", "compared with", "MB", "largest difference", "pixels that change class, %")
     return Table(columns, rows, 3) if rows else None
+
+
+def output_table(facts: ModelFacts, outputs: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Name, shape and values of every output of a file."""
+    found = [(name, *OUTPUTS[name]) for name in outputs]
+    return [(name, shape.format(k=len(facts.classes)), f"{kind}, {values}") for name, shape, kind, values in found]
 
 
 def _difference(value: float | None) -> str:
