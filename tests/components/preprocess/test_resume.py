@@ -162,7 +162,8 @@ def test_what_else_lies_in_the_draft_does_not_reach_the_store(stopped, config, t
     for name in (".2_10.arrow.123.part", "9_99.arrow", "9_99.json", "manifest.json"):
         (tmp_path / ".store.part" / name).write_text("left over")
     run(config(), stopped, tmp_path / "store")
-    assert sorted(contents(tmp_path / "store")) == sorted([*(f"{tile}.arrow" for tile in TILES), "manifest.json"])
+    known = [*(f"{tile}.arrow" for tile in TILES), "manifest.json", "croissant.json"]
+    assert sorted(contents(tmp_path / "store")) == sorted(known)
 
 
 @pytest.mark.system
