@@ -172,7 +172,7 @@ def noise_cases(facts: ModelFacts) -> Iterator[tuple[str, Inputs, bool]]:
 
 
 def _beyond(image: Array, dsm: Array) -> Inputs:
-    """Values that reach beyond both ends, so that they are limited: a seventh of each range, and half of the heights."""
+    """Values that reach beyond both ends, so that readers limit them, by a fifth and by half of each range."""
     return np.rint(1.4 * image - 51).astype(np.float32), 1.5 * dsm
 
 
@@ -198,11 +198,8 @@ def crop_cases(crops: Path, facts: ModelFacts) -> Iterator[tuple[str, Inputs, bo
     side = dsm.shape[-1]
     holes_N1HW = _holes(dsm.shape, side // 8, 0)
     nodata = np.resize(np.array(NODATA, np.float32), heights.shape)
-    yield (
-        name,
-        (np.where(_holes(dsm.shape, side // 8, 1), no_image, pixels), np.where(holes_N1HW, nodata, heights)),
-        True,
-    )
+    heights = np.where(holes_N1HW, nodata, heights)
+    yield name, (np.where(_holes(dsm.shape, side // 8, 1), no_image, pixels), heights), True
     there = np.arange(side) < side - side // 3
     inside_HW = there[:, None] & there
     yield stored("edge of a tile", np.where(inside_HW, image, no_image), np.where(inside_HW, dsm, no_dsm))

@@ -1,7 +1,7 @@
 """Run a file of a package as a stranger's program does, without the network's code.
 
-In: an ONNX file or a `.pt2` file of this project. Out: `Runtime`, a function from pixels as stored and heights in metres
-to the outputs by name. The file for QGIS gets one raster, divided by 255 as Deepness does it.
+In: an ONNX file or a `.pt2` file of this project. Out: `Runtime`, a function from pixels as stored and heights in
+metres to the outputs by name. The file for QGIS gets one raster layer, divided by 255 as Deepness does it.
 Letters: N samples, C image bands, K classes, H W pixels of a window.
 """
 
