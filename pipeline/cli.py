@@ -24,6 +24,7 @@ from pipeline.commands import (
     data,
     drift,
     model,
+    model_import,
     params,
     pipeline,
     predict,
@@ -46,7 +47,10 @@ COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         {"list": params.list_, "show": params.show, "use": params.use, "diff": params.diff},
     ),
     "data": ("Import and check raw tiles.", {"import": data.import_, "check": check.check}),
-    "model": ("Inspect networks.", {"info": model.info, "list": model.list_}),
+    "model": (
+        "Inspect, import and check networks.",
+        {"info": model.info, "list": model.list_, "import": model_import.import_},
+    ),
     "pipeline": (
         "Compile, run and submit the Kubeflow graph.",
         {"compile": pipeline.compile_, "run": pipeline.run, "submit": submit.submit},

@@ -73,14 +73,14 @@ def weight_sets(content: Mapping[str, Any]) -> list[WeightSet]:
 
     Files without a patch embedding of a known name, such as those of CLIP, result in one set per mapping of tensors.
     """
-    tables = [(path, _unwrapped(table)) for path, table in _tables(content)]
+    found = list(tables(content))
     anchored = [
         _below(path, table, match["prefix"])
-        for path, table in tables
+        for path, table in found
         for name in table
         if (match := ANCHOR.fullmatch(name))
     ]
-    return anchored or [_below(path, table, "") for path, table in tables]
+    return anchored or [_below(path, table, "") for path, table in found]
 
 
 def unusable(tensors: Mapping[str, Tensor]) -> str | None:
@@ -100,8 +100,8 @@ def plain(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _tables(content: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
-    """Every mapping from names to tensors in nested mappings, with its first path."""
+def tables(content: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """Every mapping from names to tensors in nested mappings, with its first path; names without `WRAPPERS`."""
     waiting: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [((), content)]
     seen = set[int]()
     while waiting:
@@ -111,7 +111,7 @@ def _tables(content: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[
         seen.add(id(mapping))
         named = {key: value for key, value in mapping.items() if isinstance(key, str)}
         if tensors := {key: value for key, value in named.items() if isinstance(value, Tensor)}:
-            yield path, tensors
+            yield path, _unwrapped(tensors)
         inner = [((*path, key), value) for key, value in named.items() if isinstance(value, Mapping)]
         waiting.extend(reversed(inner))
 
@@ -137,7 +137,7 @@ def _from_file(path: Path, source: str) -> dict[str, Any]:
             return dict(load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise WeightsError(f"{source}: {_unreadable(error)}") from None
+        raise WeightsError(f"{source}: {unreadable(error)}; set model.weights to another file") from None
     if not isinstance(loaded, dict):
         raise WeightsError(
             f"{source}: contains a {type(loaded).__name__}, expected a dict; set model.weights to another file"
@@ -145,8 +145,8 @@ def _from_file(path: Path, source: str) -> dict[str, Any]:
     return loaded
 
 
-def _unreadable(error: Exception) -> str:
-    """Why torch or safetensors cannot read a file, and what to do."""
+def unreadable(error: Exception) -> str:
+    """Why torch or safetensors cannot read a file; what to do, if it contains code."""
     text = str(error)
     if "TorchScript" in text:
         return "a TorchScript program, which contains code, so it was not loaded; save the state_dict of the model"
@@ -156,7 +156,7 @@ def _unreadable(error: Exception) -> str:
             "tensors"
         )
     why = "no pickle of torch.save" if isinstance(error, pickle.UnpicklingError) else reason(error)
-    return f"damaged or not a plain weight file ({why}); set model.weights to another file"
+    return f"damaged or not a plain weight file ({why})"
 
 
 def _download(uri: str, folder: Path) -> Path:
