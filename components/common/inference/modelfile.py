@@ -202,7 +202,7 @@ def _require_usable(path: Path, facts: ModelFacts) -> None:
 
 
 def _words(values: object, count: int) -> bool:
-    return _are(str, values, count) and all(values)  # type: ignore[call-overload]
+    return _are(str, values, count) and "" not in values  # type: ignore[operator]
 
 
 def _are(kind: type, values: object, count: int) -> bool:
