@@ -32,6 +32,9 @@ COLLAPSE = 0.5
 MISSING_DSM_SHARE = 0.01
 """Share of unmeasured heights from which a tile gets a warning, 0..1."""
 
+UNKNOWN_DATA = "unknown"
+"""Data version of a model that `mobanet model import` made: the checkpoint does not say what it was trained on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -207,7 +210,12 @@ def data_warnings(
 
 def _provenance(manifest: Manifest, data_md5: str, facts: ModelFacts) -> list[str]:
     found = []
-    if data_md5 != facts.data_md5:
+    if facts.data_md5 == UNKNOWN_DATA:
+        found.append(
+            "The training data are unknown, because the model was imported: the scored tiles may be among them, and "
+            "then the figures are too high."
+        )
+    elif data_md5 != facts.data_md5:
         found.append(f"The model was trained on another data version: {facts.data_md5}. The store has {data_md5}.")
     if manifest.source == "sample":
         found.append("The data is a generated city: these figures do not apply to real aerial images.")
