@@ -30,6 +30,7 @@ class PlainViT(ViT):
         super().__init__(vit)
         if vit.pos_embed is None:
             raise ValueError("backbone has no position embedding; choose a ViT with learned absolute positions")
+        self.resample = resample_positions
 
     def tokens(self, patches_BChw: Tensor) -> Tensor:
         """Patch embeddings `[B, C, h, w]` -> token sequence `[B, P + N, C]` with positions."""
@@ -37,7 +38,7 @@ class PlainViT(ViT):
         patches_BNC = vit.patch_embed.norm(patches_BChw.flatten(2).transpose(1, 2))
         embedded_prefix = 0 if vit.no_embed_class else self.num_prefix_tokens
         prefix_positions, patch_positions = vit.pos_embed.tensor_split([embedded_prefix], dim=1)
-        tokens_BTC = patches_BNC + resample_positions(patch_positions, vit.patch_embed.grid_size, grid_hw)
+        tokens_BTC = patches_BNC + self.resample(patch_positions, vit.patch_embed.grid_size, grid_hw)
         if prefix := self._prefix(patches_BNC.shape[0]):
             prefix_BPC = torch.cat(prefix, dim=1)
             prefix_BPC = prefix_BPC + prefix_positions if embedded_prefix else prefix_BPC

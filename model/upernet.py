@@ -6,6 +6,8 @@ Source: arXiv 2603.17705; tests/model/test_reference.py tests agreement with the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,12 +57,13 @@ class PyramidPooling(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList(block(inputs, channels, 1, norm) for _ in POOL_SIDES)
         self.bottleneck = block(inputs + len(POOL_SIDES) * channels, channels, 3, norm)
+        self.pool: Callable[[Tensor, int], Tensor] = F.adaptive_avg_pool2d
 
     def forward(self, maps: Tensor, condition: Conditions) -> Tensor:
         """`[B, inputs, h, w]` -> `[B, channels, h, w]`."""
         size = (maps.shape[-2], maps.shape[-1])
         pooled = [
-            resize(branch(F.adaptive_avg_pool2d(maps, side), condition), size)
+            resize(branch(self.pool(maps, side), condition), size)
             for side, branch in zip(POOL_SIDES, self.branches, strict=True)
         ]
         mixed: Tensor = self.bottleneck(torch.cat([maps, *pooled], dim=1), condition)

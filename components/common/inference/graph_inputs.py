@@ -15,7 +15,7 @@ from torch import Tensor
 from components.common.data.store import Heights
 from components.common.inference.modelfile import ModelFacts
 
-Values = TypeVar("Values", npt.NDArray[np.float32], Tensor)
+Values = TypeVar("Values", npt.NDArray[np.floating], Tensor)
 
 DsmValues = Literal["metres", "metres above ground", "scaled"]
 
@@ -48,4 +48,6 @@ def stored_pixels(image: Values, facts: ModelFacts) -> Values:
 def stored_heights(dsm: Values, facts: ModelFacts) -> Values:
     """Heights as a graph takes them, of scaled heights with any shape; metres, except where they stay scaled."""
     offset_m, scale_m = facts.heights.offset_m, facts.heights.scale_m
-    return dsm if offset_m is None or scale_m is None else dsm * scale_m + offset_m
+    if offset_m is None or scale_m is None:
+        return dsm
+    return dsm * scale_m + offset_m

@@ -13,8 +13,7 @@ import logging
 import statistics
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from torch import nn
 from components.common.inference.graph_inputs import dsm_values
 from components.common.inference.modelfile import ModelFacts
 from components.export.config import ExportConfig
+from components.export.formats.free_sizes import free_dimensions, multiple_px, traceable
 from components.export.formats.pixels import Servable
 from model import MoBaNet
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from onnx_ir import Model
 
 OUTPUT = "logits"
+
+AXES = ("N", "C", "H", "W")
+"""Names of the free dimensions of an input, by position."""
 
 RUNS = 3
 """Number of timed runs of the graph."""
@@ -49,7 +52,9 @@ def input_shapes(facts: ModelFacts) -> dict[str, tuple[int, int, int]]:
     return {"image": (len(facts.bands), side, side), "dsm": (1, side, side)}
 
 
-def metadata(facts: ModelFacts, config: ExportConfig, name: str, precision: str) -> dict[str, str]:
+def metadata(
+    facts: ModelFacts, config: ExportConfig, name: str, precision: str, multiple: int | None = None
+) -> dict[str, str]:
     """Metadata of a graph, each value as JSON: the fields of the facts, and `GRAPH_KEYS`.
 
     Args:
@@ -57,12 +62,13 @@ def metadata(facts: ModelFacts, config: ExportConfig, name: str, precision: str)
         config: section `export`.
         name: of the format.
         precision: of the weights in the file.
+        multiple: height and width may be any multiple of this, pixels, from two on; None: only the window's side.
     """
     more = {
         "dsm_values": dsm_values(facts.heights),
-        "dynamic": ["N"],
+        "dynamic": ["N"] if multiple is None else ["N", "H", "W"],
         "format": name,
-        "multiple_px": facts.window_px,
+        "multiple_px": multiple or facts.window_px,
         "opset": config.opset,
         "outputs": config.outputs,
         "precision_of_file": precision,
@@ -72,18 +78,17 @@ def metadata(facts: ModelFacts, config: ExportConfig, name: str, precision: str)
 
 def write_onnx(path: Path, network: MoBaNet, facts: ModelFacts, config: ExportConfig) -> None:
     """Write the graph to `path`; weights above 2 GB, the limit of an ONNX file, go to a second file next to it."""
-    shapes: dict[str, list[str | int]] = {
-        "logits": ["N", len(facts.classes), facts.window_px, facts.window_px],
-        "classes": ["N", facts.window_px, facts.window_px],
-        "confidence": ["N", facts.window_px, facts.window_px],
-    }
+    multiple = multiple_px(network, facts.window_px)
+    side: list[str | int] = [facts.window_px] * 2 if multiple is None else ["H", "W"]
+    shapes = {"logits": ["N", len(facts.classes), *side], "classes": ["N", *side], "confidence": ["N", *side]}
     write_graph(
         path,
         Servable(network, facts, config.outputs),
         input_shapes(facts),
         {name: shapes[name] for name in config.outputs},
         config.opset,
-        metadata(facts, config, "onnx", "float32"),
+        metadata(facts, config, "onnx", "float32", multiple),
+        free_dimensions(multiple),
     )
 
 
@@ -94,60 +99,49 @@ def write_graph(
     outputs: Mapping[str, list[str | int]],
     opset: int,
     properties: Mapping[str, str],
+    free: Mapping[int, Any] | None = None,
 ) -> None:
     """Trace a module and write it as ONNX; the bytes depend on the arguments only.
 
     Args:
         path: file to write.
-        module: in evaluation mode; its first dimension is dynamic and named N.
+        module: what to trace.
         inputs: name -> shape of one sample, in the order of the module's arguments.
         outputs: name -> shape, in the order in which the module returns them.
         opset: operator set.
         properties: metadata of the file.
+        free: free dimensions of every input, of `free_dimensions`; None: the number of samples.
     """
     import onnx
     import onnx_ir
 
-    samples = torch.export.Dim("N")
-    examples = tuple(torch.zeros(2, *shape) for shape in inputs.values())
+    free = free_dimensions(None) if free is None else free
     for library in ("onnxscript", "onnx_ir"):
         logging.getLogger(library).setLevel(logging.ERROR)  # they log every node
     with warnings.catch_warnings(), traceable(module):
         warnings.filterwarnings("ignore", message="# The axis name")  # both inputs have the same N on purpose
         program = torch.onnx.export(
             module.eval(),
-            examples,
+            tuple(torch.zeros(2, *shape) for shape in inputs.values()),
             dynamo=True,
             opset_version=opset,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=tuple({0: samples} for _ in inputs),
+            dynamic_shapes=tuple(dict(free) for _ in inputs),
             verbose=False,
         )
     assert program is not None
+    graph = program.model.graph
     _forget_source(program.model)
-    for value, shape in zip(program.model.graph.outputs, outputs.values(), strict=True):
+    named = [
+        [AXES[axis] if axis in free else size for axis, size in enumerate((0, *shape))] for shape in inputs.values()
+    ]
+    for value, shape in zip((*graph.inputs, *graph.outputs), (*named, *outputs.values()), strict=True):
         value.shape = onnx_ir.Shape(shape)
     program.model.ir_version = ir_version(opset)
     program.model.metadata_props.update(properties)
     program.save(str(path))
     onnx.checker.check_model(str(path))
-
-
-@contextmanager
-def traceable(network: nn.Module) -> Iterator[None]:
-    """Inside, a network uses only operations that exporters know.
-
-    They support fused attention in four dimensions only, and SAM has three.
-    """
-    fused = {module: module.fused_attn for module in network.modules() if hasattr(module, "fused_attn")}
-    for module in fused:
-        module.fused_attn = False  # type: ignore[assignment]  # timm declares a bool
-    try:
-        yield
-    finally:
-        for module, value in fused.items():
-            module.fused_attn = value
 
 
 def _forget_source(model: Model) -> None:
