@@ -17,16 +17,18 @@ from torch.export import ExportedProgram
 from components.common.files import replacing
 from components.common.inference.modelfile import HEADER, ModelFacts
 from components.export.config import ExportConfig
+from components.export.formats.free_sizes import free_dimensions, multiple_px, traceable
 from components.export.formats.onnx_graph import input_shapes, metadata
 from components.export.formats.pixels import Servable
 from model import MoBaNet
+from model.speed import fuse_attention
 
 KEPT_META = ("val", "tensor_meta")
 """What a node keeps: the shapes. The rest says where the code lies on the exporting machine, and names its classes."""
 
 
 def write_pt2(path: Path, network: MoBaNet, facts: ModelFacts, config: ExportConfig) -> None:
-    """Write the program to `path`; it takes any number of samples.
+    """Write the program to `path`; it takes any number of samples, of any size where the backbone allows that.
 
     Args:
         path: file to write.
@@ -34,15 +36,19 @@ def write_pt2(path: Path, network: MoBaNet, facts: ModelFacts, config: ExportCon
         facts: its facts.
         config: section `export`; of it, `outputs`, which the program returns in this order.
     """
-    samples = torch.export.Dim("N")
+    multiple = multiple_px(network, facts.window_px)
+    free = free_dimensions(multiple)
     shapes = input_shapes(facts)
-    program = torch.export.export(
-        Servable(network, facts, config.outputs).eval(),
-        tuple(torch.zeros(2, *shape) for shape in shapes.values()),
-        dynamic_shapes=tuple({0: samples} for _ in shapes),
-    )
+    with traceable(network):
+        fuse_attention(network, True)  # unlike ONNX, torch has the kernel; `traceable` restores the setting
+        program = torch.export.export(
+            Servable(network, facts, config.outputs).eval(),
+            tuple(torch.zeros(2, *shape) for shape in shapes.values()),
+            dynamic_shapes=tuple(dict(free) for _ in shapes),
+        )
     _forget_source(program)
-    fields = {name: json.loads(value) for name, value in metadata(facts, config, "pt2", "float32").items()}
+    described = metadata(facts, config, "pt2", "float32", multiple)
+    fields = {name: json.loads(value) for name, value in described.items()}
     content = io.BytesIO()
     torch.export.save(program, content, extra_files={HEADER: json.dumps(fields, allow_nan=False)})
     with replacing(path) as draft:
