@@ -20,6 +20,7 @@ from components.common.data.config import DataConfig
 from components.common.errors import ParamsError
 from components.common.params import from_mapping
 from components.common.trust.config import TrustConfig
+from components.common.trust.keys import portable
 from components.common.yaml_files import dump_yaml, parse_yaml, read_yaml
 from components.evaluate.step import EvaluateConfig
 from components.export.config import ExportConfig
@@ -81,6 +82,7 @@ def defaults(params: Path) -> Defaults:
 
     Raises:
         ParamsError: a key or a value is wrong, or the text is longer than `LIMIT`.
+        TrustError: the public key of the section trust cannot be used.
     """
     document = deepcopy(dict(read_yaml(params)))
     require_sections(document, str(params))
@@ -89,6 +91,7 @@ def defaults(params: Path) -> Defaults:
         name, field = key.split(".")
         value = document[name].pop(field)
         form[parameter] = "" if value is None else value
+    _carry_key(document)
     text = dump_yaml(document, one_line=True).strip()
     if len(text) > LIMIT:
         raise ParamsError(
@@ -102,10 +105,18 @@ def section_text(params: Path, name: str) -> str:
 
     Raises:
         ParamsError: a key or a value of the file is wrong.
+        TrustError: the public key of the section trust cannot be used.
     """
     document = dict(read_yaml(params))
     require_sections(document, str(params))
+    _carry_key(document)
     return dump_yaml(document[name], one_line=True).strip()
+
+
+def _carry_key(document: dict[str, Any]) -> None:
+    """Replace the file of the public key by its text: a pod does not have the file."""
+    if (given := document["trust"]["public_key"]) is not None:
+        document["trust"] = {**document["trust"], "public_key": portable(given)}
 
 
 def checked(values: Mapping[str, Any]) -> dict[str, Any]:

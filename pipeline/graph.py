@@ -158,12 +158,14 @@ def build(
                 package=packed.outputs["package"],
                 data=sections["data"],
                 predict=sections["predict"],
+                trust=sections["trust"],
                 **place,
             )
             candidate = {"package": packed.outputs["package"], "training": trained.outputs["training"]}
-            registered = register(register=sections["register"], promote=False, **candidate, **place)
+            rules = {"register": sections["register"], "trust": sections["trust"]}
+            registered = register(promote=False, **rules, **candidate, **place)
             with dsl.If(registered.outputs["Output"] == True, name="passed"):  # noqa: E712 - kfp reads the comparison
-                promoted = register(register=sections["register"], promote=True, **candidate, **place)
+                promoted = register(promote=True, **rules, **candidate, **place)
             promoted.set_display_name("promote")
         if claim is not None:
             kubernetes.mount_pvc(raw, claim, DATA)

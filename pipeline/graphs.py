@@ -50,7 +50,7 @@ def _training(params: Path, *arguments: Any) -> Any:
 def _prediction(params: Path, *arguments: Any) -> Any:
     from pipeline.prediction_graph import build_prediction
 
-    return build_prediction(section_text(params, "predict"), *arguments)
+    return build_prediction(section_text(params, "predict"), section_text(params, "trust"), *arguments)
 
 
 def _watch(params: Path, *arguments: Any) -> Any:

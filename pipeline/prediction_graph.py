@@ -29,6 +29,7 @@ MOST_PODS = 8
 
 def build_prediction(
     text: str,
+    trusted: str,
     task_image: str,
     resources: Mapping[str, Resources],
     claim: str | None = None,
@@ -38,6 +39,7 @@ def build_prediction(
 
     Args:
         text: default of the parameter `params`.
+        trusted: default of the parameter `trust`.
         task_image: image of every task.
         resources: task -> resources; empty for a run on one machine, which then runs one task at a time.
         claim: PersistentVolumeClaim with the user's files, which the tasks see in `DATA`; None: no claim.
@@ -64,6 +66,7 @@ def build_prediction(
         gpus: int = 0,
         memory: str = PREDICTION_RESOURCES["predict-part"].memory,
         params: str = text,
+        trust: str = trusted,
         commit: str = git_commit(),
     ) -> None:
         """Map scenes of any size with one model, each in parts that run at the same time.
@@ -80,6 +83,7 @@ def build_prediction(
             gpus: GPUs of each task that predicts, 0 or 1.
             memory: Memory of each task that predicts, a Kubernetes quantity, for example 32G.
             params: The section predict of params.yaml.
+            trust: The section trust of params.yaml, with the text of the public key.
             commit: Git commit of the code.
         """
         closing = finish(workspace=WORKSPACE)
@@ -94,6 +98,7 @@ def build_prediction(
             allow=allow,
             acquired=acquired,
             params=params,
+            trust=trust,
             **place,
         )
         parts_of_scenes = planned.output  # outside of the group: see graph.py

@@ -41,6 +41,7 @@ def begin(
         ("evaluate", str),
         ("export", str),
         ("register", str),
+        ("trust", str),
         ("predict", str),
         ("serve", str),
         ("watch", str),

@@ -36,6 +36,10 @@ class TrackingError(MobanetError):
     """MLflow is not installed, not reachable, or lacks a run or model that a step needs."""
 
 
+class TrustError(MobanetError):
+    """A key cannot be used, or a package is not signed as the section trust demands."""
+
+
 class ClusterError(MobanetError):
     """The cluster cannot run a multi-node training, refuses it, or that training failed."""
 

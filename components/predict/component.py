@@ -11,6 +11,7 @@ def predict(
     package: dsl.Input[dsl.Model],
     data: str,
     predict: str,
+    trust: str,
     commit: str,
     workspace: str,
     map: dsl.Output[dsl.Artifact],
@@ -21,6 +22,7 @@ def predict(
 
     from components.common.data.config import DataConfig
     from components.common.entrypoints.kubeflow import hand_over, parameters, task
+    from components.common.trust.config import TrustConfig
     from components.predict.config import PredictConfig
     from components.predict.publication.page import write_page
     from components.predict.step import run
@@ -31,7 +33,7 @@ def predict(
         if config.tiles == ():
             return
         request = request_for(folder / "raw", split, config.tiles, Path(package.path), folder / "maps")
-        run(config, request)
+        run(config, request, parameters(TrustConfig, "trust", trust))
         hand_over(folder / "maps", {request.output.name: map.path})
         write_page(Path(page.path), request.output, request.output.with_suffix(".json"), request.image, request.dsm)
 
@@ -47,6 +49,7 @@ def plan(
     allow: str,
     acquired: str,
     params: str,
+    trust: str,
     commit: str,
     workspace: str,
 ) -> list[str]:

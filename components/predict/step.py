@@ -26,6 +26,8 @@ from components.common.predictors.models import open_model
 from components.common.predictors.predictor import Predictor
 from components.common.rasterfiles.source_files import local_files
 from components.common.readers.scene import Scene, SceneFiles, open_scene
+from components.common.trust.config import TrustConfig
+from components.common.trust.signature_check import UNCHECKED
 from components.predict.areas.polygons import check_suffix, write_polygons
 from components.predict.config import Device, Polygons, PredictConfig, PredictRequest, Restart
 from components.predict.heap import Heap
@@ -65,14 +67,16 @@ class PredictResult:
     waited_share: float  # share of the time that the device waited for input, 0..1
 
 
-def run(config: PredictConfig, request: PredictRequest) -> PredictResult:
+def run(config: PredictConfig, request: PredictRequest, trust: TrustConfig = UNCHECKED) -> PredictResult:
     """Map a raster with a model.
 
     Args:
         config: section `predict`.
         request: model, raster and outputs.
+        trust: section `trust`: whose models are used.
 
     Raises:
+        TrustError: the signature of the model is wrong, or missing although it is required.
         ParamsError: a setting does not fit the model, or the working folder belongs to another command.
         DataError: a raster cannot be read, or the model was not trained for such a raster.
         WeightsError: the model cannot be read.
@@ -81,7 +85,8 @@ def run(config: PredictConfig, request: PredictRequest) -> PredictResult:
         AgreementError: the map is written, but its windows agree less than `predict.min_agreement`.
     """
     _check_outputs(request)
-    with open_model(request.model, device_of(request.device), config.window_px, config.precision) as predictor:
+    device = device_of(request.device)
+    with open_model(request.model, device, config.window_px, config.precision, trust) as predictor:
         return make_map(config, request, predictor)
 
 

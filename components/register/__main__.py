@@ -9,13 +9,15 @@ from pathlib import Path
 
 from components.common.entrypoints.dvc import entry_point
 from components.common.params import section
+from components.common.trust.config import TrustConfig
 from components.register.config import RegisterConfig
 from components.register.step import run
 
 
 def main(params: Path, package: Path, training_run: Path, out: Path) -> None:
-    """Read the section `register` of the params file, run the step, and print the gates and the outcome."""
-    print(run(section(params, "register", RegisterConfig), package, training_run, out).as_table())
+    """Read the sections `register` and `trust` of the params file, run the step, and print gates and outcome."""
+    config, trust = section(params, "register", RegisterConfig), section(params, "trust", TrustConfig)
+    print(run(config, package, training_run, out, trust).as_table())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ def register(
     package: dsl.Input[dsl.Model],
     training: dsl.Input[dsl.Artifact],
     register: str,
+    trust: str,
     promote: bool,
     commit: str,
     workspace: str,
@@ -25,13 +26,15 @@ def register(
     from pathlib import Path
 
     from components.common.entrypoints.kubeflow import parameters, task
+    from components.common.trust.config import TrustConfig
     from components.register.config import RegisterConfig
     from components.register.step import run
     from components.register.summary import as_markdown
 
     with task(workspace, commit):
         config = parameters(RegisterConfig, "register", register)
-        inputs = (Path(package.path), Path(training.path))
-        result = run(replace(config, promote=promote and config.promote), *inputs, Path(registration.path))
+        paths = (Path(package.path), Path(training.path), Path(registration.path))
+        trusted = parameters(TrustConfig, "trust", trust)
+        result = run(replace(config, promote=promote and config.promote), *paths, trusted)
         Path(summary.path).write_text(as_markdown(result))
         return config.promote and result.may_be_promoted

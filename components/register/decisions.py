@@ -10,6 +10,8 @@ from pathlib import Path
 
 from components.common.errors import TrackingError
 from components.common.tracking.registered_models import PACKAGE_SHA256
+from components.common.trust.config import TrustConfig
+from components.common.trust.signature_check import UNCHECKED
 from components.register.config import RegisterConfig
 from components.register.history import aliases
 from components.register.history.events import CHAMPION, PREVIOUS, Event
@@ -17,7 +19,7 @@ from components.register.history.ledger import RegistryError
 from components.register.history.registry import Registry, Version
 from components.register.promotion import Gate, PromotionRecord, judge
 from components.register.uploads.admission import Candidate, admit
-from components.register.uploads.readback import read_back
+from components.register.uploads.readback import read_back, signature_of
 
 RESCORED = "rescored_from"
 """Tag of a version: the version with the same weights and an earlier evaluation."""
@@ -51,7 +53,12 @@ class Decision:
 
 
 def compare(
-    ours: Registry, candidate: Version, theirs: Registry, champion: Version | None, config: RegisterConfig
+    ours: Registry,
+    candidate: Version,
+    theirs: Registry,
+    champion: Version | None,
+    config: RegisterConfig,
+    trust: TrustConfig = UNCHECKED,
 ) -> Comparison:
     """Judge a version against another one, which may be of another registered model.
 
@@ -61,22 +68,34 @@ def compare(
         theirs: registered model of the champion.
         champion: the version to compare with; None: there is no champion.
         config: limits of the gates.
+        trust: section `trust`.
 
     Raises:
-        TrackingError: the candidate has no figures that this release can read.
+        TrackingError: the candidate has no figures that this release can read, or its signature cannot be read.
+        TrustError: the public key cannot be used.
     """
     figures = _figures(ours, candidate)
     other = None if champion is None else theirs.promotion_record(champion.number)
-    gates = judge(figures, other, config, first=champion is None)
+    signature = signature_of(ours.name, candidate.number, trust)
+    gates = judge(figures, other, config, first=champion is None, signature=signature)
     return Comparison(candidate.number, None if champion is None else champion.number, gates)
 
 
 def promote(
-    registry: Registry, candidate: Version, config: RegisterConfig, *, why: str, forced: bool = False
+    registry: Registry,
+    candidate: Version,
+    config: RegisterConfig,
+    trust: TrustConfig = UNCHECKED,
+    *,
+    why: str,
+    forced: bool = False,
 ) -> Decision:
     """Make a version the champion if it passes every gate against the current one, or if `forced`.
 
+    Force does not overrule the gate `signature`, because predict and serve would refuse such a champion.
+
     Raises:
+        TrustError: forced, but the signature is wrong, or missing although it is required.
         ConflictError: another champion was made while this version was judged.
         RegistryError: the version was rejected, or aliases were changed by hand.
         TrackingError: the version cannot be read back, or has no figures.
@@ -87,21 +106,22 @@ def promote(
     if champion == number:
         return Decision(name, number, champion, False, f"version {number} of {name} is already the champion")
     now = next((version for version in registry.versions() if version.number == champion), None)
-    judged = compare(registry, candidate, registry, now, config)
+    judged = compare(registry, candidate, registry, now, config, trust)
     if not judged.passed and not forced:
         failed = ", ".join(gate.name for gate in judged.gates if not gate.passed)
         outcome = f"version {number} of {name} is not promoted ({failed}); {_stays(champion)}"
         return Decision(name, number, champion, False, outcome, judged.gates)
-    read_back(name, number)
+    read_back(name, number, trust)
     event = aliases.promote(registry, number, champion, judged.gates, why=why, forced=forced)
     outcome = f"version {number} of {name} is the champion now; previous champion: {champion or 'none'}"
     return Decision(name, number, number, True, outcome, judged.gates, event)
 
 
-def rollback(registry: Registry, *, why: str) -> Decision:
+def rollback(registry: Registry, trust: TrustConfig = UNCHECKED, *, why: str) -> Decision:
     """Make the previous champion the champion again.
 
     Raises:
+        TrustError: its signature is wrong, or missing although it is required.
         ConflictError: another champion was made in the meantime.
         RegistryError: there is no previous champion, it was rejected, or aliases were changed by hand.
         TrackingError: the previous champion cannot be read back.
@@ -110,14 +130,22 @@ def rollback(registry: Registry, *, why: str) -> Decision:
     seen = registry.aliases()
     target = next((version for version in registry.versions() if version.number == seen.get(PREVIOUS)), None)
     if target is not None and PACKAGE_SHA256 in target.tags:  # an earlier release stored no crops
-        read_back(registry.name, target.number)
+        read_back(registry.name, target.number, trust)
     event = aliases.rollback(registry, why=why, seen=seen)
     now, before = event.sets[CHAMPION], event.expects[CHAMPION]
     outcome = f"version {now} of {registry.name} is the champion again; version {before} is not"
     return Decision(registry.name, now, now, True, outcome, event=event)
 
 
-def replace_scores(registry: Registry, old: Version, package: Path, run_id: str | None, *, why: str) -> Decision:
+def replace_scores(
+    registry: Registry,
+    old: Version,
+    package: Path,
+    run_id: str | None,
+    trust: TrustConfig = UNCHECKED,
+    *,
+    why: str,
+) -> Decision:
     """Register the same weights with another evaluation; the new version takes over the aliases of the old one.
 
     Args:
@@ -125,13 +153,15 @@ def replace_scores(registry: Registry, old: Version, package: Path, run_id: str 
         old: the version with these weights.
         package: the exported weights with the new evaluation.
         run_id: MLflow run of the training; None: not tracked.
+        trust: section `trust`.
         why: reason, for the history.
 
     Raises:
+        TrustError: the package is not signed as `trust` demands.
         TrackingError: the new version cannot be uploaded or read back.
         ConflictError: the aliases of the old version were changed in the meantime.
     """
-    name, made = registry.name, admit(registry, Candidate.of(package), run_id)
+    name, made = registry.name, admit(registry, Candidate.of(package, trust), run_id, trust)
     if made.version == old.number:
         outcome = f"version {made.version} of {name} already has these scores"
         return Decision(name, made.version, registry.champion(), False, outcome)

@@ -1,8 +1,9 @@
 """Promotion gates: may a candidate replace the champion? Numbers in, verdicts out; independent of MLflow.
 
-Some gates look at the candidate alone: its code is committed, its graph agrees with its network, its expected mIoU
-E(p), latency and size keep their limits. The others compare it with the champion: same data version and protocol, a
-higher E(p), and neither the fused mIoU, nor one sensor alone, nor any class falls by more than a tolerance.
+Some gates look at the candidate alone: its code is committed, its package is signed as the section trust demands, its
+graph agrees with its network, its expected mIoU E(p), latency and size keep their limits. The others compare it with
+the champion: same data version and protocol, a higher E(p), and neither the fused mIoU, nor one sensor alone, nor any
+class falls by more than a tolerance.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from components.common.trust.signature_check import NOT_CHECKED, SignatureCheck
 from components.register.config import RegisterConfig
 
 NOT_COMPARED = (
@@ -133,7 +135,12 @@ def headline_scores(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def judge(
-    candidate: PromotionRecord, champion: PromotionRecord | None, config: RegisterConfig, *, first: bool = False
+    candidate: PromotionRecord,
+    champion: PromotionRecord | None,
+    config: RegisterConfig,
+    *,
+    first: bool = False,
+    signature: SignatureCheck = NOT_CHECKED,
 ) -> tuple[Gate, ...]:
     """Check all gates of a candidate; it may be promoted if every gate is passed.
 
@@ -142,10 +149,11 @@ def judge(
         champion: figures of the current champion; None: there is none, or it has no figures.
         config: limits of the gates.
         first: whether there is no champion.
+        signature: of the candidate's package.
     """
     if candidate.expected_miou is None:
-        return (Gate("balance figures", "none: one sensor", "-", "-", "present", False),)
-    alone = tuple(_alone(candidate, candidate.expected_miou, config))
+        return (Gate("balance figures", "none: one sensor", "-", "-", "present", False), _signed(signature))
+    alone = tuple(_alone(candidate, candidate.expected_miou, config, signature))
     if first:
         return alone
     if champion is None or champion.expected_miou is None:
@@ -153,11 +161,14 @@ def judge(
     return (*alone, *_compared(candidate, champion, config))
 
 
-def _alone(candidate: PromotionRecord, expected_miou: float, config: RegisterConfig) -> Iterator[Gate]:
+def _alone(
+    candidate: PromotionRecord, expected_miou: float, config: RegisterConfig, signature: SignatureCheck
+) -> Iterator[Gate]:
     """Gates that need no champion."""
     if config.require_clean_commit:
         odd = [commit for commit in candidate.commits if not _is_clean(commit)]
         yield Gate("commit", odd[0] if odd else candidate.commits[0][:12], "-", "-", "all code committed", not odd)
+    yield _signed(signature)
     yield _at_most("graph, difference of logits", candidate.graph_difference, candidate.graph_tolerance, "{:.1e}")
     floor = config.min_expected_miou
     yield Gate("expected mIoU, floor", f"{expected_miou:.2f}", "-", "-", f"{floor:.2f} or more", expected_miou >= floor)
@@ -180,6 +191,12 @@ def _compared(candidate: PromotionRecord, champion: PromotionRecord, config: Reg
     for name, iou in champion.classes.items():
         if iou is not None and (found := candidate.classes.get(name)) is not None:
             yield _not_fallen(f"IoU, {name}", found, iou, config.max_class_drop)
+
+
+def _signed(signature: SignatureCheck) -> Gate:
+    """The gate of the signature; the section trust says whether one is required."""
+    limit = "valid" if signature.required or signature.state in ("valid", "invalid") else "not required"
+    return Gate("signature", signature.sentence, "-", "-", limit, signature.passed)
 
 
 def _is_clean(commit: str) -> bool:

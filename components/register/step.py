@@ -15,12 +15,14 @@ from components.common.files import write_json
 from components.common.tracking import server
 from components.common.tracking.packages import MODEL_FILE, package_digest
 from components.common.tracking.registered_models import PACKAGE_SHA256, SHA256
+from components.common.trust.config import TrustConfig
+from components.common.trust.signature_check import UNCHECKED
 from components.register import promotion
 from components.register.config import RegisterConfig
 from components.register.history import aliases
 from components.register.history.aliases import Settled
 from components.register.history.registry import Registry
-from components.register.promotion import Gate, PromotionRecord
+from components.register.promotion import Gate
 from components.register.uploads.admission import Admitted, Candidate, admit, read_json
 
 FORMAT = 2
@@ -69,7 +71,9 @@ def gate_lines(gates: tuple[Gate, ...]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def run(config: RegisterConfig, package: Path, training_run: Path, out: Path) -> RegisterResult:
+def run(
+    config: RegisterConfig, package: Path, training_run: Path, out: Path, trust: TrustConfig = UNCHECKED
+) -> RegisterResult:
     """Register a package, and promote it if it passes the gates and `config.promote` is set.
 
     Args:
@@ -77,15 +81,17 @@ def run(config: RegisterConfig, package: Path, training_run: Path, out: Path) ->
         package: folder that the export step wrote.
         training_run: `run.json` of the training, with its MLflow run or null.
         out: path of `registration.json`, which is written.
+        trust: section `trust`: whose packages are registered.
 
     Raises:
+        TrustError: the signature of the package is wrong, or missing although it is required.
         DataError: a file is missing, damaged or changed since the export.
         WeightsError: a weight of the package is NaN or infinite.
         TrackingError: MLflow is not installed, cannot be reached, or rejects a request; or the version that is read
             back is not the package.
         ConflictError: another champion was made while this package was judged.
     """
-    candidate = Candidate.of(package)
+    candidate = Candidate.of(package, trust)
     run_id = read_json(training_run).get("mlflow_run_id")
     client = server.connect()
     from mlflow.exceptions import MlflowException
@@ -93,8 +99,8 @@ def run(config: RegisterConfig, package: Path, training_run: Path, out: Path) ->
     try:
         registry = Registry.open(client, config.model_name)
         settled = aliases.settle(registry)
-        admitted = admit(registry, candidate, run_id)
-        result = _decide(registry, admitted, candidate.figures, config, settled)
+        admitted = admit(registry, candidate, run_id, trust)
+        result = _decide(registry, admitted, candidate, config, settled)
     except MlflowException as error:
         raise TrackingError(f"the registry in {server.address()} rejected a request: {server.quoted(error)}") from None
     files = candidate.record["sha256"]
@@ -106,7 +112,7 @@ def run(config: RegisterConfig, package: Path, training_run: Path, out: Path) ->
 def _decide(
     registry: Registry,
     admitted: Admitted,
-    candidate: PromotionRecord,
+    candidate: Candidate,
     config: RegisterConfig,
     settled: Settled,
 ) -> RegisterResult:
@@ -117,7 +123,7 @@ def _decide(
         outcome = f"version {version} of {name} is already the champion; all its files can be read from the registry"
         return RegisterResult(name, version, created, False, champion, outcome, (), run_id)
     theirs = None if champion is None else registry.promotion_record(champion)
-    verdicts = promotion.judge(candidate, theirs, config, first=champion is None)
+    verdicts = promotion.judge(candidate.figures, theirs, config, first=champion is None, signature=candidate.signature)
     barrier = _barrier(registry, version, settled)
     if barrier is not None:
         outcome = f"version {version} of {name} is not promoted: {barrier}"

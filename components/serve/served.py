@@ -17,6 +17,8 @@ from components.common.inference.stored_crops import require_same_logits
 from components.common.predictors.models import open_model
 from components.common.predictors.predictor import ModelIdentity, Predictor
 from components.common.tracking.packages import MODEL_FILE, package_digest, read_record, verify_files
+from components.common.trust.config import TrustConfig
+from components.common.trust.signature_check import UNCHECKED, check_package
 from components.predict.config import PredictConfig
 
 
@@ -43,7 +45,12 @@ class Served:
     """An open model. It closes after `retire`, once nobody uses it."""
 
     def __init__(
-        self, package: Path, registered: tuple[str, str] | None, config: PredictConfig, device: torch.device
+        self,
+        package: Path,
+        registered: tuple[str, str] | None,
+        config: PredictConfig,
+        device: torch.device,
+        trust: TrustConfig = UNCHECKED,
     ) -> None:
         """Check a package, run its stored crops and open its network; the folder can be deleted afterwards.
 
@@ -52,13 +59,16 @@ class Served:
             registered: name and version in the registry; None: not registered.
             config: section `predict`.
             device: device to compute on.
+            trust: section `trust`: whose packages are served.
 
         Raises:
+            TrustError: the signature of the package is wrong, or missing although it is required.
             DataError: the package is damaged.
             WeightsError: the network cannot be used, or it computes other logits than at the export.
             ParamsError: `config` does not fit the model.
         """
         verify_files(package)
+        check_package(package, trust)
         record = read_record(package)
         _check_crops(package, float(record["parity"]["tolerance"]))
         package_sha256 = package_digest(record["sha256"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from components.common.errors import ParamsError
-from pipeline.commands.versions import AS_JSON, NAME, PARAMS, VERSION, config_of, print_gates, print_json
+from pipeline.commands.versions import AS_JSON, NAME, PARAMS, VERSION, config_of, print_gates, print_json, trust_of
 from pipeline.presets.preset import PARAMS_FILE
 
 if TYPE_CHECKING:
@@ -41,11 +41,12 @@ def promote(
 
     if force and not because.strip():
         raise ParamsError("--force needs a reason; add --because TEXT")
-    config = config_of(params)
+    config, trust = config_of(params), trust_of(params)
     asked = lookup.Reference.of(version, name or config.model_name)
     with lookup.opened(asked.name) as registry:
         why = because or "passed every gate"
-        result = decisions.promote(registry, lookup.find_to_change(registry, asked.key), config, why=why, forced=force)
+        found = lookup.find_to_change(registry, asked.key)
+        result = decisions.promote(registry, found, config, trust, why=why, forced=force)
     _report(result, as_json)
     raise typer.Exit(0 if result.champion == result.version else 1)
 
@@ -59,7 +60,7 @@ def rollback(because: BECAUSE, name: NAME = None, params: PARAMS = PARAMS_FILE, 
     from components.register.inspection import lookup
 
     with lookup.opened(name or config_of(params).model_name) as registry:
-        result = decisions.rollback(registry, why=because)
+        result = decisions.rollback(registry, trust_of(params), why=because)
     _report(result, as_json)
 
 
@@ -98,7 +99,7 @@ def rescore(
     from components.register.inspection import lookup
     from pipeline import rescoring
 
-    settings = rescoring.Settings.of(params)
+    settings, trust = rescoring.Settings.of(params), trust_of(params)
     asked = lookup.Reference.of(version, name or config_of(params).model_name)
     with lookup.opened(asked.name) as registry:
         decisions.require_settled(registry)  # before the work, not after it
@@ -107,7 +108,7 @@ def rescore(
         package = Path(folder) / "package"
         facts = rescoring.rescore(f"models:/{asked.name}/{old.number}", raw, settings, package)
         with lookup.opened(asked.name) as registry:
-            result = decisions.replace_scores(registry, old, package, facts.mlflow_run_id, why=because)
+            result = decisions.replace_scores(registry, old, package, facts.mlflow_run_id, trust, why=because)
     _report(result, as_json)
 
 

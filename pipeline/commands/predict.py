@@ -12,6 +12,7 @@ import typer
 from components.common.errors import DataError, ParamsError
 from components.common.params import from_mapping, section
 from components.common.rasterfiles.position import parse_crs
+from components.common.trust.config import TrustConfig
 from components.predict.config import Device, Extra, Polygons, PredictConfig, PredictRequest, Restart
 from pipeline.presets.preset import PARAMS_FILE, named_or_shipped
 
@@ -33,7 +34,8 @@ SUMMARY = Annotated[Path | None, typer.Option(metavar="FILE.json", help="Also wr
 RESTART = Annotated[bool, typer.Option("--restart", help="Discard the work of an interrupted command.")]
 DISCARD: dict[bool, Restart] = {False: "no", True: "yes"}
 PARAMS = Annotated[
-    Path, typer.Option(metavar="FILE", help="Section predict of this file; without the file, the shipped defaults.")
+    Path,
+    typer.Option(metavar="FILE", help="Sections predict and trust; without the file, the shipped defaults."),
 ]
 
 
@@ -95,7 +97,8 @@ def predict(
 
     if output is None or not (image or dsm):
         raise ParamsError("mobanet predict needs --output and --image or --dsm; see mobanet predict --help")
-    config = section(named_or_shipped(params), "predict", PredictConfig)
+    file = named_or_shipped(params)
+    config, trust = section(file, "predict", PredictConfig), section(file, "trust", TrustConfig)
     changes = {"window_px": window, "overlap": overlap, "batch_size": batch}
     flags = {
         "confidence": confidence,
@@ -120,7 +123,7 @@ def predict(
         restart=DISCARD[restart],
         device=device,
     )
-    run(_changed(config, changes), request)
+    run(_changed(config, changes), request, trust)
 
 
 def combine(

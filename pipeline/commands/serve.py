@@ -14,6 +14,7 @@ import typer
 
 from components.common.errors import ParamsError
 from components.common.params import section
+from components.common.trust.config import TrustConfig
 from components.predict.config import Device, PredictConfig
 from components.serve.config import ServeConfig
 from pipeline.presets.preset import PARAMS_FILE, named_or_shipped
@@ -32,7 +33,8 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8080,
     device: Annotated[Device, typer.Option(help="auto: a GPU if there is one.")] = "auto",
     params: Annotated[
-        Path, typer.Option(metavar="FILE", help="Sections serve and predict; without the file, the shipped defaults.")
+        Path,
+        typer.Option(metavar="FILE", help="Sections serve, predict and trust; else the shipped defaults."),
     ] = PARAMS_FILE,
 ) -> None:
     """Serve a model: POST /predict takes GeoTIFFs and returns a map, /v2 takes arrays; /docs lists all routes.
@@ -51,11 +53,11 @@ def serve(
 
     file = named_or_shipped(params)
     config, predict = section(file, "serve", ServeConfig), section(file, "predict", PredictConfig)
-    on = device_of(device)
+    trust, on = section(file, "trust", TrustConfig), device_of(device)
     logging.getLogger("components.predict").setLevel(logging.ERROR)  # else several lines for every request
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until uvicorn handles it
     with _listening(host, port) as listener:
-        source = ModelSource(model, lambda package, version: Served(package, version, predict, on), config.poll_s)
+        source = ModelSource(model, lambda package, named: Served(package, named, predict, on, trust), config.poll_s)
         settings = uvicorn.Config(
             create_app(source, config, predict),
             log_level="warning",

@@ -18,6 +18,7 @@ from rich.text import Text
 from components.common.errors import ParamsError
 from components.common.files import without_nan
 from components.common.params import section
+from components.common.trust.config import TrustConfig
 from components.register.config import RegisterConfig
 from pipeline.presets.preset import PARAMS_FILE, named_or_shipped
 
@@ -33,7 +34,8 @@ NAME = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="Registered model; default: register.model_name.")
 ]
 PARAMS = Annotated[
-    Path, typer.Option(metavar="FILE", help="Section register of this file; without params.yaml, the shipped defaults.")
+    Path,
+    typer.Option(metavar="FILE", help="Sections register and trust; without params.yaml, the shipped defaults."),
 ]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -113,11 +115,11 @@ def compare(
     from components.register import decisions
     from components.register.inspection import lookup
 
-    config = config_of(params)
+    config, trust = config_of(params), trust_of(params)
     ours, theirs = (lookup.Reference.of(text, name or config.model_name) for text in (candidate, champion))
     with lookup.opened(ours.name) as mine, lookup.opened(theirs.name) as other:
         first, second = lookup.find(mine, ours.key), lookup.find(other, theirs.key)
-        found = decisions.compare(mine, first, other, second, config)
+        found = decisions.compare(mine, first, other, second, config, trust)
     if as_json:
         print_json(asdict(found) | {"passed": found.passed})
     else:
@@ -153,7 +155,7 @@ def verify(
     params: PARAMS = PARAMS_FILE,
     as_json: AS_JSON = False,
 ) -> None:
-    """Check a version: the history of the aliases, all files, evaluation, tags, run, and the logits of stored crops.
+    """Check a version: the history of the aliases, files, signature, evaluation, tags, run and stored crops.
 
     With --json: name, version, passed, first_broken, links (name, passed, detail).
 
@@ -173,7 +175,7 @@ def verify(
         if undo:
             typer.echo(decisions.undo(registry, why=because).outcome, err=True)
         found = lookup.find_to_change(registry, asked.key)
-        links = verification.verify(registry, found)
+        links = verification.verify(registry, found, trust_of(params))
     broken = verification.first_broken(links)
     if as_json:
         content = {"name": asked.name, "version": found.number, "passed": broken is None}
@@ -222,6 +224,15 @@ def config_of(params: Path) -> RegisterConfig:
         ParamsError: a file that the user named does not exist, or the section is wrong.
     """
     return section(named_or_shipped(params), "register", RegisterConfig)
+
+
+def trust_of(params: Path) -> TrustConfig:
+    """Section `trust` of a params file; that of the shipped one if the default file does not exist.
+
+    Raises:
+        ParamsError: a file that the user named does not exist, or the section is wrong.
+    """
+    return section(named_or_shipped(params), "trust", TrustConfig)
 
 
 def print_json(content: Any) -> None:

@@ -43,6 +43,7 @@ OPTIONAL = {
     *("scoring/panels", "tracking/outbox", "tracking/provenance", "tracking/run", "tracking/server"),
     *("tracking/registered_models", "tracking/packages", "tracking/addresses", "tracking/logged_format"),
     *("tracking/answers", "tracking/sqlite_store"),
+    *("trust/config", "trust/keys", "trust/signatures", "trust/signature_check", "predictors/trusted_model"),
 }
 """Modules of components/common that move, name and show results, but do not shape them in every step that has them."""
 

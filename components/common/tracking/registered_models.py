@@ -17,7 +17,14 @@ from components.common.errors import DataError, TrackingError, root
 from components.common.files import digest
 from components.common.tracking.addresses import kind
 from components.common.tracking.answers import is_temporary, retried
-from components.common.tracking.packages import MODEL_FILE, RECORD, package_digest, read_record, verify_files
+from components.common.tracking.packages import (
+    MODEL_FILE,
+    RECORD,
+    SIDE_FILES,
+    package_digest,
+    read_record,
+    verify_files,
+)
 from components.common.tracking.server import address, connect, quoted, store
 
 if TYPE_CHECKING:
@@ -121,8 +128,45 @@ def fetch(uri: str, file: str, folder: Path, setting: str = "model.init") -> tup
     return path, found.uri
 
 
+def fetch_side_file(uri: str, file: str, folder: Path, setting: str = "--model") -> Path | None:
+    """Download a file that a registered version may lack, such as its signature; None: it has no such file.
+
+    Args:
+        uri: `models:/NAME/VERSION`.
+        file: one of `SIDE_FILES`. No tag of the version states its checksum.
+        folder: existing folder for the file.
+        setting: key of params.yaml or option that names the model, for messages.
+
+    Raises:
+        TrackingError: the store cannot be reached, or does not have the version.
+    """
+    found = resolve(uri, setting)
+    return _download(found, file, folder) if file in side_files(found) else None
+
+
+def side_files(version: RegisteredVersion) -> frozenset[str]:
+    """Side files of a package that a registered version has.
+
+    Raises:
+        TrackingError: the store cannot list the files of the version.
+    """
+    import mlflow.artifacts
+
+    try:
+        entries = retried(
+            lambda: mlflow.artifacts.list_artifacts(artifact_uri=version.uri), f"list the files of {version.uri}"
+        )
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(f"{version.uri}: its files cannot be listed ({quoted(error)}); {_remedy(error)}") from None
+    return SIDE_FILES & {entry.path.rpartition("/")[2] for entry in entries}
+
+
 def fetch_package(uri: str, folder: Path, setting: str = "--model") -> tuple[Path, RegisteredVersion]:
-    """Download the package of a registered version, and compare all files with what was registered.
+    """Download the package of a registered version, and compare its files with what was registered.
+
+    Side files come too. No tag states their checksums, but a signature covers them (`components.common.trust`).
 
     Args:
         uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
@@ -143,6 +187,8 @@ def fetch_package(uri: str, folder: Path, setting: str = "--model") -> tuple[Pat
         for file in files:
             if Path(file).name == file:
                 _download(found, file, folder)
+        for file in sorted(side_files(found)):
+            _download(found, file, folder)
         verify_files(folder)
     except DataError as error:
         raise TrackingError(f"{str(error).replace(str(folder), found.uri)} and register it") from None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from components.common.params import STRICT
+
+KeyText = Annotated[str, Field(min_length=1, description="a PEM file, or the text of one")]
 
 
 @checked_dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
@@ -14,4 +17,10 @@ class TrustConfig:
     """Section `trust` of params.yaml."""
 
     require_signature: bool = False  # True: refuse a package without a valid signature of `public_key`
-    public_key: Path | None = None  # PEM file of the public key; None: signatures are not checked
+    public_key: KeyText | None = None  # PEM file of the public key, or its text; None: signatures are not checked
+
+    def __post_init__(self) -> None:
+        if self.require_signature and self.public_key is None:
+            raise ValueError(
+                "require_signature is true, but public_key is null; set public_key to the PEM file of whoever signs"
+            )

@@ -25,6 +25,7 @@ from components.common.params import from_mapping
 from components.common.rasterfiles.source_files import open_source
 from components.common.tracking.packages import MODEL_FILE
 from components.common.tracking.registered_models import SCHEME, fetch
+from components.common.trust.config import TrustConfig
 from components.common.yaml_files import parse_yaml
 from components.predict.config import Extra, Polygons, PredictConfig, PredictRequest
 from components.predict.publication import buckets
@@ -54,6 +55,7 @@ class Order:
     allow: tuple[str, ...]  # reasons of rejection that the user overrules
     acquired: str  # time of the images, ISO 8601; empty: as the images state
     config: PredictConfig
+    trust: TrustConfig
 
 
 def order_of(form: Mapping[str, Any]) -> Order:
@@ -78,8 +80,9 @@ def order_of(form: Mapping[str, Any]) -> Order:
     if form["acquired"]:
         _time(form["acquired"])
     config = from_mapping(PredictConfig, parse_yaml(form["params"], "params"), "predict")
+    trust = from_mapping(TrustConfig, parse_yaml(form["trust"], "trust"), "trust")
     given = {field.name: form[field.name] for field in fields(Order) if field.name in form}
-    return Order(**given | {"extras": extras, "allow": allow, "config": config})
+    return Order(**given | {"extras": extras, "allow": allow, "config": config, "trust": trust})
 
 
 def plan(order: Order, workspace: Path) -> list[str]:
@@ -125,7 +128,7 @@ def map_part(task: str, workspace: Path) -> None:
         extras=_layers(order.extras),
         allow=frozenset(order.allow),
     )
-    run(replace(order.config, min_agreement=None), request)  # the limit concerns the complete map
+    run(replace(order.config, min_agreement=None), request, order.trust)  # the limit concerns the complete map
 
 
 def finished(tasks: Sequence[str], workspace: Path) -> list[str]:
@@ -182,9 +185,10 @@ def _read_plan(workspace: Path) -> tuple[Order, dict[str, SceneNames]]:
     content = json.loads((workspace / PLAN).read_text())
     order = content["order"]
     config = from_mapping(PredictConfig, order["config"], "predict")
+    trust = from_mapping(TrustConfig, order["trust"], "trust")
     lists = {name: tuple(order[name]) for name in ("extras", "allow")}
     scenes = [SceneNames(one["name"], tuple(one["image"]), tuple(one["dsm"])) for one in content["scenes"]]
-    return Order(**order | lists | {"config": config}), {scene.name: scene for scene in scenes}
+    return Order(**order | lists | {"config": config, "trust": trust}), {scene.name: scene for scene in scenes}
 
 
 def _layers(extras: Sequence[str]) -> frozenset[Extra]:

@@ -1,4 +1,4 @@
-"""Verify a registered version link by link: history, files, evaluation, tags, run, network, stored crops.
+"""Verify a registered version link by link: history, files, signature, evaluation, tags, run, network, stored crops.
 
 In: a registered version. Out: one `Link` per check. A check needs those before it, so the first broken link is the last
 one of its version.
@@ -19,6 +19,8 @@ from components.common.inference.stored_crops import require_same_logits
 from components.common.tracking import server
 from components.common.tracking.packages import EVALUATION, MODEL_FILE, read_record
 from components.common.tracking.registered_models import PACKAGE_SHA256, fetch_package
+from components.common.trust.config import TrustConfig
+from components.common.trust.signature_check import UNCHECKED, check_package
 from components.register.history.aliases import settle
 from components.register.history.registry import RUN_ID, Registry, Version
 from components.register.uploads.admission import Candidate, read_json
@@ -42,6 +44,7 @@ class _Copy:
     registry: Registry
     version: Version
     folder: Path
+    trust: TrustConfig
     record: Mapping[str, Any] = field(default_factory=dict)
     network: tuple[MoBaNet, ModelFacts] | None = None
 
@@ -50,15 +53,17 @@ class _Copy:
         return f"models:/{self.registry.name}/{self.version.number}"
 
 
-def verify(registry: Registry, version: Version) -> tuple[Link, ...]:
+def verify(registry: Registry, version: Version, trust: TrustConfig = UNCHECKED) -> tuple[Link, ...]:
     """Check the history of a registered model, then a version until a link is broken.
+
+    The section `trust` says whether its signature is checked.
 
     Raises:
         MlflowException: MLflow rejects a request.
     """
     links = [_checked("history", lambda: _history(registry, version))]
     with tempfile.TemporaryDirectory() as folder:
-        copy = _Copy(registry, version, Path(folder))
+        copy = _Copy(registry, version, Path(folder), trust)
         for name, check in CHECKS.items():
             links.append(_checked(name, lambda check=check: check(copy)))  # type: ignore[misc]
             if not links[-1].passed:
@@ -104,6 +109,10 @@ def _files(copy: _Copy) -> str:
     package, _ = fetch_package(copy.uri, copy.folder, "the version")
     copy.folder, copy.record = package, read_record(package)
     return f"{len(copy.record['sha256'])} files have the checksums of the registered package"
+
+
+def _signature(copy: _Copy) -> str:
+    return check_package(copy.folder, copy.trust, copy.uri).sentence
 
 
 def _evaluation(copy: _Copy) -> str:
@@ -168,6 +177,7 @@ def _crops(copy: _Copy) -> str:
 
 CHECKS: Mapping[str, Callable[[_Copy], str]] = {
     "files": _files,
+    "signature": _signature,
     "evaluation": _evaluation,
     "tags": _tags,
     "run": _run,

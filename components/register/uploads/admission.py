@@ -22,10 +22,14 @@ from components.common.tracking.packages import (
     EVALUATION,
     MODEL_FILE,
     RECORD,
+    SIGNATURE,
     package_digest,
     read_record,
     verify_files,
 )
+from components.common.tracking.registered_models import resolve, side_files
+from components.common.trust.config import TrustConfig
+from components.common.trust.signature_check import UNCHECKED, SignatureCheck, check_package
 from components.register.history.registry import Registry
 from components.register.promotion import PromotionRecord
 from components.register.uploads.logged_model import Origin, restore, upload
@@ -43,16 +47,19 @@ class Candidate:
     record: Mapping[str, Any]  # content of its `export.json`
     evaluation: Mapping[str, Any]  # content of its `evaluation.json`
     figures: PromotionRecord
+    signature: SignatureCheck
 
     @classmethod
-    def of(cls, package: Path) -> Candidate:
-        """Read a package and check all its files.
+    def of(cls, package: Path, trust: TrustConfig = UNCHECKED) -> Candidate:
+        """Read a package and check all its files, and its signature as the section `trust` demands.
 
         Raises:
+            TrustError: the signature is wrong, or missing although it is required.
             DataError: a file is missing, damaged or changed since the export.
             WeightsError: a weight is NaN or infinite.
         """
         verify_files(package)
+        signature = check_package(package, trust)
         record, evaluation = read_record(package), read_json(package / EVALUATION)
         try:
             figures = PromotionRecord.of(evaluation, record)
@@ -62,7 +69,7 @@ class Candidate:
                 "export again"
             ) from None
         _require_finite(package / MODEL_FILE)
-        return cls(package, record, evaluation, figures)
+        return cls(package, record, evaluation, figures, signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +81,17 @@ class Admitted:
     run_id: str | None  # MLflow run of the training, if the registry's store has it
 
 
-def admit(registry: Registry, candidate: Candidate, run_id: str | None) -> Admitted:
+def admit(registry: Registry, candidate: Candidate, run_id: str | None, trust: TrustConfig = UNCHECKED) -> Admitted:
     """Make a package a version, unless it is one already, and read the version back from the registry.
 
-    If the registry has lost or changed files of a known version, they are uploaded again.
+    If the registry has lost or changed files of a known version, they are uploaded again. So is a signature that the
+    known version does not have yet.
 
     Args:
         registry: the registered model.
         candidate: the package.
         run_id: MLflow run of the training; None: not tracked.
+        trust: section `trust`, for the copy that is read back.
 
     Raises:
         TrackingError: the upload fails, or the version that is read back is not the package.
@@ -100,7 +109,9 @@ def admit(registry: Registry, candidate: Candidate, run_id: str | None) -> Admit
         log.info("this package is already registered as version %s of %s", version, registry.name)
     registry.describe(version, tags, sentence_of(candidate.record, candidate.figures))
     try:
-        read_back(registry.name, version)
+        if known is not None:
+            _require_signature_too(registry, version, candidate)
+        read_back(registry.name, version, trust)
     except UnreachableError:
         raise
     except MobanetError as error:
@@ -108,8 +119,15 @@ def admit(registry: Registry, candidate: Candidate, run_id: str | None) -> Admit
             raise
         log.warning("version %s of %s cannot be used; its files are uploaded again (%s)", version, registry.name, error)
         _restore(registry, version, candidate)
-        read_back(registry.name, version)
+        read_back(registry.name, version, trust)
     return Admitted(version, known is None, origin.run_id)
+
+
+def _require_signature_too(registry: Registry, version: str, candidate: Candidate) -> None:
+    """Find a signature that a known version lacks; no signature is part of the identity of a package."""
+    uri = f"models:/{registry.name}/{version}"
+    if (candidate.folder / SIGNATURE).is_file() and SIGNATURE not in side_files(resolve(uri, "the version")):
+        raise TrackingError(f"{uri}: no {SIGNATURE}, but the package has one")
 
 
 def _restore(registry: Registry, version: str, candidate: Candidate) -> None:

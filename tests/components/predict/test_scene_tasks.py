@@ -37,6 +37,7 @@ def form(tmp_path):
         "allow": "ground-size",
         "acquired": "2024-06-30",
         "params": yaml.safe_dump(yaml.safe_load(PARAMS.read_text())["predict"] | {"min_agreement": 90.0}),
+        "trust": "{require_signature: false, public_key: null}",
         "commit": "c",
     }
 

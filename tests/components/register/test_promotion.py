@@ -70,7 +70,7 @@ def test_each_gate_fails_for_its_own_reason(change, gates) -> None:
 def test_every_class_and_both_sensors_have_a_gate() -> None:
     names = [gate.name for gate in judge(BETTER, CHAMPION, CONFIG)]
     assert {"IoU, car", "IoU, tree", "mIoU, image only", "mIoU, DSM only"} <= set(names)
-    assert len(names) == len(set(names)) == 11
+    assert len(names) == len(set(names)) == 12
 
 
 def test_a_gate_shows_both_figures_and_their_difference() -> None:
