@@ -265,7 +265,8 @@ def _add_asset(item: pystac.Item, path: Path, found: Mapping[str, Any], facts: M
         framework, package, artifact = ARTIFACTS[path.suffix]
         title = f"{framework}, {found.get('precision', 'float32')}"
         roles = ["mlm:model", *(["mlm:weights"] if path.name == MODEL_FILE else []), "data"]
-        more = {"mlm:artifact_type": artifact, "mlm:framework": framework}
+        names = [{"name": band["name"]} for band in _bands(facts)]  # STAC allows bands of an item if an asset has some
+        more = {"mlm:artifact_type": artifact, "mlm:framework": framework, "bands": names}
         more |= _version("mlm:framework_version", package)
     elif path.name == EXAMPLE:
         more = {"mlm:entrypoint": EXAMPLE}

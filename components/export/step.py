@@ -2,10 +2,11 @@
 
 In: `models/best.safetensors`, `reports/evaluation.json` of the same model, validation tiles of `data/store`. Out, in
 the package folder, which is written atomically: `model.safetensors` (without the auxiliary heads, which only training
-needs), `model.onnx`, `README.md`, `evaluation.json`, `crops.safetensors` (crops with the logits that the model
-must give), `reference.json` (statistics that production is compared with), and `export.json`, which records the
-checksums of these files and the comparison of ONNX with PyTorch. The digest of the checksums is the identity of the
-package, so every file depends on model, data and parameters only.
+needs), `model.onnx`, `evaluation.json`, `crops.safetensors` (crops with the logits that the model
+must give), `reference.json` (statistics that production is compared with), the descriptions `README.md`,
+`predict_example.py` and `stac_item.json`, and `export.json`, which records the checksums of these files and the
+comparison of ONNX with PyTorch. The digest of the checksums is the identity of the package, so every file depends on
+model, data and parameters only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from components.common.data.datasets import Subset
-from components.common.data.store import Store, Tile
+from components.common.data.store import Store, Tile, read_manifest
 from components.common.drift.reference_windows import FILE as REFERENCE
 from components.common.drift.reference_windows import reference
 from components.common.errors import DataError, StoreError
@@ -30,15 +31,16 @@ from components.common.inference.modelfile import ModelFacts, load_model, save_m
 from components.common.inference.stored_crops import FILE as CROPS
 from components.common.inference.stored_crops import write_crops
 from components.common.tracking.packages import EVALUATION, FORMAT, MODEL_FILE, RECORD, SIDE_FILES, package_digest
-from components.export import card, parity
+from components.export import parity
 from components.export.config import ExportConfig
+from components.export.descriptions import write_descriptions
 from components.export.formats import onnx_graph
 from components.export.parity import Parity
 from model import MoBaNet
 
 log = logging.getLogger(__name__)
 
-ONNX, CARD = "model.onnx", card.FILE
+ONNX = "model.onnx"
 
 SUBSET: Subset = "val"
 """Tiles of the crops and the statistics; they are not part of the scores."""
@@ -98,8 +100,8 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, store: Path, pack
                 "status": "exported",
             }
         }
-        (draft / CARD).write_text(card.render(lean[1], scores, formats, config.outputs))
         shutil.copyfile(evaluation, draft / EVALUATION)
+        write_descriptions(draft, *lean, scores, formats, config.outputs, read_manifest(store))
         record = _record(draft, lean[1], digest(weights), graph, agreement)
         write_json(draft / RECORD, record)
     return ExportResult(package, record["sha256"][MODEL_FILE], package_digest(record["sha256"]), agreement)

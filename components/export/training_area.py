@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyproj
 import shapely
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
 
 from components.common.data.store import TileEntry
 
@@ -52,7 +52,7 @@ def _outline(tile: TileEntry) -> shapely.Polygon | None:
     try:
         system = pyproj.CRS.from_user_input(tile.crs)
         to_degrees = pyproj.Transformer.from_crs(system, "EPSG:4326", always_xy=True)
-    except CRSError:  # a local system
+    except (CRSError, ProjError):  # a local system
         return None
     a, b, c, d, e, f = tile.transform[:6]
     sides = shapely.box(0, 0, tile.width_px, tile.height_px)

@@ -45,7 +45,10 @@ def logits_of(package, image, dsm):
 
 def test_the_package_holds_what_its_record_says(package, trained) -> None:
     record = json.loads((package / "export.json").read_text())
-    weights, others = {"model.safetensors", "model.onnx"}, {"README.md", "evaluation.json"}
+    weights, others = (
+        {"model.safetensors", "model.onnx"},
+        {"README.md", "evaluation.json", "stac_item.json", "predict_example.py"},
+    )
     checks = {"crops.safetensors", "reference.json"}
     assert {f.name for f in package.iterdir()} == weights | others | checks | {"export.json"}
     assert record["sha256"].keys() == weights | others | checks and record["format"] == 2
@@ -83,7 +86,7 @@ def test_another_evaluation_of_the_same_model_is_another_identity(package, train
     run(ExportConfig(opset=20, tolerance=1e-4), trained.weights, evaluation, trained.store, tmp_path / "package")
     before, after = (json.loads((folder / "export.json").read_text()) for folder in (package, tmp_path / "package"))
     differ = {name for name in before["sha256"] if before["sha256"][name] != after["sha256"][name]}
-    assert differ == {"evaluation.json", "README.md"}
+    assert differ == {"evaluation.json", "README.md", "stac_item.json"}
     assert identity(tmp_path / "package") != identity(package)
     assert "E(0.2)" in (tmp_path / "package" / "README.md").read_text()
 
