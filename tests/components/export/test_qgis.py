@@ -9,69 +9,45 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import rasterio
 import torch
 
-from components.acquire.sample.tile import make_scene
-from components.common.data.height_scaling import cells_of, scaled, whole_ground
-from components.common.data.local_ground import cell_size
+from components.common.data.height_scaling import scaled
 from components.common.data.store import Heights
 from components.common.inference.modelfile import ModelFacts, read_facts, save_model
 from components.common.inference.raster_layer import KEY, channels, layer_of
 from components.export.config import ExportConfig
 from components.export.formats.qgis import LayerServable, write_qgis
-from components.predict.config import PredictConfig, PredictRequest
-from components.predict.step import run
 from model import MoBaNet
 from model.inputs import normalise
 from tests.components.conftest import toy_facts
 from tests.components.export.deepness import Model, Settings, segment
-from tests.components.predict.rasters import write
+from tests.components.export.sample_town import HEIGHT, WIDTH, Town, complete, make_town, predicted
 from tests.model.toys import distinguishing, toy
 
 SIDE = 32
 TEMPERATURE = {"rgb+dsm": 2.0, "rgb": 0.5, "dsm": 3.0}
 RANGE = Heights("training-range", 30.0, 10.0, None, (2.0, 98.0), (-0.5, 2.0), "datum")
-CONFIG = PredictConfig(
-    tiles=None, window_px=None, overlap=0.0, batch_size=8, block_px=256, min_agreement=None, precision="trained"
-)
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class City:
-    """A tile of the sample, as files hold it, and a network with its file for QGIS."""
+    """A tile of the sample, and a network with its file for QGIS."""
 
     network: MoBaNet
     facts: ModelFacts
-    folder: Path  # with model.safetensors, model_qgis.onnx, image.tif, dsm.tif
-    image_HWC: np.ndarray  # uint8
-    dsm_HW: np.ndarray  # metres, with holes of -9999 and NaN
-    layer_HWC: np.ndarray  # what an analyst opens: the image, then metres above ground, with the holes of the DSM
+    folder: Path  # with model.safetensors and model_qgis.onnx
+    town: Town
 
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory) -> City:
-    """A test tile with a height and width that no whole number of windows covers."""
+    """A network that computes every combination of sensors in a way of its own."""
     folder = tmp_path_factory.mktemp("qgis")
     network = distinguishing()
     facts = replace(toy_facts(network.config), temperature=TEMPERATURE)
-    scene = make_scene(7, "5_11", 256)
-    image_HWC, dsm_HW = scene.image_HW3[:230, :250], scene.dsm_HW[:230, :250].copy()
-    dsm_HW[40:110, 30:130] = np.nan  # complete windows without a DSM, and parts of windows
-    image_HWC = image_HWC.copy()
-    image_HWC[150:170, 100:140] = 0  # black within the raster is black
-    radius_m = facts.heights.ground_radius_m
-    ground = whole_ground(cells_of(dsm_HW, cell_size(facts.gsd_m)), facts.gsd_m, radius_m)
-    above_HW = dsm_HW - ground.under(slice(0, 230), slice(0, 250))
-    above_HW[np.isnan(above_HW)] = -9999
-    dsm_HW[40:80, 30:130] = -9999
-    write(folder / "image.tif", image_HWC)
-    write(folder / "dsm.tif", dsm_HW)
     save_model(folder / "model.safetensors", network, facts)
     write_qgis(folder / "model_qgis.onnx", network, facts, ExportConfig(opset=21, tolerance=1e-3))
-    layer_HWC = np.dstack([image_HWC.astype(np.float32), above_HW])
-    return City(network, facts, folder, image_HWC, dsm_HW, layer_HWC)
+    return City(network, facts, folder, make_town(folder, facts))
 
 
 def expected(network, facts, image_NCHW, heights_N1HW) -> np.ndarray:
@@ -144,41 +120,33 @@ def test_a_graph_with_two_inputs_or_a_free_size_is_refused_by_deepness(tmp_path)
 
 
 def test_without_overlap_deepness_gives_the_map_of_predict(city):
-    request = PredictRequest(
-        output=city.folder / "map.tif",
-        model=str(city.folder / "model.safetensors"),
-        image=(str(city.folder / "image.tif"),),
-        dsm=(str(city.folder / "dsm.tif"),),
-    )
-    run(CONFIG, request)
-    with rasterio.open(request.output) as file:
-        predicted_HW = file.read(1)
-    found_HW = segment(Model(str(city.folder / "model_qgis.onnx")), city.layer_HWC, overlap_px=0)
-    whole = np.s_[: 230 // SIDE * SIDE, : 250 // SIDE * SIDE]  # pixels of windows that do not reach beyond the raster
-    same = float((predicted_HW[whole] == found_HW[whole]).mean())
-    assert same >= 0.999
+    predicted_HW = predicted(city.town, city.folder / "model.safetensors", city.folder / "map.tif")
+    found_HW = segment(Model(str(city.folder / "model_qgis.onnx")), city.town.layer_HWC, overlap_px=0)
+    whole = complete(SIDE)
+    assert (predicted_HW[whole] == found_HW[whole]).mean() >= 0.999
     shares = np.bincount(found_HW[whole].ravel(), minlength=6) / found_HW[whole].size
     assert (shares > 0.02).sum() >= 3, "a map of one class would prove nothing"
 
 
 def test_tiles_that_overlap_are_what_the_network_gives_for_each_of_them(city):
     model = Model(str(city.folder / "model_qgis.onnx"))
-    found_HW = segment(model, city.layer_HWC)
+    town = city.town
+    found_HW = segment(model, town.layer_HWC)
     margin = int(SIDE * 0.16) // 2
-    step, holes = SIDE - 2 * margin, city.layer_HWC[..., 3] < -500
-    dsm_HW = np.where(holes, np.float32(np.nan), city.dsm_HW)
+    step, holes = SIDE - 2 * margin, town.layer_HWC[..., 3] < -500
+    dsm_HW = np.where(holes, np.float32(np.nan), town.dsm_HW)
     heights_HW = scaled(dsm_HW, city.facts.heights, city.facts.gsd_m)
     beyond = ((margin, SIDE), (margin, SIDE))
-    image = np.pad(np.moveaxis(city.image_HWC, -1, 0).astype(np.float32), ((0, 0), *beyond), constant_values=np.nan)
+    image = np.pad(np.moveaxis(town.image_HWC, -1, 0).astype(np.float32), ((0, 0), *beyond), constant_values=np.nan)
     heights = np.pad(heights_HW, beyond, constant_values=np.nan)[None]
-    tops, lefts = range(0, 230, step), range(0, 250, step)
+    tops, lefts = range(0, HEIGHT, step), range(0, WIDTH, step)
     cuts = [np.s_[:, top : top + SIDE, left : left + SIDE] for top in tops for left in lefts]
     probabilities = expected(
         city.network, city.facts, np.stack([image[cut] for cut in cuts]), np.stack([heights[cut] for cut in cuts])
     )
     classes = probabilities.argmax(1)[:, margin : margin + step, margin : margin + step]
     rows = classes.reshape(len(tops), len(lefts), step, step).swapaxes(1, 2)
-    expected_HW = rows.reshape(len(tops) * step, len(lefts) * step)[:230, :250]
+    expected_HW = rows.reshape(len(tops) * step, len(lefts) * step)[:HEIGHT, :WIDTH]
     assert (found_HW == expected_HW).mean() >= 0.999  # also at the edges: padding is "not measured", not black
 
 
