@@ -25,6 +25,7 @@ from pipeline.commands import (
     drift,
     model,
     model_import,
+    package,
     params,
     pipeline,
     predict,
@@ -50,6 +51,10 @@ COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "model": (
         "Inspect, import and check networks.",
         {"info": model.info, "list": model.list_, "import": model_import.import_},
+    ),
+    "package": (
+        "Sign a package, and verify whose package it is.",
+        {"sign": package.sign, "verify": package.verify},
     ),
     "pipeline": (
         "Compile, run and submit the Kubeflow graph.",

@@ -21,6 +21,7 @@ from kfp import local
 from kfp.local import docker_task_handler
 
 from components.common.errors import MobanetError
+from components.common.trust.keys import VARIABLE
 from pipeline.resources import ENVIRONMENT
 
 HARDENED = {
@@ -33,7 +34,7 @@ HARDENED = {
 }
 """Arguments of every container."""
 
-HANDED_ON = (*ENVIRONMENT, "MLFLOW_RUN_ID", "OMP_NUM_THREADS")
+HANDED_ON = (*ENVIRONMENT, VARIABLE, "MLFLOW_RUN_ID", "OMP_NUM_THREADS")
 """Variables of this process that are passed to containers if they are set."""
 
 LABEL = "mobanet.artifacts"

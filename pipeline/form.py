@@ -20,7 +20,7 @@ from components.common.data.config import DataConfig
 from components.common.errors import ParamsError
 from components.common.params import from_mapping
 from components.common.trust.config import TrustConfig
-from components.common.trust.keys import portable
+from components.common.trust.keys import VARIABLE, portable
 from components.common.yaml_files import dump_yaml, parse_yaml, read_yaml
 from components.evaluate.step import EvaluateConfig
 from components.export.config import ExportConfig
@@ -92,6 +92,11 @@ def defaults(params: Path) -> Defaults:
         value = document[name].pop(field)
         form[parameter] = "" if value is None else value
     _carry_key(document)
+    if document["export"].get("signing_key") is not None:
+        raise ParamsError(
+            f"{params}: export.signing_key is a file, which the tasks of a pipeline do not have; set it to null, and "
+            f"put the text of the key into {VARIABLE} (docs/signing.md)"
+        )
     text = dump_yaml(document, one_line=True).strip()
     if len(text) > LIMIT:
         raise ParamsError(

@@ -15,6 +15,7 @@ from kfp import compiler, dsl, kubernetes
 from components.acquire.component import acquire
 from components.check.component import check
 from components.common.tracking.provenance import git_commit
+from components.common.trust.keys import VARIABLE
 from components.evaluate.component import evaluate
 from components.export.component import export
 from components.predict.component import predict
@@ -22,7 +23,15 @@ from components.preprocess.component import preprocess, preprocess_shard
 from components.register.component import register
 from components.train.component import train
 from pipeline.form import Defaults
-from pipeline.resources import DATA, RESOURCES, WORKSPACE_ACCESS, WORKSPACE_SIZE, Resources, apply
+from pipeline.resources import (
+    DATA,
+    RESOURCES,
+    SIGNING_SECRET,
+    WORKSPACE_ACCESS,
+    WORKSPACE_SIZE,
+    Resources,
+    apply,
+)
 from pipeline.tasks import begin, finish
 
 WORKSPACE = dsl.WORKSPACE_PATH_PLACEHOLDER
@@ -191,6 +200,8 @@ def build(
         for name, task in tasks.items():
             if given := resources.get(name):
                 apply(task, given, image, *asked.get(name, ()))
+                if name == "export":  # no other task sees the key
+                    kubernetes.use_secret_as_env(task, SIGNING_SECRET, {VARIABLE: VARIABLE}, optional=True)
 
     return mobanet
 

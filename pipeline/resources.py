@@ -24,6 +24,9 @@ DATA = "/data"
 SECRET = "mobanet"
 """Secret of the namespace that holds addresses and keys; the graph contains none of them."""
 
+SIGNING_SECRET = "mobanet-signing"
+"""Secret with the private key that signs packages, which only the task `export` sees; without it, none is signed."""
+
 ENVIRONMENT = {
     "MLFLOW_TRACKING_URI": False,
     "MLFLOW_TRACKING_USERNAME": True,
