@@ -41,6 +41,7 @@ def render(
     evaluation: Mapping[str, Any],
     formats: Mapping[str, Mapping[str, Any]],
     outputs: Sequence[str] = ("logits",),
+    in_training: tuple[str, float] | None = None,
 ) -> str:
     """Render the card as Markdown.
 
@@ -49,6 +50,8 @@ def render(
         evaluation: content of the model's `evaluation.json`.
         formats: formats of the package, as in its record: name -> file, precision, comparison with the network, status.
         outputs: names of the outputs of the files, as `export.outputs` selects them.
+        in_training: precision of training and scores, and the share of pixels with the same class in it as in float32,
+            0..1; None: not compared.
     """
     environment = templates(Path(__file__).parent, html=False)
     environment.filters |= {"cell": cell, "code": "`{}`".format, "table": markdown_table}
@@ -62,6 +65,7 @@ def render(
         outputs=output_table(facts, outputs),
         exported=exported,
         agreement=format_table(exported),
+        in_training=in_training,
         left_out={name: found["reason"] for name, found in formats.items() if found["status"] != "exported"},
         started_from=describe_start(facts.initial_weights),
         absent_sensor=describe_absence(facts),
@@ -95,12 +99,13 @@ def format_table(formats: Mapping[str, Mapping[str, Any]]) -> Table | None:
             found["precision"],
             found["runtime"],
             shown(found["bytes"] / 1e6),
+            found.get("compared", "logits"),
             _difference(found["largest_difference"]),
             f"{percent(found['changed_share']):.4f}",
         )
         for found in formats.values()
     )
-    columns = ("file", "precision", "compared with", "MB", "largest difference", "pixels that change class, %")
+    columns = ("file", "precision", "runtime", "MB", "compared", "largest difference", "pixels that change class, %")
     return Table(columns, rows, 3) if rows else None
 
 

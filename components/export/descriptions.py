@@ -25,6 +25,7 @@ def write_descriptions(
     formats: Mapping[str, Mapping[str, Any]],
     outputs: Sequence[str],
     manifest: Manifest,
+    in_training: tuple[str, float] | None = None,
 ) -> None:
     """Write the descriptions; the STAC item lists all other files of the folder.
 
@@ -36,8 +37,9 @@ def write_descriptions(
         formats: formats of the package, as in its record.
         outputs: names of the outputs of the files, as `export.outputs` selects them.
         manifest: of the store; its tiles say where the network was trained if it was trained on this data version.
+        in_training: as `card.render` takes it.
     """
-    (folder / card.FILE).write_text(card.render(facts, evaluation, formats, outputs))
+    (folder / card.FILE).write_text(card.render(facts, evaluation, formats, outputs, in_training))
     if any(found["status"] == "exported" and found["runtime"] == "onnxruntime" for found in formats.values()):
         example.write_example(folder / example.FILE)
     files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]

@@ -238,10 +238,13 @@ def test_the_files_are_listed_with_their_agreement_and_with_why_one_is_missing(t
     text = card.render(trained.facts, evaluation, FORMATS, ("classes", "confidence"))
     (rows,), part = in_section(text, "Files")
     assert rows[1:] == [
-        ["`model.onnx`", "float32", "onnxruntime", "1.23", "2.0e-07", "0.0000"],
-        ["`model_qgis.onnx`", "float32", "onnxruntime", "1.23", "3.0e-06", "0.0012"],
-        ["`model.pt2`", "float32", "torch", "1.23", "0.0e+00", "0.0000"],
+        ["`model.onnx`", "float32", "onnxruntime", "1.23", "logits", "2.0e-07", "0.0000"],
+        ["`model_qgis.onnx`", "float32", "onnxruntime", "1.23", "probabilities", "3.0e-06", "0.0012"],
+        ["`model.pt2`", "float32", "torch", "1.23", "logits", "0.0e+00", "0.0000"],
     ]
+    assert "same class in both" not in part
+    text_bf16 = card.render(trained.facts, evaluation, FORMATS, in_training=("bf16", 0.99876))
+    assert "scores below used bf16. On the same inputs, 99.88 % of the pixels have the same class in both." in text_bf16
     assert "Left out: `onnx-int8`. 0.31 % of the pixels change class, more than 0.2 %" in part
     assert (
         "`model.onnx`, `model.pt2`:" in text and "| `classes` | N x H x W | uint8, the class of every pixel |" in text
