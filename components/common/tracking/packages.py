@@ -89,3 +89,28 @@ def verify_files(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.name != RECORD and path.name not in SIDE_FILES and path.name not in recorded:
             raise DataError(f"{path}: not in {RECORD}; remove this file or run the export step again")
+
+
+def verify_statement(folder: Path) -> bool:
+    """Check that the in-toto statement of a package, if there is one, names the files of the record.
+
+    Returns:
+        Whether the package has a statement.
+
+    Raises:
+        DataError: the record or the statement is damaged, or the statement is about other files.
+    """
+    record, path = read_record(folder), folder / STATEMENT
+    if not path.is_file():
+        return False
+    wanted: dict[str, str] = record["sha256"] | {RECORD: digest(folder / RECORD)}
+    if (folder / SBOM).is_file():
+        wanted[SBOM] = digest(folder / SBOM)
+    try:
+        stated = {str(entry["name"]): entry["digest"]["sha256"] for entry in json.loads(path.read_text())["subject"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{path}: damaged; run the export step again") from None
+    differ = sorted(name for name in wanted.keys() | stated.keys() if wanted.get(name) != stated.get(name))
+    if differ:
+        raise DataError(f"{path}: about another {differ[0]} than the package has; run the export step again")
+    return True

@@ -8,7 +8,15 @@ import pytest
 
 from components.common.errors import DataError
 from components.common.files import digest
-from components.common.tracking.packages import FORMAT, OLDEST, SIDE_FILES, package_digest, read_record, verify_files
+from components.common.tracking.packages import (
+    FORMAT,
+    OLDEST,
+    SIDE_FILES,
+    package_digest,
+    read_record,
+    verify_files,
+    verify_statement,
+)
 
 FILES = ("model.onnx", "model.safetensors", "README.md")
 
@@ -53,6 +61,38 @@ def test_side_files_may_come_and_change_without_another_identity(folder) -> None
         for content in ("one", "another"):
             (folder / name).write_text(content)
             verify_files(folder)
+
+
+def state(folder, *names, **changes) -> None:
+    subject = [{"name": name, "digest": {"sha256": digest(folder / name)}} for name in names]
+    subject += [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in changes.items()]
+    (folder / "statement.intoto.json").write_text(json.dumps({"subject": subject}))
+
+
+def test_a_statement_is_about_every_file_of_the_package(folder) -> None:
+    assert verify_statement(folder) is False
+    state(folder, *FILES, "export.json")
+    assert verify_statement(folder) is True
+    (folder / "sbom.cdx.json").write_text("software")
+    state(folder, *FILES, "export.json", "sbom.cdx.json")
+    assert verify_statement(folder) is True
+
+
+def test_a_statement_about_other_files_or_a_damaged_one_is_one_sentence(folder) -> None:
+    state(folder, *FILES[:-1], "export.json")
+    with pytest.raises(DataError, match="statement.intoto.json: about another README.md than the package has; run"):
+        verify_statement(folder)
+    state(folder, *FILES, "export.json", unknown="0")
+    with pytest.raises(DataError, match="about another unknown than the package has"):
+        verify_statement(folder)
+    state(folder, *FILES, "export.json")
+    (folder / "export.json").write_text((folder / "export.json").read_text() + " ")
+    with pytest.raises(DataError, match="about another export.json than"):
+        verify_statement(folder)
+    for content in ("{", "[]", '{"subject": [{"name": "a"}]}', '{"subject": 1}'):
+        (folder / "statement.intoto.json").write_text(content)
+        with pytest.raises(DataError, match="statement.intoto.json: damaged; run the export step again"):
+            verify_statement(folder)
 
 
 @pytest.mark.parametrize(
