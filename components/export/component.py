@@ -31,5 +31,5 @@ def export(
         package.metadata |= {
             "sha256": result.sha256,
             "package_sha256": result.package_sha256,
-            "largest_difference": result.parity.largest_difference,
+            "formats": ", ".join(name for name, entry in result.formats.items() if entry["status"] == "exported"),
         }

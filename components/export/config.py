@@ -28,3 +28,11 @@ class ExportConfig:
     max_changed: Points = 0.01  # share of pixels with another class than the network's, float32 formats, percent
     max_changed_reduced: Points = 0.2  # the same for float16 and int8
     signing_key: Path | None = None  # PEM file of the private key; None: the environment variable, if set
+
+    def __post_init__(self) -> None:
+        if lacking := [name for name in self.required if name not in self.formats]:
+            raise ValueError(f"required contains {lacking[0]}; expected formats of export.formats only")
+        for name in ("formats", "required", "outputs"):
+            values = getattr(self, name)
+            if twice := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"{name} contains {twice[0]} twice; expected it once")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,17 +29,28 @@ from components.common.inference.model_inputs import require_inputs_of
 from components.common.inference.modelfile import ModelFacts, load_model, save_model
 from components.common.inference.stored_crops import FILE as CROPS
 from components.common.inference.stored_crops import write_crops
-from components.common.tracking.packages import EVALUATION, FORMAT, MODEL_FILE, RECORD, SIDE_FILES, package_digest
-from components.export import parity
+from components.common.tracking.packages import (
+    EVALUATION,
+    FORMAT,
+    MODEL_FILE,
+    RECORD,
+    SBOM,
+    SIDE_FILES,
+    STATEMENT,
+    package_digest,
+)
+from components.common.trust.keys import private_key
+from components.common.trust.signatures import sign
 from components.export.config import ExportConfig
 from components.export.descriptions import write_descriptions
-from components.export.formats import onnx_graph
-from components.export.parity import Parity
+from components.export.package_bom import package_bom
+from components.export.parity_cases import Reference, make_reference
+from components.export.selected_formats import Entry, without_timings, write_formats
+from components.export.software import installed_packages
+from components.export.statement import Materials, statement
 from model import MoBaNet
 
 log = logging.getLogger(__name__)
-
-ONNX = "model.onnx"
 
 SUBSET: Subset = "val"
 """Tiles of the crops and the statistics; they are not part of the scores."""
@@ -53,7 +63,7 @@ class ExportResult:
     package: Path
     sha256: str  # of model.safetensors
     package_sha256: str  # identity of the package: digest of the checksums of all files
-    parity: Parity
+    formats: Mapping[str, Entry]  # name -> file, its comparison with the network, or why it was left out
 
 
 def run(config: ExportConfig, weights: Path, evaluation: Path, store: Path, package: Path) -> ExportResult:
@@ -67,11 +77,13 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, store: Path, pack
         package: output folder; an existing package is replaced only after the new one is complete and its check passed.
 
     Raises:
+        TrustError: the signing key cannot be used.
         WeightsError: the weights cannot be read, or are NaN or infinite.
         DataError: the evaluation cannot be read or belongs to another model.
         StoreError: the store cannot be read, has no validation tile, or was not made for this model.
-        ParityError: the logits of ONNX and network differ by more than the tolerance.
+        ParityError: a required format cannot be written, or differs from the network.
     """
+    key = private_key(config.signing_key)
     network, facts = load_model(weights)
     scores = read_evaluation(evaluation, weights)
     tiles = _validation_tiles(store, facts, weights)
@@ -80,31 +92,21 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, store: Path, pack
         save_model(draft / MODEL_FILE, *lean)
         write_crops(draft / CROPS, *lean, tiles)
         (draft / REFERENCE).write_text(json.dumps(reference(*lean, tiles), allow_nan=False) + "\n")
-        start = time.monotonic()
-        log.info("writing %s: operator set %d, inputs of %d px", ONNX, config.opset, facts.window_px)
-        onnx_graph.write_onnx(draft / ONNX, *lean, config)
-        graph = onnx_graph.describe(draft / ONNX, facts, config.opset)
-        log.info("%s: %.1f MB, %.0f s", ONNX, graph["bytes"] / 1e6, time.monotonic() - start)
-        agreement = parity.check(network, facts, draft / ONNX, config.tolerance)
-        log.info("largest difference of logits %.1e (limit %.1e)", agreement.largest_difference, config.tolerance)
-        changed = sum(case.changed_px for case in agreement.cases)
-        pixels = sum(case.samples for case in agreement.cases) * facts.window_px**2
-        formats = {
-            "onnx": {
-                "file": ONNX,
-                "precision": "float32",
-                "runtime": "onnxruntime",
-                "bytes": graph["bytes"],
-                "largest_difference": agreement.largest_difference,
-                "changed_share": changed / pixels,
-                "status": "exported",
-            }
-        }
+        answers = make_reference(*lean, draft / CROPS)
+        formats = write_formats(draft, lean[0], config, answers, draft / CROPS)
         shutil.copyfile(evaluation, draft / EVALUATION)
-        write_descriptions(draft, *lean, scores, formats, config.outputs, read_manifest(store))
-        record = _record(draft, lean[1], digest(weights), graph, agreement)
+        in_training = (answers.precision, answers.same_class_share)
+        write_descriptions(
+            draft, *lean, scores, without_timings(formats), config.outputs, read_manifest(store), in_training
+        )
+        record = _record(draft, digest(weights), config, answers, formats)
         write_json(draft / RECORD, record)
-    return ExportResult(package, record["sha256"][MODEL_FILE], package_digest(record["sha256"]), agreement)
+        write_json(draft / SBOM, package_bom(lean[1], scores, record["sha256"], installed_packages()))
+        made_from = Materials(weights, evaluation, store)
+        write_json(draft / STATEMENT, statement(draft, lean[1], scores, config, made_from))
+        if key is not None:
+            sign(draft, key)  # the last file, because it covers all others
+    return ExportResult(package, record["sha256"][MODEL_FILE], package_digest(record["sha256"]), formats)
 
 
 def _validation_tiles(store: Path, facts: ModelFacts, weights: Path) -> list[Tile]:
@@ -149,14 +151,16 @@ def _without_auxiliary_heads(network: MoBaNet, facts: ModelFacts) -> tuple[MoBaN
 
 
 def _record(
-    draft: Path, facts: ModelFacts, source_sha256: str, graph: Mapping[str, Any], agreement: Parity
+    draft: Path, source_sha256: str, config: ExportConfig, answers: Reference, formats: Mapping[str, Entry]
 ) -> Mapping[str, Any]:
     files = (file for file in sorted(draft.iterdir()) if not file.name.startswith(".") and file.name not in SIDE_FILES)
+    limits = ("tolerance", "max_changed", "max_changed_reduced")
     return {
         "format": FORMAT,
         "sha256": {file.name: digest(file) for file in files},
         "source_sha256": source_sha256,  # of the weights from training, which were evaluated
-        "onnx": graph,
-        "parity": asdict(agreement),
-        "facts": asdict(facts),
+        "formats": formats,
+        "parity": {name: getattr(config, name) for name in limits}
+        | {"precision": answers.precision, "same_class_share": answers.same_class_share},
+        "facts": asdict(answers.facts),
     }

@@ -46,10 +46,10 @@ class PromotionRecord:
     sensors: dict[str, float]  # image only, DSM only -> mIoU; empty: single-modality network
     expected_miou: float | None  # E(p); None: single-modality network
     noise: float | None  # half the width of the interval of E(p), percent points; None: the evaluation has none
-    graph_difference: float  # largest difference of logits between the network and its graph
+    graph_difference: float | None  # of logits, largest, between the network and its graph; None: no graph with logits
     graph_tolerance: float  # the accepted one
-    latency_ms: float  # of the graph, one window on one CPU thread
-    size_mb: float  # of the graph with its weights
+    latency_ms: float | None  # of the graph, one window on one CPU thread; None: the package has no graph
+    size_mb: float | None  # of the graph with its weights; None: the package has none
 
     @classmethod
     def of(cls, evaluation: Mapping[str, Any], record: Mapping[str, Any]) -> PromotionRecord:
@@ -70,6 +70,8 @@ class PromotionRecord:
             shared["tiles_by_condition"] = fewer  # earlier evaluations did not know tiles that lack a sensor
         shared["failure_probability"] = balance and balance["failure_probability"]
         headline = headline_scores(evaluation)
+        graph = record["formats"].get("onnx", {})
+        graph = graph if graph.get("status") == "exported" else {}
         interval = ((evaluation.get("intervals") or {}).get("figures") or {}).get("expected_miou")
         return cls(
             raw_md5=protocol["raw_md5"],
@@ -80,10 +82,10 @@ class PromotionRecord:
             sensors={"image only": balance["rgb"], "DSM only": balance["dsm"]} if balance else {},
             expected_miou=balance and balance["expected_miou"],
             noise=interval and (interval[1] - interval[0]) / 2,
-            graph_difference=record["parity"]["largest_difference"],
+            graph_difference=graph["largest_difference"] if graph.get("compared") == "logits" else None,
             graph_tolerance=record["parity"]["tolerance"],
-            latency_ms=record["onnx"]["latency_ms"],
-            size_mb=record["onnx"]["bytes"] / 1e6,
+            latency_ms=graph.get("latency_ms"),
+            size_mb=graph["bytes"] / 1e6 if graph else None,
         )
 
     @property
@@ -169,7 +171,8 @@ def _alone(
         odd = [commit for commit in candidate.commits if not _is_clean(commit)]
         yield Gate("commit", odd[0] if odd else candidate.commits[0][:12], "-", "-", "all code committed", not odd)
     yield _signed(signature)
-    yield _at_most("graph, difference of logits", candidate.graph_difference, candidate.graph_tolerance, "{:.1e}")
+    if candidate.graph_difference is not None:
+        yield _at_most("graph, difference of logits", candidate.graph_difference, candidate.graph_tolerance, "{:.1e}")
     floor = config.min_expected_miou
     yield Gate("expected mIoU, floor", f"{expected_miou:.2f}", "-", "-", f"{floor:.2f} or more", expected_miou >= floor)
     if config.max_latency_ms is not None:
@@ -203,8 +206,10 @@ def _is_clean(commit: str) -> bool:
     return len(commit) >= CLEAN_COMMIT and not commit.endswith("-dirty")
 
 
-def _at_most(name: str, value: float, limit: float, form: str) -> Gate:
-    return Gate(name, form.format(value), "-", "-", f"{form.format(limit)} or less", value <= limit)
+def _at_most(name: str, value: float | None, limit: float, form: str) -> Gate:
+    passed = value is not None and value <= limit
+    found = "no model.onnx; see export.formats" if value is None else form.format(value)
+    return Gate(name, found, "-", "-", f"{form.format(limit)} or less", passed)
 
 
 def _same_protocol(candidate: Mapping[str, Any], champion: Mapping[str, Any]) -> Gate:

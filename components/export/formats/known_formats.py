@@ -6,14 +6,18 @@ function and add an entry here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from components.common.inference.modelfile import ModelFacts
 from components.export.config import ExportConfig, Format
+from components.export.formats.float16 import write_float16
+from components.export.formats.int8 import write_int8_dynamic, write_int8_weights
 from components.export.formats.onnx_graph import write_onnx
+from components.export.formats.qgis import write_qgis
+from components.export.formats.torch_program import write_pt2
 from model import MoBaNet
 
 FilePrecision = Literal["float32", "float16", "int8"]
@@ -49,15 +53,25 @@ class ExportFormat:
     writers: Mapping[str, Writer]  # variant -> writer, in the order in which they are tried
 
 
-def _onnx(path: Path, network: MoBaNet, facts: ModelFacts, config: ExportConfig, crops: Path) -> None:
-    write_onnx(path, network, facts, config)
+def _plain(write: Callable[[Path, MoBaNet, ModelFacts, ExportConfig], None]) -> Writer:
+    """A writer that needs no crops."""
+
+    def writer(path: Path, network: MoBaNet, facts: ModelFacts, config: ExportConfig, crops: Path) -> None:
+        write(path, network, facts, config)
+
+    return writer
 
 
 FORMATS: dict[Format, ExportFormat] = {
-    "onnx": ExportFormat("model.onnx", "float32", "onnxruntime", {"float32": _onnx}),
-    "onnx-float16": ExportFormat("model_float16.onnx", "float16", "onnxruntime", {}),
-    "onnx-int8": ExportFormat("model_int8.onnx", "int8", "onnxruntime", {}),
-    "qgis": ExportFormat("model_qgis.onnx", "float32", "onnxruntime", {}),
-    "pt2": ExportFormat("model.pt2", "float32", "torch", {}),
+    "onnx": ExportFormat("model.onnx", "float32", "onnxruntime", {"float32": _plain(write_onnx)}),
+    "onnx-float16": ExportFormat("model_float16.onnx", "float16", "onnxruntime", {"float16": _plain(write_float16)}),
+    "onnx-int8": ExportFormat(
+        "model_int8.onnx",
+        "int8",
+        "onnxruntime",
+        {"dynamic": _plain(write_int8_dynamic), "weights": _plain(write_int8_weights)},
+    ),
+    "qgis": ExportFormat("model_qgis.onnx", "float32", "onnxruntime", {"float32": _plain(write_qgis)}),
+    "pt2": ExportFormat("model.pt2", "float32", "torch", {"float32": _plain(write_pt2)}),
 }
 """Every format, in the order in which a package is written."""
