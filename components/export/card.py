@@ -42,6 +42,7 @@ def render(
     formats: Mapping[str, Mapping[str, Any]],
     outputs: Sequence[str] = ("logits",),
     in_training: tuple[str, float] | None = None,
+    multiple_px: int | None = None,
 ) -> str:
     """Render the card as Markdown.
 
@@ -52,6 +53,7 @@ def render(
         outputs: names of the outputs of the files, as `export.outputs` selects them.
         in_training: precision of training and scores, and the share of pixels with the same class in it as in float32,
             0..1; None: not compared.
+        multiple_px: height and width of an input may be any multiple of this, from two on; None: only the window's side.
     """
     environment = templates(Path(__file__).parent, html=False)
     environment.filters |= {"cell": cell, "code": "`{}`".format, "table": markdown_table}
@@ -66,6 +68,7 @@ def render(
         exported=exported,
         agreement=format_table(exported),
         in_training=in_training,
+        multiple_px=multiple_px,
         left_out={name: found["reason"] for name, found in formats.items() if found["status"] != "exported"},
         started_from=describe_start(facts.initial_weights),
         absent_sensor=describe_absence(facts),

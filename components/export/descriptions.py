@@ -14,6 +14,7 @@ from components.common.data.store import Manifest
 from components.common.files import write_json
 from components.common.inference.modelfile import ModelFacts
 from components.export import card, example, stac_item
+from components.export.formats.free_sizes import multiple_px
 from model import MoBaNet
 
 
@@ -39,7 +40,8 @@ def write_descriptions(
         manifest: of the store; its tiles say where the network was trained if it was trained on this data version.
         in_training: as `card.render` takes it.
     """
-    (folder / card.FILE).write_text(card.render(facts, evaluation, formats, outputs, in_training))
+    multiple = multiple_px(network, facts.window_px)
+    (folder / card.FILE).write_text(card.render(facts, evaluation, formats, outputs, in_training, multiple))
     if any(found["status"] == "exported" and found["runtime"] == "onnxruntime" for found in formats.values()):
         example.write_example(folder / example.FILE)
     files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
@@ -50,6 +52,7 @@ def write_descriptions(
         files,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         outputs=outputs,
+        free_size=multiple is not None,
         tiles=manifest.subset("train") if manifest.data_md5 == facts.data_md5 else (),
     )
     write_json(folder / stac_item.FILE, item)

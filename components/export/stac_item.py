@@ -72,6 +72,7 @@ def make(
     *,
     parameters: int,
     outputs: Sequence[str] = ("logits",),
+    free_size: bool = False,
     tiles: Sequence[TileEntry] = (),
 ) -> dict[str, Any]:
     """The item as JSON content.
@@ -83,9 +84,11 @@ def make(
         files: files of the package; each becomes an asset with its checksum.
         parameters: number of weights of the network.
         outputs: names of the outputs of the files, as `export.outputs` selects them.
+        free_size: whether height and width of an input are free; otherwise they are the window's side.
         tiles: of the training, for the position of the item; those of generated scenes have none.
     """
     by_name = {path.name: path for path in sorted(files)}
+    side = -1 if free_size else facts.window_px
     area = None if facts.source == "sample" else area_of(tiles)
     item = pystac.Item(
         id=identifier(f"mobanet-{facts.dataset}-{facts.split}-{digest(by_name[MODEL_FILE])[:12]}").lower(),
@@ -97,8 +100,8 @@ def make(
         | {
             "mlm:total_parameters": parameters,
             "mlm:memory_size": by_name[MODEL_FILE].stat().st_size,
-            "mlm:input": [_image(facts), _dsm(facts)],
-            "mlm:output": [_output(name, facts) for name in outputs],
+            "mlm:input": [_image(facts, side), _dsm(facts, side)],
+            "mlm:output": [_output(name, facts, side) for name in outputs],
         },
         stac_extensions=[MLM],
     )
@@ -177,7 +180,7 @@ def _bands(facts: ModelFacts) -> list[dict[str, Any]]:
     return [*image, {"name": "dsm", "data_type": "float32", "nodata": "nan"} | unit]
 
 
-def _image(facts: ModelFacts) -> dict[str, Any]:
+def _image(facts: ModelFacts, side: int) -> dict[str, Any]:
     low, high = facts.image_range
     steps: list[dict[str, Any]] = [
         {"type": "min-max", "minimum": low, "maximum": high},
@@ -185,10 +188,10 @@ def _image(facts: ModelFacts) -> dict[str, Any]:
         {"type": "z-score", "mean": list(facts.image_mean), "stddev": list(facts.image_std)},
     ]
     description = f"Pixels as stored, {low:g} to {high:g}. NaN: not measured; NaN everywhere: the image is missing."
-    return _input("image", description, facts.bands, steps, facts)
+    return _input("image", description, facts.bands, steps, side)
 
 
-def _dsm(facts: ModelFacts) -> dict[str, Any]:
+def _dsm(facts: ModelFacts, side: int) -> dict[str, Any]:
     heights = facts.heights
     low, high = heights.clip
     steps: list[dict[str, Any]] = [{"type": "clip", "minimum": low, "maximum": high}]
@@ -197,18 +200,18 @@ def _dsm(facts: ModelFacts) -> dict[str, Any]:
         steps = [*linear, *steps]
     words = card.GRAPH_HEIGHTS[dsm_values(heights)]
     description = f"{words[0].upper()}{words[1:]}. NaN: not measured; NaN everywhere: the DSM is missing."
-    return _input("dsm", description, ("dsm",), steps, facts)
+    return _input("dsm", description, ("dsm",), steps, side)
 
 
 def _input(
-    name: str, description: str, bands: Sequence[str], steps: Sequence[Mapping[str, Any]], facts: ModelFacts
+    name: str, description: str, bands: Sequence[str], steps: Sequence[Mapping[str, Any]], side: int
 ) -> dict[str, Any]:
     """An input of the files. What is scaled inside must not be scaled again, so no program can apply it by itself."""
     return {
         "name": name,
         "description": description,
         "bands": list(bands),
-        "input": _array([len(bands)], "bands", "float32", facts),
+        "input": _array([len(bands)], "bands", "float32", side),
         "value_scaling": [
             {
                 "type": "processing",
@@ -222,22 +225,21 @@ def _input(
     }
 
 
-def _output(name: str, facts: ModelFacts) -> dict[str, Any]:
+def _output(name: str, facts: ModelFacts, side: int) -> dict[str, Any]:
     _, data_type, description = card.OUTPUTS[name]
     channels = [len(facts.classes)] if name == "logits" else []
     return {
         "name": name,
         "description": description,
         "tasks": TASKS,
-        "result": _array(channels, "class", data_type, facts),
+        "result": _array(channels, "class", data_type, side),
         "classification:classes": [] if name == "confidence" else [one.to_dict() for one in _classes(facts)],
         "post_processing_function": None,
     }
 
 
-def _array(channels: Sequence[int], axis: str, data_type: str, facts: ModelFacts) -> dict[str, Any]:
-    """Shape of an array: any number of samples, and windows of the size of the training."""
-    side = facts.window_px
+def _array(channels: Sequence[int], axis: str, data_type: str, side: int) -> dict[str, Any]:
+    """Shape of an array: any number of samples, and windows of a size; -1: any."""
     return {
         "shape": [-1, *channels, side, side],
         "dim_order": ["batch", *[axis] * len(channels), "height", "width"],

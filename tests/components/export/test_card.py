@@ -252,6 +252,12 @@ def test_the_files_are_listed_with_their_agreement_and_with_why_one_is_missing(t
     assert "| `logits` |" not in text and "in the QGIS plugin Deepness: one input of 32 x 32 pixels" in text
 
 
+def test_the_sizes_that_the_files_take_are_stated(trained, evaluation) -> None:
+    fixed, free = (card.render(trained.facts, evaluation, FORMATS, multiple_px=multiple) for multiple in (None, 8))
+    assert "H and W are 32 pixels, because the backbone has a fixed size." in fixed
+    assert "H and W are multiples of 8 pixels, from 16 on; the training used 32." in free
+
+
 def test_a_package_of_weights_only_has_no_example(trained, evaluation) -> None:
     text = card.render(trained.facts, evaluation, {})
     assert "This package has no other format." in text and "predict_example.py" not in text

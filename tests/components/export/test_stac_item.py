@@ -51,7 +51,7 @@ def make(trained, files):
     """Makes an item of changed facts."""
 
     def item(evaluation=None, **changes):
-        options = {name: changes.pop(name) for name in ("outputs", "tiles") if name in changes}
+        options = {name: changes.pop(name) for name in ("outputs", "free_size", "tiles") if name in changes}
         found = full(json.loads(trained.evaluation.read_text())) if evaluation is None else evaluation
         return stac_item.make(replace(trained.facts, **changes), found, formats(), files, parameters=1234, **options)
 
@@ -92,7 +92,7 @@ def mlm_errors(item: dict) -> list[str]:
 def test_the_item_is_valid_by_the_schema_of_the_extension(make) -> None:
     for changes in (
         {},
-        {"outputs": ("logits", "classes", "confidence")},
+        {"outputs": ("logits", "classes", "confidence"), "free_size": True},
         {"initial_weights": InitialWeights("none", None, "none needed (random weights)")},
         {"dataset": "my city_1", "classes": ("a b", "ä/b", "c", "d", "e", "f")},
         {"heights": Heights("per-tile", None, None, None, (2.0, 98.0), (-0.5, 2.0), "datum")},
@@ -158,6 +158,7 @@ def test_outputs_have_classes_with_their_colours(make) -> None:
     ]
     assert confidence["classification:classes"] == [] and confidence["result"]["data_type"] == "float32"
     assert make()["properties"]["mlm:output"][0]["result"]["shape"] == [-1, 6, 32, 32]
+    assert make(free_size=True)["properties"]["mlm:output"][0]["result"]["shape"] == [-1, 6, -1, -1]
 
 
 def test_every_file_is_an_asset_with_its_checksum(make, files) -> None:
