@@ -53,7 +53,7 @@ def render(
         outputs: names of the outputs of the files, as `export.outputs` selects them.
         in_training: precision of training and scores, and the share of pixels with the same class in it as in float32,
             0..1; None: not compared.
-        multiple_px: height and width of an input may be any multiple of this, from two on; None: only the window's side.
+        multiple_px: height and width may be any multiple of this, from two on; None: only the side of a window.
     """
     environment = templates(Path(__file__).parent, html=False)
     environment.filters |= {"cell": cell, "code": "`{}`".format, "table": markdown_table}
