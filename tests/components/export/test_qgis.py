@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import rasterio
 import torch
 
 from components.common.data.height_scaling import scaled
@@ -117,6 +119,16 @@ def test_a_graph_with_two_inputs_or_a_free_size_is_refused_by_deepness(tmp_path)
         onnx.save(model, tmp_path / "x.onnx")
         with pytest.raises(ValueError, match="the plugin feeds"):
             Model(str(tmp_path / "x.onnx"))
+
+
+def test_the_script_of_the_page_makes_the_band_of_heights(city, monkeypatch):
+    page = Path(__file__).parents[3] / "docs/qgis.md"
+    (script,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    monkeypatch.chdir(city.folder)
+    exec(script.replace("package/", ""), {})
+    with rasterio.open("ndsm.tif") as file:
+        assert file.nodata == -9999
+        np.testing.assert_array_equal(file.read(1), city.town.layer_HWC[..., 3])
 
 
 def test_without_overlap_deepness_gives_the_map_of_predict(city):
