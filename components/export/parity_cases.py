@@ -53,6 +53,11 @@ class Case:
         """Size of the batch."""
         return len(self.inputs[0])
 
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.inputs[0].shape[2], self.inputs[0].shape[3]
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
@@ -76,7 +81,7 @@ def make_reference(network: MoBaNet, facts: ModelFacts, crops: Path) -> Referenc
         NonFiniteError: a logit of the network is NaN or infinite.
     """
     network.eval()
-    wanted = [*noise_cases(facts), *crop_cases(crops, facts)]
+    wanted = [*noise_cases(facts, network.patch_size), *crop_cases(crops, facts)]
     cases = tuple(_answered(network, facts, *case) for case in wanted)
     return Reference(facts, cases, *_same_class_share(network, facts, cases))
 
@@ -139,14 +144,17 @@ def _same_class_share(network: MoBaNet, facts: ModelFacts, cases: tuple[Case, ..
     return effective(facts.precision, device), float(np.mean(np.concatenate([pixels.ravel() for pixels in same])))
 
 
-def noise_cases(facts: ModelFacts) -> Iterator[tuple[str, Inputs, bool]]:
-    """Yield (name, inputs, False): noise in two batch sizes, and extreme or missing values of either sensor."""
+def noise_cases(facts: ModelFacts, patch_px: int) -> Iterator[tuple[str, Inputs, bool]]:
+    """Yield (name, inputs, False): noise in two batch sizes, and extreme or missing values of either sensor.
+
+    The last input is larger than a window, by whole patches.
+    """
     rng = np.random.default_rng(0)
     side = facts.window_px
 
-    def noise(samples: int) -> Inputs:
-        image = rng.integers(0, 256, (samples, len(facts.bands), side, side)).astype(np.float32)
-        return image, rng.uniform(*facts.heights.clip, (samples, 1, side, side)).astype(np.float32)
+    def noise(samples: int, height: int = side, width: int = side) -> Inputs:
+        image = rng.integers(0, 256, (samples, len(facts.bands), height, width)).astype(np.float32)
+        return image, rng.uniform(*facts.heights.clip, (samples, 1, height, width)).astype(np.float32)
 
     def stored(name: str, image: Array, dsm: Array) -> tuple[str, Inputs, bool]:
         return name, _stored(image, dsm, facts), False
@@ -169,6 +177,7 @@ def noise_cases(facts: ModelFacts) -> Iterator[tuple[str, Inputs, bool]]:
     yield stored("nothing measured", no_image, no_dsm)
     mixed = np.concatenate([image, image, no_image]), np.concatenate([holes, no_dsm, dsm])
     yield stored("other sensors per sample", *mixed)
+    yield stored(f"{side + patch_px} x {side + 2 * patch_px} px", *noise(2, side + patch_px, side + 2 * patch_px))
 
 
 def _beyond(image: Array, dsm: Array) -> Inputs:

@@ -30,6 +30,7 @@ class Runtime(Protocol):
     """An open file."""
 
     name: str  # onnxruntime or torch
+    free_size: bool  # whether inputs may be larger or smaller than a window
 
     def __call__(self, image_NCHW: Array, dsm_N1HW: Array) -> Outputs:
         """The outputs.
@@ -63,6 +64,7 @@ class _Onnx:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._inputs = [given.name for given in self._session.get_inputs()]
+        self.free_size = all(isinstance(side, str) for given in self._session.get_inputs() for side in given.shape[2:])
         self._outputs = [made.name for made in self._session.get_outputs()]
         self._facts = facts
 
@@ -85,7 +87,9 @@ class _Torch:
     def __init__(self, path: Path) -> None:
         extra = {HEADER: ""}
         self._module: Callable[..., Any] = torch.export.load(path, extra_files=extra).module()
-        self._outputs: list[str] = json.loads(extra[HEADER])["outputs"]
+        fields = json.loads(extra[HEADER])
+        self._outputs: list[str] = fields["outputs"]
+        self.free_size = "H" in fields["dynamic"]
 
     def __call__(self, image_NCHW: Array, dsm_N1HW: Array) -> Outputs:
         with torch.inference_mode():
