@@ -17,7 +17,7 @@ BASE_IMAGE ?= python:3.11-slim
 IMAGE ?= mobanet:latest
 BUILD_OPTIONS ?=
 
-.PHONY: help setup lock repro baselines remote services services-stop image check schema docs format test test-cpus test-system clean
+.PHONY: help setup lock repro baselines remote services services-stop image release check schema docs format test test-cpus test-system clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ image:  ## Build the image of all steps with Docker or buildah: make image IMAGE
 	$(BUILD) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
 	  --build-arg VERSION=$$($(PYTHON) -c 'import pipeline; print(pipeline.__version__)') \
 	  --build-arg COMMIT=$$(git describe --always --dirty --abbrev=40 --exclude='*') $(BUILD_OPTIONS) -t $(IMAGE) .
+
+release: setup  ## Build wheel, sdist, changelog, SBOM and checksums of a tagged commit into dist/ (docs/releasing.md)
+	@$(BIN)/python -m pipeline.release
 
 check: setup  ## Check style and types
 	$(BIN)/ruff check .

@@ -77,6 +77,7 @@ WORD_FOR_WORD = {
     "docs/your_own_data.md": "tests/e2e/test_your_own_data.py",
     "docs/registry.md": "tests/e2e/test_docs_commands.py",
     "docs/data_versions.md": "tests/e2e/test_docs_commands.py",
+    "docs/import.md": "tests/e2e/test_released_model.py",
 }
 """Pages whose commands a test runs in the order of the page."""
 
@@ -84,6 +85,8 @@ ELSEWHERE = {
     "make check": ".ci/run",
     "make test": ".ci/run",
     "make image": ".ci/containers",
+    "make release": "tests/pipeline/test_release.py",
+    "git tag": "tests/pipeline/test_release.py",
     "mobanet ablate": "tests/pipeline/commands/test_ablate.py",
     "mobanet params": "tests/pipeline/commands/test_params.py",
     "export MLFLOW_TRACKING_URI": "tests/e2e/test_sweep.py",
