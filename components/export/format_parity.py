@@ -7,6 +7,7 @@ differ by rounding only; of float16 and int8, only the share of changed pixels i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,8 +52,14 @@ class FormatParity:
     reason: str  # one sentence why it did not pass; "" if it passed
 
     def as_json(self) -> dict[str, Any]:
-        """The fields that `export.json` has about the comparison."""
-        return {name: value for name, value in asdict(self).items() if name not in ("passed", "reason")}
+        """The fields that `export.json` has about the comparison; an infinite difference is null there."""
+        cases = [asdict(case) | {"largest_difference": _finite(case.largest_difference)} for case in self.cases]
+        fields = {name: value for name, value in asdict(self).items() if name not in ("passed", "reason")}
+        return fields | {"largest_difference": _finite(self.largest_difference), "cases": cases}
+
+
+def _finite(difference: float | None) -> float | None:
+    return None if difference is None or math.isinf(difference) else difference
 
 
 def check_format(format: Format, path: Path, reference: Reference, config: ExportConfig) -> FormatParity:
@@ -125,7 +132,7 @@ def _size(values: npt.NDArray[Any]) -> str:
 
 def _difference(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
     """Largest absolute difference; infinite if one of the numbers is not finite."""
-    return float(np.abs(found - expected).max()) if np.isfinite(found).all() else float("inf")
+    return float(np.abs(found - expected).max()) if np.isfinite(found).all() else math.inf
 
 
 def _failure(
@@ -136,7 +143,7 @@ def _failure(
     worst = max(different, key=lambda case: case.largest_difference or 0.0, default=None)
     parameter = "max_changed" if exact else "max_changed_reduced"
     limit: float = getattr(config, parameter)
-    if worst is not None and worst.largest_difference == float("inf"):
+    if worst is not None and worst.largest_difference == math.inf:
         return f"{name}: gives values that are NaN or infinite ({worst.name}); use another export.opset or format"
     if exact and worst is not None and not (worst.largest_difference or 0.0) <= config.tolerance:
         return (
