@@ -39,7 +39,8 @@ PACKAGES = {  # package of components/common -> the packages that it may import;
     "uncertainty": {"inference", "scoring", "data"},
     "tracking": set(),
     "trust": {"tracking"},
-    "predictors": {"inference", "scoring", "data", "tracking", "trust"},
+    "exported": {"inference", "data"},
+    "predictors": {"exported", "inference", "scoring", "data", "tracking", "trust"},
     "entrypoints": set(),
     "kubernetes": {"entrypoints"},
 }

@@ -13,8 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from components.common.exported.graph_layout import Computed
 from components.common.inference.modelfile import ModelFacts
-from model.speed import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,10 @@ class Predictor(Protocol):
     fixed_window: bool  # whether no other window is possible
     has_gates: bool
     by_condition: bool  # whether a batch must not mix windows with different sensors, and None replaces a missing one
-    precision: Precision
+
+    @property
+    def precision(self) -> Computed:
+        """Precision of the computation; of an exported file, that of its weights."""
 
     def __call__(self, image_BCHW: Tensor | None, dsm_B1HW: Tensor | None) -> Maps:
         """Logits of a batch of windows; the network's modalities decide which inputs are used.

@@ -68,7 +68,7 @@ def test_a_package_is_its_network_without_its_path(package, windows):
 def test_a_graph_gives_the_logits_of_its_network(package, windows):
     with open_model(str(package / "model.onnx"), CPU) as graph, open_model(str(package), CPU) as network:
         assert graph.facts == network.facts and graph.identity.name == "model.onnx"
-        assert (graph.window_px, graph.patch_size, graph.fixed_window, graph.has_gates) == (32, 8, True, False)
+        assert (graph.window_px, graph.patch_size, graph.fixed_window, graph.has_gates) == (32, 8, False, False)
         maps = graph(*windows)
         assert maps.gates_B1HW is None
         torch.testing.assert_close(maps.logits_BKHW, network(*windows).logits_BKHW, atol=1e-4, rtol=0)
@@ -123,12 +123,13 @@ def test_another_window_is_rounded_up_to_whole_patches(saved):
         assert predictor(torch.zeros(1, 3, 56, 56), torch.zeros(1, 1, 56, 56)).logits_BKHW.shape == (1, 6, 56, 56)
 
 
-def test_a_graph_has_the_window_of_its_training_only(package):
-    with open_model(str(package / "model.onnx"), CPU, 32):
-        pass
-    text = "predict.window_px is 64, but the windows of model.onnx are fixed to 32 px; set it to null, or use the "
-    with pytest.raises(ParamsError, match=text), open_model(str(package / "model.onnx"), CPU, 64):
-        pass
+def test_another_window_of_a_graph_is_that_of_the_network(package):
+    image, dsm = torch.rand(1, 3, 48, 48) * 255, torch.rand(1, 1, 48, 48)
+    with open_model(str(package / "model.onnx"), CPU, 42) as graph, open_model(str(package), CPU, 42) as network:
+        assert (graph.window_px, network.window_px) == (48, 48)
+        torch.testing.assert_close(
+            graph(image.round(), dsm).logits_BKHW, network(image.round(), dsm).logits_BKHW, atol=1e-4, rtol=0
+        )
 
 
 def test_a_calibrated_temperature_is_read_and_a_wrong_one_refused(saved):
@@ -146,7 +147,7 @@ def test_a_calibrated_temperature_is_read_and_a_wrong_one_refused(saved):
 @pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.ckpt", "model.h5", "model"])
 def test_another_format_is_one_sentence_with_the_formats(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
-    text = f"{name}: not a model that predict can open; use a package folder, a .safetensors or .onnx file"
+    text = f"{name}: not a model that predict can open; use a package folder, a .safetensors, .onnx or .pt2 file"
     with pytest.raises(WeightsError, match=text), open_model(str(tmp_path / name), CPU):
         pass
 

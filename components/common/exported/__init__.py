@@ -1,0 +1,1 @@
+"""Files of other runtimes, checked before such a runtime opens them."""
