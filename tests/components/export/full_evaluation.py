@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from pathlib import Path
 
@@ -11,6 +12,14 @@ import numpy as np
 
 SCHEMA = Path(__file__).parents[3] / "components/evaluate/evaluation.schema.json"
 CONDITIONS = ("rgb+dsm", "rgb", "dsm")
+
+
+@functools.cache
+def schema() -> jsonschema.Draft202012Validator:
+    """The schema of `evaluation.json`."""
+    content = json.loads(SCHEMA.read_text())
+    found: jsonschema.Draft202012Validator = jsonschema.validators.validator_for(content)(content)
+    return found
 
 
 def full(evaluation: dict) -> dict:
@@ -58,7 +67,7 @@ def full(evaluation: dict) -> dict:
         {"perturbation": "noise", "sensor": "dsm", "level": 0.25, "unit": "m", "miou": points(), "change": -12.345},
         {"perturbation": "lost band", "sensor": "rgb", "level": "red", "unit": None, "miou": points(), "change": None},
     ]
-    jsonschema.validate(found, json.loads(SCHEMA.read_text()))
+    schema().validate(found)
     return found
 
 

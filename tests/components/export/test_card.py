@@ -231,6 +231,8 @@ def test_the_licence_is_that_of_the_weights_only_if_the_data_have_no_terms(train
     start = InitialWeights("hub", "a" * 64, licence)
     facts = replace(trained.facts, source=source, dataset="vaihingen", initial_weights=start)
     found = licence_fields(facts)
+    data = ModelCard(card.render(facts, json.loads(trained.evaluation.read_text()), FORMATS)).data
+    assert data.license == found["license"] and data.base_model == "timm/test_vit"
     assert found.items() >= fields.items() and ("license_link" in found) == ("license_name" in fields)
 
 

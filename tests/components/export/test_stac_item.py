@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -74,8 +75,9 @@ REFERRED = {
 """What the schema of MLM refers to on the web: rules of the extensions classification and processing."""
 
 
-def mlm_errors(item: dict) -> list[str]:
-    """What the schema of MLM finds wrong."""
+@functools.cache
+def mlm_schema() -> jsonschema.Draft7Validator:
+    """The schema of MLM, with rules of the other extensions."""
 
     def retrieve(uri: str):
         data_type = {"items": {"properties": {"data_type": {"enum": ["uint8", "float32"]}}}}
@@ -83,9 +85,12 @@ def mlm_errors(item: dict) -> list[str]:
         content = {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": definitions}
         return referencing.Resource.from_contents(content)
 
-    schema = json.loads(SCHEMA.read_text())
-    validator = jsonschema.Draft7Validator(schema, registry=referencing.Registry(retrieve=retrieve))
-    return [error.message[:200] for error in validator.iter_errors(item)]
+    return jsonschema.Draft7Validator(json.loads(SCHEMA.read_text()), registry=referencing.Registry(retrieve=retrieve))
+
+
+def mlm_errors(item: dict) -> list[str]:
+    """What the schema of MLM finds wrong."""
+    return [error.message[:200] for error in mlm_schema().iter_errors(item)]
 
 
 @pytest.mark.skipif(not SCHEMA.is_file(), reason="needs the schema in ../shared/contracts")
