@@ -15,6 +15,7 @@ import typer
 from components.common.entrypoints.dvc import exit_code, log_to_stderr
 from pipeline import __version__
 from pipeline.bench import evaluation, loader, preprocess, train_commands
+from pipeline.bench.export import bench as bench_export
 from pipeline.bench.prediction import bench as bench_predict
 from pipeline.bench.serving import bench as bench_serve
 from pipeline.commands import (
@@ -50,7 +51,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "data": ("Import and check raw tiles.", {"import": data.import_, "check": check.check}),
     "model": (
         "Inspect, import and check networks.",
-        {"info": model.info, "list": model.list_, "import": model_import.import_},
+        {"info": model.info, "list": model.list_, "import": model_import.import_, "verify": model.verify},
     ),
     "package": (
         "Sign a package, and verify whose package it is.",
@@ -81,6 +82,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
             "data": loader.bench,
             "preprocess": preprocess.bench,
             "evaluate": evaluation.bench,
+            "export": bench_export,
             "predict": bench_predict,
             "serve": bench_serve,
             "train": train_commands.train,

@@ -100,6 +100,7 @@ ELSEWHERE = {
     "mobanet bench predict": "tests/pipeline/bench/test_predict_bench.py",
     "mobanet bench train --checkpoints": "tests/pipeline/bench/test_checkpoints.py",
     "mobanet bench serve": "tests/pipeline/bench/test_serving.py",
+    "mobanet bench export": "tests/pipeline/bench/test_export_bench.py",
     "mobanet serve": "tests/e2e/test_service.py",
     "mobanet watch": "tests/components/watch/test_sample.py",
     "make services": "tests/e2e/test_make_services.py",
