@@ -162,7 +162,7 @@ def test_only_force_with_a_reason_promotes_a_version_that_fails_a_gate(command) 
 
 
 def test_a_champion_made_while_a_version_is_judged_stays(command, monkeypatch) -> None:
-    def read_back(name: str, version: str) -> None:
+    def read_back(name: str, version: str, trust: object) -> None:
         if version == "2":
             assert command("promote", "3", "--force", "--because", "first")[0] == 0
 
@@ -185,7 +185,7 @@ def test_rollback_reads_the_previous_champion_back_and_returns_to_it_once(comman
 
 
 def test_a_rejected_version_needs_force(command, monkeypatch) -> None:
-    monkeypatch.setattr(decisions, "read_back", lambda name, version: None)
+    monkeypatch.setattr(decisions, "read_back", lambda name, version, trust: None)
     assert command("reject", "challenger", "--because", "wrong labels")[0] == 0
     assert registry().aliases() == {"champion": "1"}
     code, _, err = command("promote", "3", "--force", "--because", "labels were right")
@@ -203,9 +203,9 @@ def test_a_rejected_version_needs_force(command, monkeypatch) -> None:
 def test_verify_checks_every_link_of_a_sound_version(command) -> None:
     code, found, _ = command("verify", "--json")
     assert (code, found["passed"], found["version"], found["first_broken"]) == (0, True, "1", None)
-    names = ["history", "files", "evaluation", "tags", "run", "network", "crops"]
+    names = ["history", "files", "signature", "evaluation", "tags", "run", "network", "crops"]
     assert [link["name"] for link in found["links"]] == names
-    assert "trained these weights" in found["links"][4]["detail"]
+    assert "trained these weights" in found["links"][5]["detail"]
 
 
 def change_tag() -> None:
@@ -295,8 +295,8 @@ def test_a_file_of_limits_that_does_not_exist_is_an_error(command) -> None:
 def test_a_champion_made_during_a_rollback_stays(command, monkeypatch) -> None:
     assert command("promote", "2")[0] == 0
 
-    def read_back(name: str, version: str) -> None:
-        monkeypatch.setattr(decisions, "read_back", lambda name, version: None)
+    def read_back(name: str, version: str, trust: object) -> None:
+        monkeypatch.setattr(decisions, "read_back", lambda name, version, trust: None)
         assert command("promote", "3", "--force", "--because", "repaired")[0] == 0
 
     monkeypatch.setattr(decisions, "read_back", read_back)
