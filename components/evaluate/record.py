@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from components.common.data.store import Heights
+from components.common.exported.graph_layout import Computed
 from components.common.inference.modelfile import InitialWeights, ModelFacts
 from components.common.scoring.balance import Balance
 from components.common.scoring.conditions import GROUND_TRUTHS, Confusions
@@ -19,7 +20,6 @@ from components.common.scoring.metrics import Scores, as_json
 from components.common.uncertainty.calibration import Reliability
 from components.common.uncertainty.intervals import Intervals
 from components.evaluate.worst_crops import WorstCrop
-from model.speed import Precision
 
 FORMAT = 2
 """Format version; increased when a current reader could misread an older file."""
@@ -69,7 +69,7 @@ class Protocol:
     window_px: int  # side of a window, pixels
     stride_px: int  # step between windows, pixels
     overlap: str  # how overlapping windows are merged
-    precision: Precision  # of the computation: the training's
+    precision: Computed  # of the computation: the training's, or that of an exported file
     gsd_m: float  # ground sample distance, metres per pixel
     bands: tuple[str, ...]  # image bands, in order
     heights: Heights  # how heights in metres are scaled to DSM values

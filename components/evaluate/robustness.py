@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from components.common.data.store import Store, Tile, TileEntry
+from components.common.inference.any_network import AnyNetwork
 from components.common.inference.modelfile import ModelFacts
 from components.common.inference.windows import Windows
 from components.common.progress import track
@@ -22,7 +23,6 @@ from components.common.scoring.conditions import GROUND_TRUTH, conditions
 from components.common.scoring.metrics import scores
 from components.common.scoring.tile_counts import Counted, score_tile
 from components.evaluate.record import Degraded
-from model import MoBaNet
 
 SEED = 1503
 """Of the random degradations."""
@@ -124,7 +124,7 @@ def degraded(tile: Tile, name: str, kind: Perturbation, level: float, facts: Mod
 
 
 def robustness(
-    network: MoBaNet,
+    network: AnyNetwork,
     facts: ModelFacts,
     store: Store,
     entries: Sequence[TileEntry],

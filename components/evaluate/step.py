@@ -22,12 +22,12 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from components.common.data.datasets import Subset
 from components.common.data.store import Store, TileEntry
 from components.common.errors import NonFiniteError, ParamsError, StoreError
-from components.common.files import digest
+from components.common.inference.any_network import AnyNetwork
 from components.common.inference.model_inputs import require_inputs_of
-from components.common.inference.modelfile import ModelFacts, load_model
-from components.common.inference.precision import effective, training_precision
+from components.common.inference.modelfile import ModelFacts
 from components.common.inference.windows import Windows
 from components.common.params import STRICT, Count, Probability, Side
+from components.common.predictors.scored import ScoredModel, open_scored
 from components.common.progress import track
 from components.common.scoring.boundary import WIDTH_PX
 from components.common.scoring.conditions import GROUND_TRUTH, conditions, tiles_by_condition
@@ -37,7 +37,6 @@ from components.common.tracking import provenance, server
 from components.evaluate import interpretation, outputs, record, robustness, trust
 from components.evaluate.tile_results import TileResult, predict_tile, total
 from components.evaluate.worst_crops import worst_of
-from model import MoBaNet
 
 log = logging.getLogger(__name__)
 
@@ -87,20 +86,30 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path, *, tr
     Args:
         config: section `evaluate`.
         store: folder of the store; only the manifest and the test tiles are read.
-        weights: a file of `save_model`.
+        weights: a model in any format: a file of `save_model`, an exported file, a package folder, or
+            `models:/NAME@ALIAS`. The figures of an exported file are not sent to the run of its training.
         reports: folder for the outputs; files of other steps in it stay unchanged.
         tracked: if the training was tracked, add the figures to its MLflow run.
 
     Raises:
-        ParamsError: the stride is larger than the window.
+        ParamsError: the stride is larger than the window, or an exported file has another window or cannot be given
+            degraded inputs.
         StoreError: the store is unreadable, has no labelled test tile with all sensors of the network, or was not made
             for this model.
         WeightsError: the weights are unreadable.
         NonFiniteError: the network gives logits that are NaN or infinite.
         TrackingError: the training was tracked, and its MLflow store cannot be used.
     """
-    network, facts = load_model(weights)
-    run_id = facts.mlflow_run_id if tracked else None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with open_scored(weights, device) as model:
+        return _evaluate(config, store, weights, reports, model, tracked)
+
+
+def _evaluate(
+    config: EvaluateConfig, store: Path, weights: Path, reports: Path, model: ScoredModel, tracked: bool
+) -> EvaluateResult:
+    network, facts, device = model.network, model.facts, model.device
+    run_id = facts.mlflow_run_id if tracked and not model.exported else None  # the run's figures are the network's
     if run_id is not None:
         server.connect()  # fail before the work, not after it, if the server is down
     data = Store(store)
@@ -111,12 +120,11 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path, *, tr
         )
     entries = data.manifest.subset(SUBSET)
     _require_sensors(network, entries, store)
+    _require_scorable(config, model, weights)
     windows = windows_of(config, network, facts)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        with training_precision(network.to(device), facts, device):
-            results = list(_predict_tiles(network, facts, data, windows, device, config))
-            degraded = _degraded(network, facts, data, windows, device, results) if config.robustness else None
+        results = list(_predict_tiles(network, facts, data, windows, device, config))
+        degraded = _degraded(network, facts, data, windows, device, results) if config.robustness else None
     except NonFiniteError as error:
         raise NonFiniteError(
             f"{weights}: {error}, so this model cannot be scored; train again with a lower train.learning_rate or with "
@@ -126,7 +134,7 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path, *, tr
     evaluation = record.evaluation(
         total(results),
         facts,
-        _protocol(network, data, facts, weights, windows, device),
+        _protocol(model, data, windows),
         config.failure_probability,
         (*interpretation.data_warnings(manifest, data.data_md5, facts, entries), *_coverage(network, entries)),
         total([result for result in results if len(result.counts) == len(conditions(network))]),
@@ -148,7 +156,21 @@ def run(config: EvaluateConfig, store: Path, weights: Path, reports: Path, *, tr
     return EvaluateResult(evaluation, reports / outputs.REPORT)
 
 
-def windows_of(config: EvaluateConfig, network: MoBaNet, facts: ModelFacts) -> Windows:
+def _require_scorable(config: EvaluateConfig, model: ScoredModel, weights: Path) -> None:
+    """What an exported file cannot do is an error before the work."""
+    if model.fixed_px is not None and config.window_px not in (None, model.fixed_px):
+        raise ParamsError(
+            f"evaluate.window_px is {config.window_px}, but the windows of {weights.name} are fixed to "
+            f"{model.fixed_px} px; set it to null, or score model.safetensors"
+        )
+    if model.exported and config.robustness:
+        raise ParamsError(
+            f"evaluate.robustness is true, but {weights.name} takes pixels as files store them, so it cannot be given "
+            "degraded ones; set it to false, or score model.safetensors"
+        )
+
+
+def windows_of(config: EvaluateConfig, network: AnyNetwork, facts: ModelFacts) -> Windows:
     """How the tiles are cut for a network: windows as in its training, or `window_px` rounded up to whole patches.
 
     Raises:
@@ -175,7 +197,7 @@ def windows_of(config: EvaluateConfig, network: MoBaNet, facts: ModelFacts) -> W
 
 
 def _predict_tiles(
-    network: MoBaNet, facts: ModelFacts, data: Store, windows: Windows, device: torch.device, config: EvaluateConfig
+    network: AnyNetwork, facts: ModelFacts, data: Store, windows: Windows, device: torch.device, config: EvaluateConfig
 ) -> Iterator[TileResult]:
     """Evaluate the test tiles one by one; each result is small."""
     counted = Counted(block_px=config.intervals.block_px, boundary_px=WIDTH_PX, temperature=facts.temperature or {})
@@ -192,7 +214,7 @@ def _predict_tiles(
 
 
 def _degraded(
-    network: MoBaNet,
+    network: AnyNetwork,
     facts: ModelFacts,
     data: Store,
     windows: Windows,
@@ -232,7 +254,7 @@ def _judged(
     )
 
 
-def _require_sensors(network: MoBaNet, entries: Sequence[TileEntry], store: Path) -> None:
+def _require_sensors(network: AnyNetwork, entries: Sequence[TileEntry], store: Path) -> None:
     """The headline figure needs a tile with all sensors of the network."""
     first = conditions(network)[0]
     if first not in tiles_by_condition(network, entries):
@@ -243,7 +265,7 @@ def _require_sensors(network: MoBaNet, entries: Sequence[TileEntry], store: Path
         )
 
 
-def _coverage(network: MoBaNet, entries: Sequence[TileEntry]) -> tuple[str, ...]:
+def _coverage(network: AnyNetwork, entries: Sequence[TileEntry]) -> tuple[str, ...]:
     """A sentence if conditions are scored on different tiles."""
     tiles = tiles_by_condition(network, entries)
     if all(len(ids) == len(entries) for ids in tiles.values()):
@@ -256,10 +278,8 @@ def _coverage(network: MoBaNet, entries: Sequence[TileEntry]) -> tuple[str, ...]
     )
 
 
-def _protocol(
-    network: MoBaNet, data: Store, facts: ModelFacts, weights: Path, windows: Windows, device: torch.device
-) -> record.Protocol:
-    manifest = data.manifest
+def _protocol(model: ScoredModel, data: Store, windows: Windows) -> record.Protocol:
+    manifest, facts = data.manifest, model.facts
     return record.Protocol(
         dataset=manifest.dataset,
         source=manifest.source,
@@ -273,7 +293,7 @@ def _protocol(
         window_px=windows.window_px,
         stride_px=windows.stride_px,
         overlap=record.OVERLAP,
-        precision=effective(facts.precision, device),
+        precision=model.precision,
         gsd_m=manifest.gsd_m,
         bands=manifest.bands,
         heights=manifest.heights,
@@ -281,7 +301,7 @@ def _protocol(
         raw_md5=manifest.raw_md5,
         git_commit=provenance.git_commit(),
         tool_version=provenance.tool_version(),
-        device=device.type,
-        model=record.trained_model(facts, digest(weights)),
-        tiles_by_condition=tiles_by_condition(network, manifest.subset(SUBSET)),
+        device=model.device.type,
+        model=record.trained_model(facts, model.sha256),
+        tiles_by_condition=tiles_by_condition(model.network, manifest.subset(SUBSET)),
     )

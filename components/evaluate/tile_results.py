@@ -17,13 +17,13 @@ from torch import Tensor
 
 from components.common.data.datasets import CONDITIONS
 from components.common.data.store import Tile
+from components.common.inference.any_network import AnyNetwork
 from components.common.inference.windows import Windows
 from components.common.scoring.conditions import Confusions
 from components.common.scoring.gates import GateMap
 from components.common.scoring.panels import image_picture, shrink_classes, shrink_mean, shrink_picture
 from components.common.scoring.tile_counts import CONFUSIONS, ConditionCounts, Counted, score_tile
 from components.evaluate.worst_crops import Crop, worst_crops
-from model import MoBaNet
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class TileResult:
 
 
 def predict_tile(
-    network: MoBaNet,
+    network: AnyNetwork,
     name: str,
     tile: Tile,
     windows: Windows,

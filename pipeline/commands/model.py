@@ -1,4 +1,4 @@
-"""`mobanet model`: inspect networks without training one."""
+"""`mobanet model`: inspect networks without training one, and check model files without running them."""
 
 from __future__ import annotations
 
@@ -58,6 +58,25 @@ def info(
         table.add_row(name, f"{count['total']:,}", f"{count['trainable']:,}", end_section=name == list(parts)[-1])
     table.add_row("network", f"{whole['total']:,}", f"{whole['trainable']:,}")
     Console().print(table)
+
+
+def verify(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Package folder, .safetensors, .onnx or .pt2 file.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+) -> None:
+    """Check a model file or a package without running anything in it; it prints one line per check.
+
+    A file that is damaged, contradicts itself or could do something else than compute is one sentence, and the exit
+    code is 2. The signature of a package is checked by `mobanet package verify`.
+    """
+    from components.common.predictors.verification import verify_model
+
+    checks: list[str] = []
+    verify_model(model, checks.append if as_json else typer.echo)
+    if as_json:
+        typer.echo(json.dumps({"model": str(model), "checks": checks}, indent=2))
 
 
 def list_(

@@ -12,7 +12,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from components.common.exported.graph_layout import AGAIN, GraphLayout, layout_o
 from components.common.exported.program_text import check_arithmetic
 from components.common.inference.modelfile import HEADER
 from model.mobanet import on_meta
+
+Report = Callable[[str], None]
+"""Takes the sentence of a check that was passed."""
 
 Members = dict[str, zipfile.ZipInfo]
 """Name below the first folder of the archive -> member."""
@@ -45,8 +48,12 @@ DTYPES |= {6: torch.float16, 7: torch.float32, 8: torch.float64, 12: torch.bool,
 """Types of torch's format by their number there."""
 
 
-def check_program(path: Path) -> tuple[GraphLayout, io.BytesIO]:
+def check_program(path: Path, report: Report = lambda sentence: None) -> tuple[GraphLayout, io.BytesIO]:
     """Check a program.
+
+    Args:
+        path: the file.
+        report: called with every check that was passed.
 
     Returns:
         Its layout, and an archive for `torch.export.load` with nothing but the checked members.
@@ -57,10 +64,15 @@ def check_program(path: Path) -> tuple[GraphLayout, io.BytesIO]:
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = _members(path, archive)
+            report(f"members: {len(members)}, all known, uncompressed and without a pickle")
             texts = {name: _json(path, archive, members, name) for name in (EXTRA, PROGRAM, WEIGHTS, CONSTANTS)}
             layout = layout_of(path, texts[EXTRA])
+            report(f"metadata: format {texts[EXTRA].get('format')}")
             check_arithmetic(path, texts[PROGRAM])
+            operators = len(texts[PROGRAM]["graph_module"]["graph"]["nodes"])
+            report(f"program: {operators} operators that only compute, and arithmetic over sizes")
             _check_tensors(path, archive, members, texts, layout)
+            report("tensors: the weights of the network in the metadata, of the sizes that they state, and finite")
             return layout, _copy(archive, members, texts)
     except WeightsError:
         raise

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from components.common.data.store import Tile
-from model import MoBaNet
+from components.common.inference.any_network import AnyNetwork
 from model.inputs import normalise, pad_to_multiple, padded_side
 
 Predict = Callable[[Tensor, Tensor], Tensor]
@@ -46,7 +46,7 @@ class Windows:
     @classmethod
     def of(
         cls,
-        network: MoBaNet,
+        network: AnyNetwork,
         side_px: int,
         *,
         stride_px: int,

@@ -37,7 +37,7 @@ class GraphPredictor:
         """Take an open file; `name` is for messages, and `fixed` says whether its window cannot change."""
         self._name, self._layout, self._answer = name, layout, answer
         self.facts, self.identity, self.window_px, self.fixed_window = layout.facts, identity, window_px, fixed
-        self.patch_size = on_meta(layout.facts.network).patch_size
+        self.patch_size = on_meta(layout.facts.network).patch_size if fixed else layout.multiple_px
         self.precision: Computed = layout.precision
 
     def __call__(self, image_BCHW: Tensor | None, dsm_B1HW: Tensor | None) -> Maps:

@@ -56,7 +56,7 @@ def open_model(
         ParamsError: the model has a fixed window of another size.
     """
     with ExitStack() as stack:
-        path, version = _located(model, stack)
+        path, version = located(model, stack)
         suffix = path.suffix.lower()
         if suffix not in SUFFIXES:
             raise WeightsError(f"{model}: not a model that predict can open; use {FORMATS}")
@@ -70,8 +70,8 @@ def open_model(
             yield (open_graph if suffix == ".onnx" else open_program)(path, identity, window_px)
 
 
-def _located(model: str, stack: ExitStack) -> tuple[Path, str | None]:
-    """File of a model, and the URI with its version if it is registered."""
+def located(model: str, stack: ExitStack) -> tuple[Path, str | None]:
+    """File of a model, and the URI with its version if it is registered; errors as with `open_model`."""
     if model.startswith(SCHEME):
         if not URI.fullmatch(model):
             raise ParamsError(f"--model is {model}; expected models:/NAME@ALIAS, models:/NAME/VERSION or a file")
@@ -97,27 +97,32 @@ def _of_package(package: Path) -> Path:
 
 
 def _identity(path: Path, version: str | None) -> ModelIdentity:
-    """Which model a file is; the weights of a graph above 2 GB are in a second file, which counts too.
-
-    Raises:
-        WeightsError: the record of a package next to the file has another checksum.
-    """
-    files = [file for file in (path, path.with_name(f"{path.name}.data")) if file.is_file()]
-    sums = {file.name: digest(file) for file in files}
-    recorded = _recorded(path.parent)
-    for name, sha256 in sums.items():
-        if recorded.get(name, sha256) != sha256:
-            raise WeightsError(
-                f"{path.with_name(name)}: changed since the export ({RECORD} has another sha256); run the export step "
-                "again"
-            )
-    sha256 = sums[path.name] if len(sums) == 1 else hashlib.sha256("".join(sums.values()).encode()).hexdigest()
+    """Which model a file is; the weights of a graph above 2 GB are in a second file, which counts too."""
+    sums = recorded(path)
+    sha256 = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
     if version is None:
         return ModelIdentity(path.name, None, sha256)
     return ModelIdentity(version, version.rpartition("/")[2], sha256)
 
 
-def _recorded(folder: Path) -> dict[str, str]:
+def recorded(path: Path) -> list[str]:
+    """Checksums of a model's files; if a package's record lies next to them, they must be those in it.
+
+    Raises:
+        WeightsError: the record has another checksum.
+    """
+    files = [file for file in (path, path.with_name(f"{path.name}.data")) if file.is_file()]
+    sums, known = {file.name: digest(file) for file in files}, _record(path.parent)
+    for name, sha256 in sums.items():
+        if known.get(name, sha256) != sha256:
+            raise WeightsError(
+                f"{path.with_name(name)}: changed since the export ({RECORD} has another sha256); run the export step "
+                "again"
+            )
+    return list(sums.values())
+
+
+def _record(folder: Path) -> dict[str, str]:
     """Checksums of the package that a folder is; empty if it is none."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         return dict(json.loads((folder / RECORD).read_text())["sha256"])

@@ -22,11 +22,11 @@ from torch import Tensor
 from components.common.data.datasets import CONDITIONS
 from components.common.data.store import SENSORS, Sensor, Store, Tile, TileEntry
 from components.common.errors import NonFiniteError
+from components.common.inference.any_network import AnyNetwork
 from components.common.inference.windows import Predict, Windows, parts, sliding
 from components.common.progress import track
 from components.common.scoring.counts import Confusion, Counter
 from components.common.scoring.gates import GateReader, has_gates
-from model import MoBaNet
 
 GROUND_TRUTHS = ("eroded", "full")
 """`eroded` ignores object boundaries, as the benchmark's protocol does; `full` is every labelled pixel."""
@@ -38,7 +38,7 @@ Confusions = dict[str, dict[str, Confusion]]
 """Condition -> ground truth -> confusion matrix."""
 
 
-def conditions(network: MoBaNet, sensors: Sequence[Sensor] = SENSORS) -> tuple[str, ...]:
+def conditions(network: AnyNetwork, sensors: Sequence[Sensor] = SENSORS) -> tuple[str, ...]:
     """The conditions that a network supports on a tile with these sensors; the first has the most sensors.
 
     A network of one modality supports the condition with its own sensor only. Without that sensor there is none.
@@ -48,7 +48,7 @@ def conditions(network: MoBaNet, sensors: Sequence[Sensor] = SENSORS) -> tuple[s
     return tuple(name for name, needed in supported.items() if set(needed) <= set(sensors))
 
 
-def tiles_by_condition(network: MoBaNet, entries: Iterable[TileEntry]) -> dict[str, tuple[str, ...]]:
+def tiles_by_condition(network: AnyNetwork, entries: Iterable[TileEntry]) -> dict[str, tuple[str, ...]]:
     """Condition -> ids of the tiles that are scored under it; a condition without a tile is left out."""
     entries = tuple(entries)
     found = {
@@ -67,7 +67,7 @@ class Band:
 
 
 def bands(
-    network: MoBaNet,
+    network: AnyNetwork,
     tile: Tile,
     windows: Windows,
     device: torch.device,
@@ -108,7 +108,7 @@ def bands(
             raise NonFiniteError(f"the network gives logits that are NaN or infinite for {name} ({condition})")
 
 
-def _predictor(network: MoBaNet, names: Sequence[str], gates: GateReader | None) -> Predict:
+def _predictor(network: AnyNetwork, names: Sequence[str], gates: GateReader | None) -> Predict:
     """A function from inputs to the logits of all conditions, one after the other, and the maps of the gates."""
 
     def predict(rgb: Tensor, dsm: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def _predictor(network: MoBaNet, names: Sequence[str], gates: GateReader | None)
 
 
 def class_maps(
-    network: MoBaNet, tile: Tile, windows: Windows, device: torch.device, name: str = "a tile"
+    network: AnyNetwork, tile: Tile, windows: Windows, device: torch.device, name: str = "a tile"
 ) -> dict[str, npt.NDArray[np.uint8]]:
     """Predicted classes of a tile by condition, `[H, W]` each; arguments and errors as in `bands`."""
     rows: dict[str, list[npt.NDArray[np.uint8]]] = {}
@@ -144,7 +144,7 @@ def classes_of(logits_KhW: Tensor) -> Tensor:
 
 
 def confusions(
-    network: MoBaNet,
+    network: AnyNetwork,
     store: Store,
     entries: Iterable[TileEntry],
     windows: Windows,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model import MoBaNet
+from components.common.inference.any_network import AnyNetwork
 
 SATURATED = (0.1, 0.9)
 """A gate below the first or above the second value is saturated: it suppresses one modality almost completely."""
@@ -30,7 +30,7 @@ class GateReader(Protocol):
         """Take in the next band of finished rows of a tile; without maps (G is 0), the call does nothing."""
 
 
-def has_gates(network: MoBaNet) -> bool:
+def has_gates(network: AnyNetwork) -> bool:
     """Whether the network fuses two modalities with gates."""
     return network.config.dgfm and len(network.config.modalities) == 2
 

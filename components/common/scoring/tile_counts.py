@@ -17,12 +17,12 @@ from torch import Tensor
 
 from components.common.data.datasets import IGNORE
 from components.common.data.store import Tile
+from components.common.inference.any_network import AnyNetwork
 from components.common.inference.windows import Windows
 from components.common.scoring.boundary import Outlines
 from components.common.scoring.conditions import GROUND_TRUTH, GROUND_TRUTHS, bands, classes_of, conditions
 from components.common.scoring.counts import Calibration, Confusion
 from components.common.scoring.gates import GateReader
-from model import MoBaNet
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def block_shape(height: int, width: int, block_px: int) -> tuple[int, int]:
 
 
 def score_tile(
-    network: MoBaNet,
+    network: AnyNetwork,
     tile: Tile,
     windows: Windows,
     device: torch.device,

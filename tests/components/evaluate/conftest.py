@@ -160,7 +160,7 @@ def use_network(
         weights = tmp_path / "best.safetensors"
         weights.write_bytes(b"weights")
         facts = facts_for(store, **changes)
-        monkeypatch.setattr("components.evaluate.step.load_model", lambda path: (network.eval(), facts))
+        monkeypatch.setattr("components.common.predictors.scored.load_model", lambda path: (network.eval(), facts))
         return weights
 
     return use
