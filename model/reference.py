@@ -95,7 +95,7 @@ def backbone_size(state: Mapping[str, Tensor]) -> tuple[int, int]:
     """
     token = state.get(f"{BACKBONE}cls_token")
     if token is None or token.dim() != 3:
-        raise ValueError(f"lacks {BACKBONE}cls_token; is it a checkpoint of the released code?")
+        raise ValueError(f"lacks {BACKBONE}cls_token, or it has another shape than [1, 1, C]")
     matches = (re.match(re.escape(BACKBONE) + r"blocks\.(\d{1,4})\.", name) for name in state)
     blocks = {int(match[1]) for match in matches if match}
     if not blocks or blocks != set(range(len(blocks))):
@@ -121,9 +121,9 @@ def from_reference(state_dict: Mapping[str, Tensor], *, num_heads: int, tap_indi
     try:
         config = _infer_config(state, num_heads, tuple(tap_indices))
     except KeyError as error:
-        raise ValueError(f"lacks {error.args[0]}; is it a checkpoint of the released code?") from None
+        raise ValueError(f"lacks {error.args[0]}") from None
     except (IndexError, ZeroDivisionError):
-        raise ValueError("has tensors of impossible shapes; is it a checkpoint of the released code?") from None
+        raise ValueError("has tensors of impossible shapes") from None
     _compare(state, _expected(on_meta(config), swiglu=f"{BACKBONE}blocks.0.mlp.w12.weight" in state))
     network = MoBaNet(config)
     network.load_state_dict(_rename(state), strict=True)

@@ -24,6 +24,7 @@ PAGE = "docs/import.md"
 SMALLER = {
     "formats: [onnx, onnx-float16, onnx-int8, qgis, pt2]": "formats: [onnx]",  # the others have tests of their own
     "crop_px: 128": "crop_px: 56",
+    "stride_px: 128": "stride_px: 56",
     "stride_px: 96": "stride_px: 56",
     "samples: 1000": "samples: 100",
 }
