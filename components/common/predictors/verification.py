@@ -22,9 +22,11 @@ from components.common.tracking.packages import (
     RECORD,
     SIDE_FILES,
     SIGNATURE,
+    STATEMENT,
     package_digest,
     read_record,
     verify_files,
+    verify_statement,
 )
 
 Report = Callable[[str], None]
@@ -85,6 +87,8 @@ def _verify_package(package: Path, report: Report) -> None:
             _require_equal(package / name, _verify_file(package / name, report), facts)
     _require_evaluated(package, facts)
     report(f"facts: the same in {', '.join(files)} and {EVALUATION}")
+    if verify_statement(package):
+        report(f"{STATEMENT}: about these files")
     present = sorted(name for name in SIDE_FILES if (package / name).is_file())
     report(f"side files: {', '.join(present) or 'none'}; {_signed(package)}")
 
