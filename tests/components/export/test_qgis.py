@@ -17,11 +17,10 @@ from components.common.data.height_scaling import scaled
 from components.common.data.store import Heights
 from components.common.inference.modelfile import ModelFacts, read_facts, save_model
 from components.common.inference.raster_layer import KEY, channels, layer_of
-from components.export.config import ExportConfig
 from components.export.formats.qgis import LayerServable, write_qgis
 from model import MoBaNet
 from model.inputs import normalise
-from tests.components.conftest import toy_facts
+from tests.components.conftest import export_config, toy_facts
 from tests.components.export.deepness import Model, Settings, segment
 from tests.components.export.sample_town import HEIGHT, WIDTH, Town, complete, make_town, predicted
 from tests.model.toys import distinguishing, toy
@@ -48,7 +47,7 @@ def city(tmp_path_factory) -> City:
     network = distinguishing()
     facts = replace(toy_facts(network.config), temperature=TEMPERATURE)
     save_model(folder / "model.safetensors", network, facts)
-    write_qgis(folder / "model_qgis.onnx", network, facts, ExportConfig(opset=21, tolerance=1e-3))
+    write_qgis(folder / "model_qgis.onnx", network, facts, export_config(opset=21))
     return City(network, facts, folder, make_town(folder, facts))
 
 
@@ -136,6 +135,8 @@ def test_without_overlap_deepness_gives_the_map_of_predict(city):
     found_HW = segment(Model(str(city.folder / "model_qgis.onnx")), city.town.layer_HWC, overlap_px=0)
     whole = complete(SIDE)
     assert (predicted_HW[whole] == found_HW[whole]).mean() >= 0.999
+    opened_HW = predicted(city.town, city.folder / "model_qgis.onnx", city.folder / "opened.tif")
+    assert (predicted_HW == opened_HW).mean() >= 0.999  # our own program opens the file too
     shares = np.bincount(found_HW[whole].ravel(), minlength=6) / found_HW[whole].size
     assert (shares > 0.02).sum() >= 3, "a map of one class would prove nothing"
 
