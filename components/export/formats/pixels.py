@@ -7,7 +7,7 @@ Letters: B batch, C image bands, K classes, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -119,7 +119,7 @@ class Servable(nn.Module):
         """
         rgb, heights = self.inputs(image, dsm)
         logits_BKHW = cast(Tensor, self.network(rgb, heights))
-        made = {
+        made: dict[Output, Callable[[], Tensor]] = {
             "logits": lambda: logits_BKHW,
             "classes": lambda: logits_BKHW.argmax(1).to(torch.uint8),
             "confidence": lambda: self.probabilities(logits_BKHW, rgb, heights).amax(1),

@@ -27,14 +27,20 @@ from components.common.params import from_mapping
 from components.common.scoring.metrics import as_json
 from components.common.tracking.packages import package_digest, read_record, verify_files
 from components.export.config import ExportConfig
-from components.export.formats import onnx_graph
-from components.export.parity import ParityError
+from components.export.format_parity import ParityError
+from components.export.formats import known_formats, onnx_graph
 from components.export.step import read_evaluation, run
 from model.inputs import normalise
+from tests.components.conftest import export_config
 
 
 def identity(package: Path) -> str:
     return package_digest(read_record(package)["sha256"])
+
+
+def replace_writer(monkeypatch, write) -> None:
+    """Let the step write the graph in another way, which takes no time."""
+    monkeypatch.setitem(known_formats.FORMATS, "onnx", replace(known_formats.FORMATS["onnx"], writers={"test": write}))
 
 
 def logits_of(package, image, dsm):
@@ -55,11 +61,12 @@ def test_the_package_holds_what_its_record_says(package, trained) -> None:
     assert record["sha256"].keys() == weights | others | checks and record["format"] == 3
     assert record["sha256"] == {name: digest(package / name) for name in record["sha256"]}
     assert record["source_sha256"] == digest(trained.weights)
-    assert record["parity"]["largest_difference"] <= record["parity"]["tolerance"] == 1e-4
-    assert record["onnx"]["missing"] == "NaN"
-    assert record["onnx"]["inputs"] == {"image": [3, 32, 32], "dsm": [1, 32, 32]}
-    assert record["onnx"]["bytes"] == (package / "model.onnx").stat().st_size
-    assert record["onnx"]["latency_ms"] > 0
+    graph = record["formats"]["onnx"]
+    assert (graph["status"], graph["file"], graph["compared"]) == ("exported", "model.onnx", "logits")
+    assert graph["largest_difference"] <= record["parity"]["tolerance"] == 1e-4
+    assert graph["changed_share"] <= record["parity"]["max_changed"] / 100 and len(graph["cases"]) > 10
+    assert graph["bytes"] == (package / "model.onnx").stat().st_size
+    assert graph["latency_ms"] > 0 and record["parity"]["precision"] == "float32"
     assert (package / "evaluation.json").read_bytes() == trained.evaluation.read_bytes()
 
 
@@ -71,7 +78,7 @@ def test_exporting_again_elsewhere_gives_the_same_identity_and_another_operator_
     monkeypatch.chdir(tmp_path)
     shutil.copy(trained.weights, "weights.safetensors")
     for opset, same in ((20, True), (21, False)):
-        config = ExportConfig(opset=opset, tolerance=1e-4)
+        config = export_config(opset=opset)
         made = run(config, Path("weights.safetensors"), trained.evaluation, trained.store, Path("again"))
         assert made.package_sha256 == identity(Path("again"))
         assert (made.package_sha256 == known) is same
@@ -83,8 +90,8 @@ def test_another_evaluation_of_the_same_model_is_another_identity(package, train
     content["balance"] |= {"failure_probability": 0.2, "expected_miou": 50.0}
     evaluation = tmp_path / "evaluation.json"
     write_json(evaluation, content)
-    monkeypatch.setattr(onnx_graph, "write_onnx", lambda path, *_: shutil.copy(package / "model.onnx", path))
-    run(ExportConfig(opset=20, tolerance=1e-4), trained.weights, evaluation, trained.store, tmp_path / "package")
+    replace_writer(monkeypatch, lambda path, *_: shutil.copy(package / "model.onnx", path))
+    run(export_config(), trained.weights, evaluation, trained.store, tmp_path / "package")
     before, after = (json.loads((folder / "export.json").read_text()) for folder in (package, tmp_path / "package"))
     differ = {name for name in before["sha256"] if before["sha256"][name] != after["sha256"][name]}
     assert differ == {"evaluation.json", "README.md", "stac_item.json"}
@@ -106,7 +113,7 @@ def test_the_package_has_the_statistics_of_windows_of_the_validation_tiles(packa
 
 
 def test_a_store_with_other_heights_or_without_validation_tiles_is_refused(trained, tmp_path) -> None:
-    manifest, config = read_manifest(trained.store), ExportConfig(opset=20, tolerance=1e-3)
+    manifest, config = read_manifest(trained.store), export_config()
     for changes, sentence in (
         ({"heights": replace(manifest.heights, scale_m=20.0)}, "settings of the heights are scale_m 20.0, but"),
         ({"tiles": manifest.subset("test")}, "the store has no validation tile of the split sample; add one"),
@@ -173,8 +180,8 @@ def test_the_graph_has_the_promised_inputs_and_a_free_batch(package) -> None:
         value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
     }
-    assert shapes == {"image": ["N", 3, 32, 32], "dsm": ["N", 1, 32, 32], "logits": ["N", 6, 32, 32]}
-    assert model.opset_import[0].version == 20
+    assert shapes == {"image": ["N", 3, "H", "W"], "dsm": ["N", 1, "H", "W"], "logits": ["N", 6, "H", "W"]}
+    assert (model.opset_import[0].version, model.ir_version) == (20, 9)
 
 
 def test_the_graph_does_not_tell_where_it_was_made(package) -> None:
@@ -195,7 +202,7 @@ def test_a_graph_that_differs_is_refused_in_one_line_and_the_old_package_stays(t
     target.mkdir()
     (target / "old.txt").write_text("kept")
 
-    def write_another_network(path, network, facts, opset) -> None:
+    def write_another_network(path, network, facts, *_) -> None:
         image, dsm = (
             onnx.helper.make_tensor_value_info(n, 1, ["N", *s]) for n, s in onnx_graph.input_shapes(facts).items()
         )
@@ -204,10 +211,10 @@ def test_a_graph_that_differs_is_refused_in_one_line_and_the_old_package_stays(t
         made = onnx.helper.make_graph([six], "wrong", [image, dsm], [logits])
         onnx.save(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), path)
 
-    monkeypatch.setattr(onnx_graph, "write_onnx", write_another_network)
+    replace_writer(monkeypatch, write_another_network)
     with pytest.raises(ParityError) as caught:
-        run(ExportConfig(opset=20, tolerance=1e-3), trained.weights, trained.evaluation, trained.store, target)
-    assert "more than export.tolerance 0.001" in str(caught.value) and "\n" not in str(caught.value)
+        run(export_config(), trained.weights, trained.evaluation, trained.store, target)
+    assert "more than export.tolerance 0.0001" in str(caught.value) and "\n" not in str(caught.value)
     assert [f.name for f in target.iterdir()] == ["old.txt"]
     assert [f.name for f in tmp_path.iterdir()] == ["package"]
 
@@ -219,7 +226,7 @@ def test_a_model_with_a_weight_that_is_not_finite_is_refused_before_anything_is_
     tensors["decoder.classifier.1.weight"][0] = float("inf")
     save_file(tensors, weights, metadata)  # as an earlier version trained it
     with pytest.raises(WeightsError, match="decoder.classifier.1.weight has a NaN or infinite value"):
-        run(ExportConfig(opset=20, tolerance=1e-3), weights, trained.evaluation, trained.store, target)
+        run(export_config(), weights, trained.evaluation, trained.store, target)
     assert not target.exists()
 
 
@@ -239,6 +246,57 @@ def test_an_unreadable_evaluation_is_refused(trained, tmp_path, content, message
         path.write_text(content)
     with pytest.raises(DataError, match=message):
         read_evaluation(path, trained.weights)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"formats": ["onnx"], "required": ["pt2"]}, "required contains pt2; expected formats of export.formats only"),
+        ({"outputs": ["logits", "logits"]}, "outputs contains logits twice"),
+        ({"outputs": []}, "export.outputs"),
+        ({"formats": ["tflite"]}, "export.formats"),
+    ],
+)
+def test_formats_that_contradict_each_other_are_refused(wrong, sentence) -> None:
+    good = {"formats": ["onnx"], "required": [], "outputs": ["logits"], "opset": 20, "tolerance": 1e-3}
+    limits = {"max_changed": 0.01, "max_changed_reduced": 0.2, "signing_key": None}
+    assert from_mapping(ExportConfig, good | limits, "export").required == ()
+    with pytest.raises(ParamsError, match=sentence):
+        from_mapping(ExportConfig, good | limits | wrong, "export")
+
+
+def test_a_format_that_differs_is_left_out_with_the_reason_unless_it_is_required(
+    package, trained, tmp_path, monkeypatch
+) -> None:
+    def damage(path, *_) -> None:
+        graph = onnx.load(package / "model.onnx")
+        weight = next(x for x in graph.graph.initializer if "classifier" in x.name)
+        values = onnx.numpy_helper.to_array(weight) * np.float32(-1)
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        onnx.save(graph, path)
+
+    def fail(path, *_) -> None:
+        path.write_bytes(b"part of a file")
+        raise RuntimeError("no memory\nfor this")
+
+    replace_writer(monkeypatch, lambda path, *_: shutil.copy(package / "model.onnx", path))
+    reduced = replace(known_formats.FORMATS["onnx-int8"], writers={"first": fail, "second": damage})
+    monkeypatch.setitem(known_formats.FORMATS, "onnx-int8", reduced)
+    config = export_config(formats=("onnx", "onnx-int8"))
+    made = run(config, trained.weights, trained.evaluation, trained.store, tmp_path / "package")
+    entry = made.formats["onnx-int8"]
+    assert (entry["status"], entry["variant"], entry["bytes"]) == ("left out", "second", None)
+    assert "more than export.max_changed_reduced 0.2 %" in entry["reason"] and entry["changed_share"] > 0.1
+    assert not (tmp_path / "package" / "model_int8.onnx").exists()
+    assert json.loads((tmp_path / "package" / "export.json").read_text())["formats"]["onnx-int8"] == entry | {
+        "cases": [asdict(case) if not isinstance(case, dict) else case for case in entry["cases"]]
+    }
+    monkeypatch.setitem(known_formats.FORMATS, "onnx-int8", replace(reduced, writers={"first": fail}))
+    with pytest.raises(ParityError, match=r"^model_int8.onnx: cannot be written \(no memory\)$"):
+        run(
+            replace(config, required=("onnx-int8",)), trained.weights, trained.evaluation, trained.store, tmp_path / "x"
+        )
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize("wrong", [{"opset": 17}, {"opset": 24}, {"tolerance": 0.0}, {"tolerance": float("nan")}])
