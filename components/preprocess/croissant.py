@@ -7,6 +7,7 @@ follows from manifest and files alone, so it needs no date and does not change t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from rasterio import Affine
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import CRSError
 from rasterio.warp import transform_bounds
 
 from components.common.data.datasets import IGNORE
 from components.common.data.store import FORMAT, MANIFEST, Manifest, TileEntry
 from components.common.files import digest, write_json
 from components.common.pool import cores
+from components.common.rasterfiles.formats import GDAL_ERRORS
 
 CROISSANT = "croissant.json"
 """Name of the description in the folder of a store."""
@@ -95,14 +97,21 @@ def describe(manifest: Manifest, sums: Mapping[str, str], sizes: Mapping[str, in
         "conformsTo": list(VERSIONS),
         "name": f"{manifest.dataset}-{manifest.split}",
         "description": _summary(manifest),
-        "license": {"@type": "sc:CreativeWork", "name": "terms of use", "text": manifest.acknowledgement},
-        "citeAs": manifest.acknowledgement,
+        **_terms(manifest.acknowledgement),
         "version": f"{FORMAT}.0.0+{manifest.data_md5}",
         **_place(manifest, [box for box in boxes.values() if box]),
         "geocr:bandConfiguration": _bands(manifest.bands),
         "distribution": [_file(name, sums[name], sizes[name]) for name in sums] + [_tile_files()],
         "recordSet": [_splits(manifest), _classes(manifest), _tiles(manifest, boxes), _rows(manifest)],
     }
+
+
+def _terms(acknowledgement: str) -> Json:
+    """Licence and citation; nothing if the data set states none."""
+    if not acknowledgement:
+        return {}
+    licence = {"@type": "sc:CreativeWork", "name": "terms of use", "text": acknowledgement}
+    return {"license": licence, "citeAs": acknowledgement}
 
 
 def _sha256(store: Path, file: str) -> str:
@@ -133,7 +142,7 @@ def _place(manifest: Manifest, boxes: Sequence[tuple[float, ...]]) -> Json:
 
 
 def _degrees(entry: TileEntry) -> tuple[float, ...] | None:
-    """West, south, east and north of a tile, degrees (WGS 84); None: its place on Earth is not known."""
+    """West, south, east and north of a tile, degrees (WGS 84); None: not known, or it crosses the 180th meridian."""
     if not entry.crs:
         return None
     to_map = Affine(*entry.transform)
@@ -141,7 +150,9 @@ def _degrees(entry: TileEntry) -> tuple[float, ...] | None:
     xs, ys = zip(*corners, strict=True)
     try:
         bounds = transform_bounds(entry.crs, "EPSG:4326", min(xs), min(ys), max(xs), max(ys))
-    except (CRSError, RasterioError):  # a local system, which has no place on Earth
+    except (CRSError, *GDAL_ERRORS):  # a local system, which has no place on Earth
+        return None
+    if not all(map(math.isfinite, bounds)) or bounds[0] > bounds[2]:
         return None
     return tuple(round(value, DEGREES_DIGITS) for value in bounds)
 
@@ -240,7 +251,7 @@ def _tiles(manifest: Manifest, boxes: Mapping[str, tuple[float, ...] | None]) ->
         _field("tiles/width_px", "cr:Int64", "Columns, pixels."),
         _field("tiles/crs", "sc:Text", "Coordinate reference system; empty: not known."),
         _field("tiles/transform", "sc:Text", "a, b, c, d, e, f: x = a * column + b * row + c, y = d * column + ..."),
-        _field("tiles/box", "sc:Text", "South, west, north and east, degrees (WGS 84); empty: not known."),
+        _field("tiles/box", "sc:Text", "South, west, north and east, degrees (WGS 84); empty: none."),
         _field("tiles/image", "sc:Boolean", "Whether the tile has an image; otherwise its image is 0."),
         _field("tiles/dsm", "sc:Boolean", "Whether the tile has heights; otherwise they are NaN."),
         _field("tiles/unlabelled_px", "cr:Int64", "Pixels without a class."),

@@ -98,8 +98,26 @@ def test_what_is_not_known_is_left_out(store) -> None:
     placeless = replace(manifest, tiles=tuple(replace(entry, crs="") for entry in manifest.tiles))
     found = described(placeless)
     assert "spatialCoverage" not in found and "geocr:coordinateReferenceSystem" not in found
+    terms = described(replace(manifest, acknowledgement=""))
+    assert "license" not in terms and "citeAs" not in terms
     mixed = (replace(manifest.tiles[0], crs="EPSG:25832"), *manifest.tiles[1:])
     assert "geocr:coordinateReferenceSystem" not in described(replace(manifest, tiles=mixed))
+
+
+LOCAL = 'ENGCRS["x",EDATUM["y"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
+
+
+@pytest.mark.parametrize(
+    ("crs", "east_m"),
+    [(LOCAL, 0.0), ("EPSG:999999", 0.0), ("EPSG:32633", 1e15), ("EPSG:32660", 833_978.0)],
+    ids=["local", "unknown", "nowhere", "180th meridian"],
+)
+def test_a_tile_without_a_place_on_earth_has_no_box(store, crs, east_m) -> None:
+    manifest = read_manifest(store)
+    entry = replace(manifest.tiles[0], crs=crs, transform=(5000.0, 0.0, east_m, 0.0, -5000.0, 0.0))
+    found = described(replace(manifest, tiles=(entry,)))
+    assert "spatialCoverage" not in found and found["recordSet"][2]["data"][0]["tiles/box"] == ""
+    json.dumps(found, allow_nan=False)
 
 
 def test_a_tile_that_lacks_a_sensor_says_so(store) -> None:
