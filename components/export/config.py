@@ -20,14 +20,14 @@ Output = Literal["logits", "classes", "confidence"]
 class ExportConfig:
     """Section `export` of params.yaml."""
 
-    formats: tuple[Format, ...] = ("onnx",)  # files next to model.safetensors
-    required: tuple[Format, ...] = ("onnx",)  # one of these that differs from the network stops the step
-    outputs: Annotated[tuple[Output, ...], Field(min_length=1)] = ("logits",)  # of onnx and pt2
+    formats: tuple[Format, ...]  # files next to model.safetensors
+    required: tuple[Format, ...]  # one of these that differs from the network stops the step
+    outputs: Annotated[tuple[Output, ...], Field(min_length=1)]  # of onnx and pt2
     opset: Annotated[int, Field(ge=18, le=23)]  # ONNX operator set; older runtimes may need a lower one
     tolerance: Annotated[float, Field(gt=0, le=1e6)]  # largest absolute difference of logits, network - float32 format
-    max_changed: Points = 0.01  # share of pixels with another class than the network's, float32 formats, percent
-    max_changed_reduced: Points = 0.2  # the same for float16 and int8
-    signing_key: Path | None = None  # PEM file of the private key; None: the environment variable, if set
+    max_changed: Points  # share of pixels with another class than the network's, float32 formats, percent
+    max_changed_reduced: Points  # the same for float16 and int8
+    signing_key: Path | None  # PEM file of the private key; None: the environment variable, if set
 
     def __post_init__(self) -> None:
         if lacking := [name for name in self.required if name not in self.formats]:

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 
-from components.export.config import ExportConfig
-from components.export.formats.onnx_graph import OUTPUT, write_onnx
-from components.export.parity import as_stored, cases, check
+from components.common.inference.graph_inputs import INPUTS
+from components.export.formats.free_sizes import free_dimensions
+from components.export.formats.onnx_graph import metadata, write_onnx
+from components.export.parity_cases import as_read, logits, noise_cases
 from model import MoBaNet, MoBaNetConfig
-from model.inputs import normalise
-from tests.components.conftest import toy_facts
+from tests.components.conftest import export_config, toy_facts
 from tests.model.toys import distinguishing
 
 SMALL = {"embed_dim": 64, "depth": 4, "num_heads": 4, "patch_size": 8, "img_size": 64}
+CPU = torch.device("cpu")
+
+
+def differences(network, facts, path):
+    """Largest difference of the logits in every case."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = {}
+    for name, inputs, _ in noise_cases(facts):
+        (answered,) = session.run(["logits"], dict(zip(INPUTS, inputs, strict=True)))
+        found[name] = float(np.abs(answered - logits(network, facts, inputs, CPU)).max())
+    return found
 
 
 @pytest.mark.parametrize(
@@ -33,22 +48,40 @@ def test_dinov3_and_sam_answer_as_the_network_does_on_another_grid(backbone, mor
         for parameter in network.encoder.backbone.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     facts = toy_facts(config)
-    write_onnx(tmp_path / "model.onnx", network, facts, ExportConfig(opset=20, tolerance=1e-4))
-    assert len(check(network, facts, tmp_path / "model.onnx", 1e-4).cases) == 11
+    write_onnx(tmp_path / "model.onnx", network, facts, export_config())
+    found = differences(network, facts, tmp_path / "model.onnx")
+    assert len(found) > 10 and max(found.values()) <= 1e-4
+    known = {p.key: json.loads(p.value) for p in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert (known["dynamic"], known["multiple_px"]) == (["N"], facts.window_px)
 
 
 def test_a_graph_decides_for_every_sample_which_sensors_it_has(tmp_path) -> None:
     network = distinguishing()
-    facts = toy_facts(network.config)
-    write_onnx(tmp_path / "model.onnx", network, facts, ExportConfig(opset=20, tolerance=1e-4))
-    found = {case.name: case for case in check(network, facts, tmp_path / "model.onnx", 1e-4).cases}
-    assert {"DSM missing", "image missing", "half of the DSM missing", "other sensors per sample"} <= found.keys()
-    inputs = dict(cases(facts))["other sensors per sample"]
-    image, dsm = map(torch.from_numpy, inputs)
-    rgb, heights = normalise(image, dsm, facts.image_mean, facts.image_std)
-    with torch.no_grad():
-        expected = torch.cat([network(rgb[:1], heights[:1]), network(rgb[1:2], None), network(None, heights[2:])])
-        assert (expected[:1] - network(rgb[:1], None)).abs().max() > 0.05  # so the conditions differ
+    heat = {"rgb+dsm": 0.5, "rgb": 2.0, "dsm": 4.0}
+    facts = replace(toy_facts(network.config), temperature=heat)
+    config = export_config(outputs=("logits", "classes", "confidence"))
+    write_onnx(tmp_path / "model.onnx", network, facts, config)
+    inputs = next(inputs for name, inputs, _ in noise_cases(facts) if name == "other sensors per sample")
+    expected = logits(network, facts, inputs, CPU)
+    image, dsm = as_read(inputs, facts)
+    assert [bool(np.isnan(x).all()) for x in dsm] == [False, True, False]
+    with_both = logits(network, facts, (inputs[0][1:2], inputs[1][2:3]), CPU)
+    assert np.abs(with_both - expected[1:2]).max() > 0.05  # so the conditions differ
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    (answered,) = session.run([OUTPUT], as_stored(facts, inputs))
-    np.testing.assert_allclose(answered, expected.numpy(), atol=1e-4)
+    answered, classes, confidence = session.run(None, dict(zip(INPUTS, inputs, strict=True)))
+    np.testing.assert_allclose(answered, expected, atol=1e-4)
+    assert classes.dtype == np.uint8 and np.array_equal(classes, answered.argmax(1))
+    shares = torch.softmax(torch.from_numpy(expected) / torch.tensor(list(heat.values()))[:, None, None, None], 1)
+    np.testing.assert_allclose(confidence, shares.amax(1).numpy(), atol=1e-4)
+    assert [output.shape for output in session.get_outputs()] == [["N", 6, "H", "W"], ["N", "H", "W"], ["N", "H", "W"]]
+
+
+def test_the_metadata_say_which_sizes_are_free() -> None:
+    facts = toy_facts(distinguishing().config)
+    free, fixed = (
+        {name: json.loads(value) for name, value in metadata(facts, export_config(), "onnx", "float32", px).items()}
+        for px in (8, None)
+    )
+    assert (free["dynamic"], free["multiple_px"]) == (["N", "H", "W"], 8)
+    assert (fixed["dynamic"], fixed["multiple_px"]) == (["N"], 32)
+    assert free_dimensions(8).keys() == {0, 2, 3} and free_dimensions(None).keys() == {0}

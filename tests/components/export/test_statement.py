@@ -17,10 +17,10 @@ from components.common.files import digest
 from components.common.tracking import provenance
 from components.common.tracking.packages import SIGNATURE, STATEMENT
 from components.export import statement as module
-from components.export.config import ExportConfig
 from components.export.statement import Materials, statement
+from tests.components.conftest import export_config
 
-CONFIG = ExportConfig(opset=20, tolerance=1e-4, signing_key=Path("/home/somebody/secret.pem"))
+CONFIG = export_config(signing_key=Path("/home/somebody/secret.pem"))
 
 
 @pytest.fixture

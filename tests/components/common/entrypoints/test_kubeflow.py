@@ -29,9 +29,11 @@ def bare_environment(monkeypatch):
 
 
 def test_a_section_comes_as_json_and_is_checked():
-    assert parameters(ExportConfig, "export", '{"opset": 20, "tolerance": 1}').tolerance == 1.0
+    formats = {"formats": ["onnx"], "required": [], "outputs": ["logits"], "signing_key": None}
+    section = formats | {"opset": 20, "tolerance": 1, "max_changed": 0.01, "max_changed_reduced": 0.2}
+    assert parameters(ExportConfig, "export", json.dumps(section)).tolerance == 1.0
     with pytest.raises(ParamsError, match=r"^export\.opset is 'x'"):
-        parameters(ExportConfig, "export", '{"opset": "x", "tolerance": 1}')
+        parameters(ExportConfig, "export", json.dumps(section | {"opset": "x"}))
 
 
 def test_a_task_knows_its_commit_and_the_run_it_belongs_to(tmp_path):
