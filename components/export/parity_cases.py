@@ -144,10 +144,10 @@ def _same_class_share(network: MoBaNet, facts: ModelFacts, cases: tuple[Case, ..
     return effective(facts.precision, device), float(np.mean(np.concatenate([pixels.ravel() for pixels in same])))
 
 
-def noise_cases(facts: ModelFacts, patch_px: int) -> Iterator[tuple[str, Inputs, bool]]:
+def noise_cases(facts: ModelFacts, patch_px: int | None = None) -> Iterator[tuple[str, Inputs, bool]]:
     """Yield (name, inputs, False): noise in two batch sizes, and extreme or missing values of either sensor.
 
-    The last input is larger than a window, by whole patches.
+    With the side of a patch, the last input is larger than a window, by whole patches.
     """
     rng = np.random.default_rng(0)
     side = facts.window_px
@@ -177,7 +177,9 @@ def noise_cases(facts: ModelFacts, patch_px: int) -> Iterator[tuple[str, Inputs,
     yield stored("nothing measured", no_image, no_dsm)
     mixed = np.concatenate([image, image, no_image]), np.concatenate([holes, no_dsm, dsm])
     yield stored("other sensors per sample", *mixed)
-    yield stored(f"{side + patch_px} x {side + 2 * patch_px} px", *noise(2, side + patch_px, side + 2 * patch_px))
+    if patch_px is not None:
+        height, width = side + patch_px, side + 2 * patch_px
+        yield stored(f"{height} x {width} px", *noise(2, height, width))
 
 
 def _beyond(image: Array, dsm: Array) -> Inputs:
