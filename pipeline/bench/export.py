@@ -165,7 +165,7 @@ def _eager(weights: Path) -> Way:
     import torch
 
     from components.common.inference.modelfile import load_model
-    from components.export.formats.pixels import Servable
+    from components.export.formats.servable import Servable
 
     network, facts = load_model(weights)
     module = Servable(network, facts).eval()

@@ -26,7 +26,7 @@ from components.common.inference.graph_inputs import dsm_values
 from components.common.inference.modelfile import ModelFacts
 from components.export.config import ExportConfig
 from components.export.formats.free_sizes import free_dimensions, multiple_px, traceable
-from components.export.formats.pixels import Servable
+from components.export.formats.servable import Servable
 from model import MoBaNet
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from components.common.inference.modelfile import ModelFacts
 from components.common.inference.raster_layer import DIVISOR, KEY, channels
 from components.export.config import ExportConfig
 from components.export.formats.onnx_graph import metadata, write_graph
-from components.export.formats.pixels import Probabilities, StoredInputs
+from components.export.formats.servable import Probabilities, StoredInputs
 from model import MoBaNet
 
 INPUT, OUTPUT = "layer", "probabilities"

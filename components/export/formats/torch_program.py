@@ -19,7 +19,7 @@ from components.common.inference.modelfile import HEADER, ModelFacts
 from components.export.config import ExportConfig
 from components.export.formats.free_sizes import free_dimensions, multiple_px, traceable
 from components.export.formats.onnx_graph import input_shapes, metadata
-from components.export.formats.pixels import Servable
+from components.export.formats.servable import Servable
 from model import MoBaNet
 from model.speed import fuse_attention
 

@@ -15,7 +15,7 @@ from components.export.formats.float16 import write_float16
 from components.export.formats.free_sizes import multiple_px, pool_by_products, resample_by_products, traceable
 from components.export.formats.int8 import write_int8_dynamic, write_int8_weights
 from components.export.formats.onnx_graph import ir_version
-from components.export.formats.pixels import Servable
+from components.export.formats.servable import Servable
 from model.plain_vit import resample_positions
 from tests.components.conftest import export_config
 from tests.model.toys import toy

@@ -19,7 +19,7 @@ from components.common.errors import NonFiniteError
 from components.common.inference.precision import training_precision
 from components.export import format_parity
 from components.export.format_parity import CaseParity, FormatParity, check_format
-from components.export.formats.pixels import Servable
+from components.export.formats.servable import Servable
 from components.export.parity_cases import Case, Reference, as_read, make_reference
 from tests.components.conftest import export_config, toy_facts
 from tests.components.export.toy_reference import reference_of

@@ -1,4 +1,4 @@
-"""components/export/formats/pixels.py: pixels as stored and metres become what the readers of rasters make of them."""
+"""components/export/formats/servable.py: pixels as stored and metres become what the readers of rasters make of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from components.common.data.height_scaling import scale_part
 from components.common.data.store import Heights
 from components.common.inference.graph_inputs import dsm_values, stored_heights, stored_pixels
-from components.export.formats.pixels import Servable, StoredInputs
+from components.export.formats.servable import Servable, StoredInputs
 from model.inputs import normalise
 from tests.components.conftest import toy_facts
 from tests.model.toys import distinguishing
