@@ -117,6 +117,7 @@ def test_every_task_gets_the_address_of_mlflow_and_no_secret_is_in_the_graph(exe
     for name, pod in on_kubernetes.items():
         variables = {pair["envVar"] for secret in pod["secretAsEnv"] for pair in secret["keyToEnv"]}
         assert {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_AUTH", "AWS_SECRET_ACCESS_KEY"} <= variables, name
+        assert ("MOBANET_SIGNING_KEY" in variables) == (name == "exec-export")
     environments = {
         name: {pair["name"]: pair["value"] for pair in executor["container"]["env"]}
         for name, executor in executors.items()

@@ -77,6 +77,7 @@ WORD_FOR_WORD = {
     "docs/your_own_data.md": "tests/e2e/test_your_own_data.py",
     "docs/registry.md": "tests/e2e/test_docs_commands.py",
     "docs/data_versions.md": "tests/e2e/test_docs_commands.py",
+    "docs/signing.md": "tests/pipeline/commands/test_package.py",
     "docs/import.md": "tests/e2e/test_released_model.py",
 }
 """Pages whose commands a test runs in the order of the page."""
@@ -102,6 +103,7 @@ ELSEWHERE = {
     "mobanet bench serve": "tests/pipeline/bench/test_serving.py",
     "mobanet bench export": "tests/pipeline/bench/test_export_bench.py",
     "mobanet serve": "tests/e2e/test_service.py",
+    "mobanet package": "tests/pipeline/commands/test_package.py",
     "mobanet watch": "tests/components/watch/test_sample.py",
     "make services": "tests/e2e/test_make_services.py",
     "mobanet bench curves": "tests/pipeline/bench/test_curves.py",

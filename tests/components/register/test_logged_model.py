@@ -20,7 +20,7 @@ from components.common.errors import TrackingError
 from components.common.files import digest
 from components.common.predictors.models import open_model
 from components.common.tracking import server
-from components.common.tracking.packages import read_record
+from components.common.tracking.packages import SIDE_FILES, read_record
 from components.predict.arrays import predict_arrays
 from components.predict.config import PredictConfig
 from components.register.uploads.logged_model import Origin, upload
@@ -87,7 +87,9 @@ def test_the_weights_of_the_loaded_flavor_are_stored_once_as_safetensors(artifac
     with safe_open(artifact / "model.safetensors", "np") as file:
         largest = max(file.get_tensor(name).nbytes for name in file.keys())  # noqa: SIM118 (not a dict)
     assert {path.name for path in artifact.rglob("*.safetensors")} <= {"model.safetensors", "crops.safetensors"}
-    extra = {path.name for path in artifact.iterdir()} - set(read_record(artifact)["sha256"]) - {"export.json"}
+    extra = (
+        {path.name for path in artifact.iterdir()} - set(read_record(artifact)["sha256"]) - {"export.json"} - SIDE_FILES
+    )
     assert extra == {
         *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "input_example.json"),
         *("serving_input_example.json", "registered_model_meta"),  # MLflow writes the last one while it downloads
@@ -149,8 +151,9 @@ def test_a_model_that_an_earlier_release_logged_as_onnx_still_loads_and_predicts
     client.finalize_logged_model(identity.model_id, "READY")
     client.create_registered_model("older")
     client.create_model_version("older", f"models:/{identity.model_id}", model_id=identity.model_id)
-    inputs = {name: np.zeros((1, *shape), np.float32) for name, shape in record["onnx"]["inputs"].items()}
+    side, classes = (record["facts"]["window_px"],) * 2, len(record["facts"]["classes"])
+    inputs = {name: np.zeros((1, bands, *side), np.float32) for name, bands in (("image", 3), ("dsm", 1))}
     logits = mlflow.pyfunc.load_model("models:/older/1").predict(inputs)["logits"]
-    assert logits.shape[:2] == (1, record["onnx"]["classes"])
+    assert logits.shape[:2] == (1, classes)
     with open_model("models:/older/1", torch.device("cpu")) as predictor:
         assert predict_arrays(predictor, CONFIG, image_of(40, 50), None).classes_HW.shape == (40, 50)

@@ -139,7 +139,7 @@ def test_a_promotion_record_is_read_from_a_package(figures, package) -> None:
     assert figures.classes == {name: scores["iou"] for name, scores in classes.items()}
     assert figures.worst_class[1] == min(classes[name]["iou"] for name in protocol["mean_classes"])
     assert figures.protocol["failure_probability"] == 0.1
-    assert (figures.raw_md5, figures.size_mb) == (protocol["raw_md5"], record["onnx"]["bytes"] / 1e6)
+    assert (figures.raw_md5, figures.size_mb) == (protocol["raw_md5"], record["formats"]["onnx"]["bytes"] / 1e6)
     own = {"model", "git_commit", "device", "window_px", "precision", "data_md5", "raw_md5", "heights"}
     assert not own & figures.protocol.keys()
 
