@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import rasterio
 import torch
@@ -17,6 +18,7 @@ from components.common.data.height_scaling import scaled
 from components.common.data.store import Heights
 from components.common.inference.modelfile import ModelFacts, read_facts, save_model
 from components.common.inference.raster_layer import KEY, channels, layer_of
+from components.export import predict_example
 from components.export.formats.qgis import LayerServable, write_qgis
 from model import MoBaNet
 from model.inputs import normalise
@@ -44,7 +46,7 @@ class City:
 def city(tmp_path_factory) -> City:
     """A network that computes every combination of sensors in a way of its own."""
     folder = tmp_path_factory.mktemp("qgis")
-    network = distinguishing()
+    network = distinguishing(aux_heads=False)  # as in a package
     facts = replace(toy_facts(network.config), temperature=TEMPERATURE)
     save_model(folder / "model.safetensors", network, facts)
     write_qgis(folder / "model_qgis.onnx", network, facts, export_config(opset=21))
@@ -253,3 +255,37 @@ def test_a_network_of_one_sensor_takes_a_layer_of_that_sensor_only(modalities, n
     with torch.inference_mode():
         answer = LayerServable(network, facts)(torch.from_numpy(layer)).numpy()
     np.testing.assert_allclose(answer, expected(network, facts, image, heights), atol=2e-5)
+
+
+def test_the_example_of_the_package_gives_the_classes_of_the_file(city):
+    session = onnxruntime.InferenceSession(city.folder / "model_qgis.onnx", providers=["CPUExecutionProvider"])
+    facts = predict_example.facts_of(session)
+    layer_CHW = np.ascontiguousarray(np.moveaxis(city.town.layer_HWC, -1, 0))
+    found_HW = predict_example.predict(session, facts, layer_CHW[:3], layer_CHW[3:])
+    expected_HW = segment(Model(str(city.folder / "model_qgis.onnx")), city.town.layer_HWC, overlap_px=0)
+    assert found_HW.shape == (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(found_HW[complete(SIDE)], expected_HW[complete(SIDE)])
+
+
+@pytest.mark.parametrize(
+    ("image", "dsm", "sentence"),
+    [
+        ((3, 8, 9), (8, 8), "image [8, 9] and DSM [8, 8] differ in size"),
+        ((8, 9, 3), None, "expected [3, H, W]"),
+        (None, (1, 8, 9), "expected [H, W]"),
+    ],
+)
+def test_the_example_says_which_array_does_not_fit(image, dsm, sentence, tmp_path):
+    files = {}
+    for name, shape in (("image", image), ("dsm", dsm)):
+        files[name] = None if shape is None else str(tmp_path / f"{name}.npy")
+        if shape is not None:
+            np.save(files[name], np.zeros(shape, np.uint8))
+    with pytest.raises(SystemExit, match=re.escape(sentence)):
+        predict_example.layers_of({"bands": ["r", "g", "b"], "window_px": 8}, files["image"], files["dsm"])
+
+
+def test_the_example_takes_a_missing_sensor_as_not_measured(tmp_path):
+    np.save(tmp_path / "dsm.npy", np.ones((8, 9), np.float32))
+    image, dsm = predict_example.layers_of({"bands": ["r", "g"], "window_px": 8}, None, str(tmp_path / "dsm.npy"))
+    assert image.shape == (2, 8, 9) and np.isnan(image).all() and dsm.shape == (1, 8, 9) and (dsm == 1).all()
