@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -23,7 +23,7 @@ from components.common.errors import DataError, ParamsError, WeightsError
 from components.common.files import write_json
 from components.common.params import from_mapping
 from components.common.rasterfiles.source_files import open_source
-from components.common.tracking.packages import MODEL_FILE
+from components.common.tracking.packages import MODEL_FILE, SIGNATURE
 from components.common.tracking.registered_models import SCHEME, fetch
 from components.common.trust.config import TrustConfig
 from components.common.yaml_files import parse_yaml
@@ -99,7 +99,7 @@ def plan(order: Order, workspace: Path) -> list[str]:
                 open_source(names, stack)
     if order.output.startswith(S3):
         buckets.require_bucket(order.output)
-    model = _model(order.model, workspace / "model")
+    model = _model(order.model, workspace / "model", order.trust)
     log.info("%d scenes of %d parts each, model %s", len(scenes), order.parts, model)
     write_json(workspace / PLAN, {"order": asdict(replace(order, model=model)), "scenes": [asdict(s) for s in scenes]})
     return [f"{scene.name} {part}/{order.parts}" for scene in scenes for part in range(1, order.parts + 1)]
@@ -201,7 +201,7 @@ def _part_file(workspace: Path, name: str, part: str) -> Path:
     return workspace / "parts" / name / f"{part.replace('/', 'of')}.tif"
 
 
-def _model(model: str, folder: Path) -> str:
+def _model(model: str, folder: Path, trust: TrustConfig) -> str:
     """A model that is the same for all parts: an alias becomes a version, and objects of S3 become files."""
     if model.startswith(SCHEME):
         folder.mkdir(parents=True, exist_ok=True)
@@ -210,9 +210,13 @@ def _model(model: str, folder: Path) -> str:
         if not Path(model).exists():
             raise WeightsError(f"{model}: no such model; set model to a package, a file or models:/NAME@ALIAS")
         return model
-    if PurePosixPath(model).suffix in (".safetensors", ".onnx"):
-        buckets.download(model, folder / PurePosixPath(model).name)
-        return str(folder / PurePosixPath(model).name)
+    if PurePosixPath(model).suffix in (".safetensors", ".onnx", ".pt2"):
+        place = folder / PurePosixPath(model).name
+        buckets.download(model, place)
+        if trust.public_key is not None:
+            with suppress(DataError):  # there may be none; predict then refuses the model if one is required
+                buckets.download(f"{model.rpartition('/')[0]}/{SIGNATURE}", place.with_name(SIGNATURE))
+        return str(place)
     found = buckets.objects(model)
     if not found:
         raise WeightsError(f"{model}: no such package; set model to a folder that the export step wrote")

@@ -101,6 +101,23 @@ def test_a_model_on_s3_is_downloaded_once(model, files, form, workspace, monkeyp
     assert sorted(path.name for path in (workspace / "model").iterdir()) == files
 
 
+def test_the_signature_next_to_a_file_on_s3_comes_along_if_a_key_is_trusted(form, workspace, monkeypatch):
+    asked = []
+
+    def download(uri, target):
+        asked.append(uri)
+        if uri.endswith(".sig"):
+            raise DataError(f"{uri}: no such object")
+        target.parent.mkdir(exist_ok=True)
+        target.touch()
+
+    monkeypatch.setattr(buckets, "download", download)
+    trust = "{require_signature: true, public_key: owner.pub.pem}"
+    plan(order_of(form | {"model": "s3://city/package/model.onnx", "trust": trust}), workspace)
+    assert asked == ["s3://city/package/model.onnx", "s3://city/package/model.sig"]
+    assert scene_of("a", workspace)[0].trust.require_signature
+
+
 @pytest.mark.parametrize(
     ("change", "error", "sentence"),
     [
