@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from components.common.tracking.packages import formats_of
 from components.common.trust.signature_check import NOT_CHECKED, SignatureCheck
 from components.register.config import RegisterConfig
 
@@ -70,7 +71,7 @@ class PromotionRecord:
             shared["tiles_by_condition"] = fewer  # earlier evaluations did not know tiles that lack a sensor
         shared["failure_probability"] = balance and balance["failure_probability"]
         headline = headline_scores(evaluation)
-        graph = record["formats"].get("onnx", {})
+        graph = formats_of(record).get("onnx", {})
         graph = graph if graph.get("status") == "exported" else {}
         interval = ((evaluation.get("intervals") or {}).get("figures") or {}).get("expected_miou")
         return cls(

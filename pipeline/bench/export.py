@@ -101,11 +101,11 @@ def measure(package: Path, batch_size: int, rounds: int) -> Report:
     import torch
 
     from components.common.inference.modelfile import load_model
-    from components.common.tracking.packages import MODEL_FILE, read_record, verify_files
+    from components.common.tracking.packages import MODEL_FILE, formats_of, read_record, verify_files
     from pipeline.bench.train import device_name
 
     verify_files(package)
-    formats: Mapping[str, Any] = read_record(package)["formats"]
+    formats: Mapping[str, Any] = formats_of(read_record(package))
     facts = load_model(package / MODEL_FILE)[1]
     ways = {EAGER: _eager(package / MODEL_FILE)}
     for name, found in formats.items():

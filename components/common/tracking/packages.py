@@ -61,6 +61,19 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def formats_of(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The formats that a record lists, by name; a record of format 2 has one ONNX file, described by other keys.
+
+    Raises:
+        KeyError: the record has neither.
+    """
+    if "formats" in record:
+        return dict(record["formats"])
+    agreement = {"compared": "logits", "largest_difference": record["parity"]["largest_difference"]}
+    known = {"file": "model.onnx", "precision": "float32", "runtime": "onnxruntime", "status": "exported"}
+    return {"onnx": {**record["onnx"], **known, **agreement}}
+
+
 def package_digest(files: Mapping[str, str]) -> str:
     """Identity of a package: sha256 of its files' checksums as canonical JSON.
 

@@ -12,6 +12,7 @@ from components.common.tracking.packages import (
     FORMAT,
     OLDEST,
     SIDE_FILES,
+    formats_of,
     package_digest,
     read_record,
     verify_files,
@@ -54,6 +55,24 @@ def test_a_package_of_the_earlier_format_is_read(folder) -> None:
     write_record(folder, format=OLDEST)
     assert read_record(folder)["format"] == OLDEST == FORMAT - 1
     verify_files(folder)
+
+
+def test_the_graph_of_the_earlier_format_is_described_as_today() -> None:
+    newest = {"formats": {"pt2": {"file": "model.pt2"}}}
+    assert formats_of(newest) == newest["formats"]
+    earlier = {"onnx": {"bytes": 5, "latency_ms": 2.0}, "parity": {"largest_difference": 1e-5, "tolerance": 1e-4}}
+    assert formats_of(earlier)["onnx"] == {
+        "file": "model.onnx",
+        "bytes": 5,
+        "latency_ms": 2.0,
+        "largest_difference": 1e-5,
+        "compared": "logits",
+        "precision": "float32",
+        "runtime": "onnxruntime",
+        "status": "exported",
+    }
+    with pytest.raises(KeyError):
+        formats_of({})
 
 
 def test_side_files_may_come_and_change_without_another_identity(folder) -> None:
