@@ -304,4 +304,4 @@ def test_files_get_the_pixels_and_heights_of_the_crops(trained, package) -> None
     np.testing.assert_allclose(dsm[:, 0], stored["dsm"] * 40 + 250, rtol=1e-6)
     read, heights = as_read((image, dsm), facts)
     assert np.array_equal(read, np.moveaxis(stored["image"], -1, 1))
-    assert np.array_equal(heights[0, 0], scaled(dsm[0, 0], facts.heights, facts.gsd_m))
+    assert np.array_equal(heights[0, 0], scaled(dsm[0, 0], facts.heights, facts.gsd_m), equal_nan=True)
