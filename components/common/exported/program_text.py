@@ -32,7 +32,8 @@ CALLS = {
 }
 """Functions of an expression over sizes."""
 
-GUARD_CALLS = {"min", "max"}
+GUARD_CALLS = {"min", "max", "sym_max", "sym_min", "sym_not"}
+"""Functions of a guard; the last ones are those of torch."""
 
 NODES = (
     *(
@@ -149,12 +150,13 @@ def _is_arithmetic(node: ast.AST, calls: set[str]) -> bool:
     if isinstance(node, ast.Call):
         function = node.func
         return (isinstance(function, ast.Name) and function.id in calls) or (
-            isinstance(function, ast.Attribute) and function.attr == "size" and not node.args and not node.keywords
+            isinstance(function, ast.Attribute) and (function.attr != "size" or not (node.args or node.keywords))
         )
     if isinstance(node, ast.Attribute):
-        return node.attr == "size" and isinstance(node.value, ast.Subscript)
+        of_torch = isinstance(node.value, ast.Name) and node.value.id == "torch" and node.attr in calls
+        return of_torch or (node.attr == "size" and isinstance(node.value, ast.Subscript))
     if isinstance(node, ast.Name):
-        return node.id in calls or node.id == "L" or re.fullmatch(r"[su]\d+", node.id) is not None
+        return node.id in calls or node.id in ("L", "torch") or re.fullmatch(r"[su]\d+", node.id) is not None
     if isinstance(node, ast.Constant):
         return isinstance(node.value, int | float) or (
             isinstance(node.value, str) and re.fullmatch(r"\w{1,64}", node.value) is not None
