@@ -61,9 +61,7 @@ def info(
 
 
 def verify(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Package folder, .safetensors, .onnx or .pt2 file.")
-    ],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Package folder, .safetensors, .onnx or .pt2 file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
     """Check a model file or a package without running anything in it; it prints one line per check.
