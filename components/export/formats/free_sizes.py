@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from model.plain_vit import PlainViT
+from model.rotary_vit import RotaryViT
 from model.upernet import PyramidPooling
 from model.vit import ViT
-
-FREE = (PlainViT,)
-"""Families that compute a grid of any size by the same operations. Those of SAM depend on the size: windows are padded
-to whole ones, and tables of positions are made for one size."""
 
 CUBIC = -0.75
 """The constant of torch's bicubic interpolation."""
@@ -30,7 +28,18 @@ def multiple_px(network: nn.Module, window_px: int) -> int | None:
     """Height and width of an input may be any multiple of this, pixels, from two on; None: only the window's side."""
     backbone = next(module for module in network.modules() if isinstance(module, ViT))
     several = window_px >= 2 * backbone.patch_size  # exporters take a single patch for a size that is always 1
-    return backbone.patch_size if isinstance(backbone, FREE) and several else None
+    return backbone.patch_size if _is_free(backbone) and several else None
+
+
+def _is_free(backbone: ViT) -> bool:
+    """Whether a backbone computes a grid of any size by the same operations.
+
+    SAM does not: its windows are padded to whole ones, and its tables of positions are made for one size.
+    """
+    if isinstance(backbone, RotaryViT):
+        rope = backbone.vit.rope
+        return bool(rope.normalize_coords == "separate" and rope.grid_indexing == "ij")
+    return isinstance(backbone, PlainViT)
 
 
 def free_dimensions(multiple: int | None) -> dict[int, Any]:
@@ -49,10 +58,10 @@ def free_dimensions(multiple: int | None) -> dict[int, Any]:
 @contextmanager
 def traceable(network: nn.Module) -> Iterator[None]:
     """Inside, a network uses only operations that exporters know, and that keep free sizes free."""
-    replaced: list[tuple[nn.Module, str, object]] = []
+    replaced: list[tuple[nn.Module, str, bool, object]] = []
 
     def replace(module: nn.Module, name: str, value: object) -> None:
-        replaced.append((module, name, getattr(module, name)))
+        replaced.append((module, name, name in vars(module), getattr(module, name)))
         setattr(module, name, value)
 
     try:
@@ -63,10 +72,15 @@ def traceable(network: nn.Module) -> Iterator[None]:
                 replace(module, "pool", pool_by_products)
             if isinstance(module, PlainViT):
                 replace(module, "resample", resample_by_products)
+            if isinstance(module, RotaryViT) and _is_free(module):
+                replace(module, "block_arguments", partial(_angles, module))
         yield
     finally:
-        for module, name, value in replaced:
-            setattr(module, name, value)
+        for module, name, own, value in replaced:
+            if own:
+                setattr(module, name, value)
+            else:
+                delattr(module, name)  # a method of the class; a copy of the module must not call ours
 
 
 def pool_by_products(maps_BChw: Tensor, side: int) -> Tensor:
@@ -81,6 +95,15 @@ def _averaging(size: int, side: int) -> Tensor:
     first, beyond = (cell * size) // side, ((cell + 1) * size + side - 1) // side
     inside = ((pixel >= first) & (pixel < beyond)).float()
     return inside / inside.sum(1, keepdim=True)
+
+
+def _angles(backbone: RotaryViT, grid_hw: tuple[int, int]) -> tuple[Tensor, ...]:
+    """`RotaryViT.block_arguments`, for a grid that may be free."""
+    rope = backbone.vit.rope
+    places = [torch.arange(size) for size in grid_hw]
+    rows, columns = ((place + 0.5 + rope.grid_offset) / (place[-1] + 1) for place in places)
+    grid_N2 = 2.0 * torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1) - 1.0
+    return (torch.cat(rope._get_pos_embed_from_coords(grid_N2), dim=-1),)
 
 
 def resample_by_products(positions_1NC: Tensor, trained_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> Tensor:

@@ -32,8 +32,6 @@ from model import MoBaNet
 if TYPE_CHECKING:
     from onnx_ir import Model
 
-OUTPUT = "logits"
-
 AXES = ("N", "C", "H", "W")
 """Names of the free dimensions of an input, by position."""
 

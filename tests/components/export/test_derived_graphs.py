@@ -84,7 +84,10 @@ def test_the_graph_takes_images_of_other_sizes(package, trained, side) -> None:
     np.testing.assert_allclose(found, torch.cat(parts).numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize(("backbone", "multiple"), [("vit_tiny_patch16_224", 8), ("samvit_base_patch16", None)])
+@pytest.mark.parametrize(
+    ("backbone", "multiple"),
+    [("vit_tiny_patch16_224", 8), ("vit_small_patch16_dinov3", 8), ("samvit_base_patch16", None)],
+)
 def test_sizes_are_free_where_the_backbone_allows_it(backbone, multiple) -> None:
     network = toy(backbone)
     assert multiple_px(network, 64) == multiple and multiple_px(network, 8) is None

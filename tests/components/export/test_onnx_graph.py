@@ -34,13 +34,13 @@ def differences(network, facts, path):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "more"),
+    ("backbone", "more", "dynamic"),
     [
-        ("vit_small_patch16_dinov3", {}),
-        ("samvit_base_patch16", {"window_size": 3, "global_attn_indexes": (1, 3)}),
+        ("vit_small_patch16_dinov3", {}, ["N", "H", "W"]),
+        ("samvit_base_patch16", {"window_size": 3, "global_attn_indexes": (1, 3)}, ["N"]),
     ],
 )
-def test_dinov3_and_sam_answer_as_the_network_does_on_another_grid(backbone, more, tmp_path) -> None:
+def test_dinov3_and_sam_answer_as_the_network_does_on_another_grid(backbone, more, dynamic, tmp_path) -> None:
     torch.manual_seed(0)
     config = MoBaNetConfig(backbone=backbone, backbone_args=SMALL | more, decoder_channels=16)
     network = MoBaNet(config).eval()
@@ -52,7 +52,10 @@ def test_dinov3_and_sam_answer_as_the_network_does_on_another_grid(backbone, mor
     found = differences(network, facts, tmp_path / "model.onnx")
     assert len(found) > 10 and max(found.values()) <= 1e-4
     known = {p.key: json.loads(p.value) for p in onnx.load(tmp_path / "model.onnx").metadata_props}
-    assert (known["dynamic"], known["multiple_px"]) == (["N"], facts.window_px)
+    assert (known["dynamic"], known["multiple_px"]) == (dynamic, 8 if len(dynamic) > 1 else facts.window_px)
+    if len(dynamic) > 1:
+        wide = replace(facts, window_px=48)
+        assert max(differences(network, wide, tmp_path / "model.onnx").values()) <= 1e-4
 
 
 def test_a_graph_decides_for_every_sample_which_sensors_it_has(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""components/export/formats/servable.py: pixels as stored and metres become what the readers of rasters make of them."""
+"""components/export/formats/servable.py: pixels as stored and metres become what readers of rasters make of them."""
 
 from __future__ import annotations
 
