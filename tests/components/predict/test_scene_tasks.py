@@ -62,7 +62,7 @@ def test_a_part_is_mapped_as_the_command_would_and_the_limit_of_agreement_waits_
 ):
     plan(order_of(form), workspace)
     called = []
-    monkeypatch.setattr(step, "run", lambda config, request: called.append((config, request)))
+    monkeypatch.setattr(step, "run", lambda config, request, trust: called.append((config, request)))
     map_part("b 2/2", workspace)
     ((config, request),) = called
     assert config.min_agreement is None

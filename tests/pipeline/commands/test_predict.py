@@ -14,7 +14,7 @@ def predict(monkeypatch, capsys, tmp_path):
     """Function that calls the command in an empty folder; returns exit code, calls of the step, and stderr."""
     monkeypatch.chdir(tmp_path)
     calls = []
-    monkeypatch.setattr(step, "run", lambda config, request: calls.append((config, request)))
+    monkeypatch.setattr(step, "run", lambda config, request, trust: calls.append((config, request)))
     monkeypatch.setattr(step, "run_combine", lambda *given, **named: calls.append((*given, named)))
 
     def call(*words):
