@@ -48,10 +48,10 @@ def verify_model(model: Path, report: Report) -> None:
     if model.is_dir():
         _verify_package(model, report)
         return
+    if not model.is_file():
+        raise WeightsError(f"{model}: no such model; use a package folder or one of {', '.join(SUFFIXES)}")
     if model.suffix.lower() not in SUFFIXES:
         raise WeightsError(f"{model}: no model of this project; use a package folder or one of {', '.join(SUFFIXES)}")
-    if not model.is_file():
-        raise WeightsError(f"{model}: no such model")
     recorded(model)
     _verify_file(model, report)
 
