@@ -110,7 +110,9 @@ def test_a_file_without_numbers_is_judged_by_its_classes(check, network, facts) 
     assert found.passed and (found.compared, found.largest_difference, found.changed_share) == ("classes", None, 0)
     found = check(Eager(network, facts, ("classes",), lambda name, x: (x + 1) % 6))
     assert (found.passed, found.changed_share) == (False, 1)
-    assert found.reason.startswith("model.onnx: 100 % of the pixels get another class than from the network (crops, ")
+    assert found.reason.startswith(
+        "model.onnx: 100 % of the pixels get another class than from the network (all crops), "
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,6 +160,12 @@ def test_reduced_precision_is_judged_by_pixels_that_change_class(check, network,
     assert check(
         Eager(network, facts, ("logits",), swapped(1 / 16)), "onnx-int8", replace(config, max_changed_reduced=7.0)
     )
+
+
+def test_equal_classes_that_change_by_rounding_count_over_all_crops() -> None:
+    crops = [CaseParity("a", 3, 0.0, 1, 3000), CaseParity("b", 3, 0.0, 0, 7000)]
+    assert format_parity._changed_shares(crops, exact=True) == {"all crops": 1 / 10_000}
+    assert format_parity._changed_shares(crops, exact=False) == {"a": 1 / 3000, "b": 0}
 
 
 def test_one_condition_cannot_hide_behind_the_others(check, network, facts, reference) -> None:
