@@ -69,7 +69,7 @@ def verify(
     A file that is damaged, contradicts itself or could do something else than compute is one sentence, and the exit
     code is 2. The signature of a package is checked by `mobanet package verify`.
     """
-    from components.common.predictors.verification import verify_model
+    from components.common.predictors.model_checks import verify_model
 
     checks: list[str] = []
     verify_model(model, checks.append if as_json else typer.echo)

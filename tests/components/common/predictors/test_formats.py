@@ -14,9 +14,9 @@ from components.common.errors import ParamsError, WeightsError
 from components.common.exported.graph_layout import layout_of
 from components.common.inference.graph_inputs import dsm_values
 from components.common.inference.modelfile import load_model
+from components.common.predictors.model_checks import verify_model
 from components.common.predictors.models import open_model
 from components.common.predictors.scored import open_scored
-from components.common.predictors.verification import verify_model
 from components.evaluate.step import EvaluateConfig
 from components.evaluate.step import run as evaluate
 from tests.components.conftest import toy_facts

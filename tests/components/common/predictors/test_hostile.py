@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from components.common.errors import MobanetError
+from components.common.predictors.model_checks import verify_model
 from components.common.predictors.models import open_model
-from components.common.predictors.verification import verify_model
 from tests.components.common.predictors.hostile import CANARY, CASES, saved_pickle
 
 CPU = torch.device("cpu")
