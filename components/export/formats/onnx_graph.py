@@ -143,7 +143,8 @@ def write_graph(
 
 
 def _forget_source(model: Model) -> None:
-    """Remove the source location of every node: it contains paths of the exporting machine."""
+    """Remove the source location of every node, which has paths, and torch's notes, whose order changes by process."""
+    model.graph.metadata_props.clear()
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None
