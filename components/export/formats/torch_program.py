@@ -58,6 +58,10 @@ def write_pt2(path: Path, network: MoBaNet, facts: ModelFacts, config: ExportCon
 def _forget_source(program: ExportedProgram) -> None:
     """Remove paths of the exporting machine, names of our classes, and the examples, which torch stores as a pickle."""
     program.example_inputs = None
+    limits = program.range_constraints  # of free sizes; torch orders them by hash, so differently in every process
+    ordered = sorted(limits.items(), key=lambda item: str(item[0]))
+    limits.clear()
+    limits.update(ordered)
     for module in program.graph_module.modules():
         graph: Any = getattr(module, "graph", None)
         for node in graph.nodes if graph is not None else ():
