@@ -47,8 +47,7 @@ def test_the_champion_starts_a_training_with_other_options(project):
     assert start.parts["backbone"] == start.parts["classifier"] == "complete"
     assert "models:/mobanet/1" in (project.root / "reports/report.html").read_text()
     assert (
-        f"| started from | `models:/mobanet/1`, sha256 `{champion}`"
-        in (project.root / "package/README.md").read_text()
+        f"| started from | `models:/mobanet/1`, sha256 `{champion}`" in (project.root / "package/README.md").read_text()
     )
 
 

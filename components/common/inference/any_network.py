@@ -27,4 +27,4 @@ class AnyNetwork(Protocol):
         """Logits `[B, K, H, W]`; inputs and missing values as in `MoBaNet.forward`."""
 
     def forward_with_gates(self, rgb: Tensor | None, dsm: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        """Logits, and the gate of every stage; called only if `config` has gates."""
+        """Logits `[B, K, H, W]` and the gate of every stage; called only if `config` has gates."""
