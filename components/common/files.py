@@ -114,6 +114,17 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
+def external_weights(model: Path) -> Path:
+    """The second file of an ONNX graph above 2 GB, next to it; it need not exist."""
+    return model.with_name(f"{model.name}.data")
+
+
+def with_weights(model: Path) -> tuple[Path, ...]:
+    """The files of a model file: itself, and the one with its weights if there is one."""
+    weights = external_weights(model)
+    return (model, weights) if weights.is_file() else (model,)
+
+
 def tuples(content: Any) -> Any:
     """Content of a JSON file with tuples for its lists, as frozen dataclasses have them."""
     if isinstance(content, dict):

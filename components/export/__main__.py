@@ -18,7 +18,7 @@ def main(params: Path, weights: Path, evaluation: Path, store: Path, package: Pa
 if __name__ == "__main__":
     entry_point(
         "export",
-        "Package a model as safetensors and ONNX, compare their outputs, and add card, scores and stored crops.",
+        "Package a model in every selected format, compare each with the network, and add card, scores and origin.",
         {
             "weights": "models/best.safetensors",
             "evaluation": "reports/evaluation.json",

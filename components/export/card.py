@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.common.data.store import Heights
-from components.common.inference.graph_inputs import dsm_values
+from components.common.exported.graph_inputs import dsm_values
 from components.common.inference.modelfile import InitialWeights, ModelFacts, temperature_of
 from components.common.templates import templates
 from components.export import card_figures

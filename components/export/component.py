@@ -18,7 +18,7 @@ def export(
     workspace: str,
     package: dsl.Output[dsl.Model],
 ) -> None:
-    """Package the model as safetensors and ONNX and compare their outputs."""
+    """Package the model in every selected format, and compare each with the network."""
     from pathlib import Path
 
     from components.common.entrypoints.kubeflow import parameters, task

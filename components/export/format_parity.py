@@ -48,13 +48,17 @@ class FormatParity:
     largest_difference: float | None  # absolute, over all cases; None: the file gives classes only
     changed_share: float  # of pixels of crops with another class, 0..1; float16 and int8: of the worst case
     cases: tuple[CaseParity, ...]
-    passed: bool
-    reason: str  # one sentence why it did not pass; "" if it passed
+    reason: str = ""  # one sentence why it did not pass; "" if it passed
+
+    @property
+    def passed(self) -> bool:
+        """Whether it keeps all limits."""
+        return not self.reason
 
     def as_json(self) -> dict[str, Any]:
         """The fields that `export.json` has about the comparison; an infinite difference is null there."""
         cases = [asdict(case) | {"largest_difference": _finite(case.largest_difference)} for case in self.cases]
-        fields = {name: value for name, value in asdict(self).items() if name not in ("passed", "reason")}
+        fields = {name: value for name, value in asdict(self).items() if name != "reason"}
         return fields | {"largest_difference": _finite(self.largest_difference), "cases": cases}
 
 
@@ -83,7 +87,7 @@ def check_format(format: Format, path: Path, reference: Reference, config: Expor
         results = tuple(_compared(case, answer) for case, answer in answers)
     except Exception as error:  # runtimes have a class per cause
         failure = f"{path.name}: cannot be run by {kind.runtime} ({reason(error)})"
-        return FormatParity(kind.runtime, kind.precision, "nothing", None, 1.0, (), False, failure)
+        return FormatParity(kind.runtime, kind.precision, "nothing", None, 1.0, (), failure)
     exact = kind.precision == "float32"
     shares = _changed_shares([case for case in results if _of_tiles(case, reference)], exact=exact)
     largest = max((case.largest_difference for case in results if case.largest_difference is not None), default=None)
@@ -95,7 +99,6 @@ def check_format(format: Format, path: Path, reference: Reference, config: Expor
         largest_difference=largest,
         changed_share=max(shares.values()),
         cases=results,
-        passed=not failure,
         reason=failure,
     )
 

@@ -19,8 +19,8 @@ from safetensors.numpy import load_file
 
 from components.common.data.height_scaling import PLAUSIBLE_M, scale_part
 from components.common.errors import NonFiniteError
+from components.common.exported.graph_inputs import dsm_values, stored_heights, stored_pixels
 from components.common.inference.given_sensors import measured
-from components.common.inference.graph_inputs import dsm_values, stored_heights, stored_pixels
 from components.common.inference.modelfile import ModelFacts, condition_of, temperature_of
 from components.common.inference.precision import effective, training_precision
 from model import MoBaNet

@@ -1,4 +1,4 @@
-"""Run a file of a package as a stranger's program does, without the network's code.
+"""Run a file of a package as a program of somebody else does, without the network's code.
 
 In: an ONNX file or a `.pt2` file of this project. Out: `Runtime`, a function from pixels as stored and heights in
 metres to the outputs by name. The file for QGIS gets one raster layer, divided by 255 as Deepness does it.
@@ -8,6 +8,8 @@ Letters: N samples, C image bands, K classes, H W pixels of a window.
 from __future__ import annotations
 
 import json
+import statistics
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,14 +18,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from components.common.inference.graph_inputs import INPUTS
+from components.common.exported.graph_inputs import INPUTS
+from components.common.exported.raster_layer import layer_of
 from components.common.inference.modelfile import HEADER, ModelFacts
-from components.common.inference.raster_layer import layer_of
 
 Array = npt.NDArray[np.float32]
 
 Outputs = Mapping[str, npt.NDArray[Any]]
 """Some of `logits` and `probabilities` `[N, K, H, W]`, `classes` `[N, H, W]` and `confidence` `[N, H, W]`."""
+
+
+TIMED_RUNS = 3
 
 
 class Runtime(Protocol):
@@ -50,6 +55,18 @@ def open_file(path: Path, facts: ModelFacts, threads: int | None = None) -> Runt
         threads: of ONNX Runtime; None: those of torch. Torch has one number for the process.
     """
     return _Torch(path) if path.suffix == ".pt2" else _Onnx(path, facts, threads or torch.get_num_threads())
+
+
+def latency_ms(path: Path, facts: ModelFacts) -> float:
+    """Median time of one window on one thread, after a warm-up, milliseconds; arguments as in `open_file`."""
+    run, side = open_file(path, facts, threads=1), facts.window_px
+    window = [np.zeros((1, channels, side, side), np.float32) for channels in (len(facts.bands), 1)]
+    times_s = []
+    for _ in range(1 + TIMED_RUNS):
+        start = time.perf_counter()
+        run(*window)
+        times_s.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times_s[1:])
 
 
 class _Onnx:

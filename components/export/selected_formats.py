@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from components.common.errors import reason
+from components.common.files import with_weights
 from components.common.inference.modelfile import ModelFacts
 from components.export.config import ExportConfig, Format
 from components.export.format_parity import FormatParity, ParityError, check_format
 from components.export.formats.known_formats import FORMATS, ExportFormat
-from components.export.formats.onnx_graph import file_bytes, latency_ms
 from components.export.parity_cases import Reference
+from components.export.runtimes import latency_ms
 from model import MoBaNet
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,7 @@ class Attempt:
     failure: str  # one sentence; "" if the file agrees with the network
 
 
-def write_formats(
-    folder: Path, network: MoBaNet, config: ExportConfig, reference: Reference, crops: Path
-) -> dict[str, Entry]:
+def write_formats(folder: Path, network: MoBaNet, config: ExportConfig, reference: Reference) -> dict[str, Entry]:
     """Write every selected format.
 
     Args:
@@ -52,7 +51,6 @@ def write_formats(
         network: without auxiliary heads, on the CPU, in evaluation mode.
         config: section `export`.
         reference: answers of the network.
-        crops: file of `write_crops`.
 
     Returns:
         Name of a format -> its entry, in the order of `FORMATS`.
@@ -63,28 +61,22 @@ def write_formats(
     made: dict[str, Entry] = {}
     for name, kind in FORMATS.items():
         if name in config.formats:
-            made[name] = _written(name, kind, folder / kind.file, network, config, reference, crops)
+            made[name] = _written(name, kind, folder / kind.file, network, config, reference)
     return made
 
 
 def _written(
-    name: Format,
-    kind: ExportFormat,
-    path: Path,
-    network: MoBaNet,
-    config: ExportConfig,
-    reference: Reference,
-    crops: Path,
+    name: Format, kind: ExportFormat, path: Path, network: MoBaNet, config: ExportConfig, reference: Reference
 ) -> Entry:
     start = time.monotonic()
     log.info("writing %s", path.name)
     attempt = Attempt("", None, f"{path.name}: this version cannot write it")
     for variant in kind.writers:
-        attempt = _attempted(name, variant, path, network, config, reference, crops)
+        attempt = _attempted(name, variant, path, network, config, reference)
         if not attempt.failure:
             break
-        path.unlink(missing_ok=True)
-        path.with_name(f"{path.name}.data").unlink(missing_ok=True)
+        for file in with_weights(path):
+            file.unlink(missing_ok=True)
         log.info("%s", attempt.failure)
     entry = _entry(kind, path, reference.facts, attempt)
     if not attempt.failure:
@@ -97,16 +89,10 @@ def _written(
 
 
 def _attempted(
-    name: Format,
-    variant: str,
-    path: Path,
-    network: MoBaNet,
-    config: ExportConfig,
-    reference: Reference,
-    crops: Path,
+    name: Format, variant: str, path: Path, network: MoBaNet, config: ExportConfig, reference: Reference
 ) -> Attempt:
     try:
-        FORMATS[name].writers[variant](path, network, reference.facts, config, crops)
+        FORMATS[name].writers[variant](path, network, reference.facts, config)
     except Exception as error:  # exporters have a class per cause
         return Attempt(variant, None, f"{path.name}: cannot be written ({reason(error)})")
     parity = check_format(name, path, reference, config)
@@ -122,8 +108,8 @@ def _entry(kind: ExportFormat, path: Path, facts: ModelFacts, attempt: Attempt) 
         "precision": kind.precision,
         "runtime": kind.runtime,
         "variant": attempt.variant,
-        "bytes": file_bytes(path) if exported else None,
-        "latency_ms": round(latency_ms(path), 3) if measured else None,
+        "bytes": sum(file.stat().st_size for file in with_weights(path)) if exported else None,
+        "latency_ms": round(latency_ms(path, facts), 3) if measured else None,
         **compared,
         "status": "exported" if exported else "left out",
         "reason": attempt.failure,

@@ -19,8 +19,8 @@ from pystac.extensions.classification import Classification, ClassificationExten
 from pystac.extensions.file import FileExtension
 
 from components.common.data.store import TileEntry
+from components.common.exported.graph_inputs import dsm_values
 from components.common.files import digest
-from components.common.inference.graph_inputs import dsm_values
 from components.common.inference.modelfile import ModelFacts
 from components.common.tracking.packages import MODEL_FILE
 from components.export import card

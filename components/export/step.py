@@ -1,12 +1,12 @@
-"""Package the selected model: weights, ONNX graph, model card, its evaluation and what later checks compare with.
+"""Package the selected model: weights, files for other runtimes, descriptions, and what later checks compare with.
 
 In: `models/best.safetensors`, `reports/evaluation.json` of the same model, validation tiles of `data/store`. Out, in
 the package folder, which is written atomically: `model.safetensors` (without the auxiliary heads, which only training
-needs), `model.onnx`, `evaluation.json`, `crops.safetensors` (crops with the logits that the model
+needs), the formats of `export.formats`, `evaluation.json`, `crops.safetensors` (crops with the logits that the model
 must give), `reference.json` (statistics that production is compared with), the descriptions `README.md`,
-`predict_example.py` and `stac_item.json`, and `export.json`, which records the checksums of these files and the
-comparison of ONNX with PyTorch. The digest of the checksums is the identity of the package, so every file depends on
-model, data and parameters only.
+`predict_example.py` and `stac_item.json`, and `export.json`, which records the checksums of these files and how each
+format agrees with the network. The digest of the checksums is the identity of the package, so each of these files
+depends on model, data and parameters only. Side files (software, origin, signature) are not part of it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def run(config: ExportConfig, weights: Path, evaluation: Path, store: Path, pack
         write_crops(draft / CROPS, *lean, tiles)
         (draft / REFERENCE).write_text(json.dumps(reference(*lean, tiles), allow_nan=False) + "\n")
         answers = make_reference(*lean, draft / CROPS)
-        formats = write_formats(draft, lean[0], config, answers, draft / CROPS)
+        formats = write_formats(draft, lean[0], config, answers)
         shutil.copyfile(evaluation, draft / EVALUATION)
         in_training = (answers.precision, answers.same_class_share)
         write_descriptions(

@@ -1,1 +1,1 @@
-"""Files of other runtimes, checked before such a runtime opens them."""
+"""Files for other runtimes: what they take and give, and checks before such a runtime opens one."""

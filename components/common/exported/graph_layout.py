@@ -8,7 +8,7 @@ Letters: N samples, C image bands, K classes, H W pixels.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,20 +18,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from components.common.errors import WeightsError
+from components.common.errors import WeightsError, printable
+from components.common.exported.graph_inputs import GRAPH_KEYS, INPUTS, dsm_values, stored_heights, stored_pixels
+from components.common.exported.raster_layer import KEY, LAYER, PROBABILITIES, channels, layer_of
 from components.common.inference.given_sensors import both_given
-from components.common.inference.graph_inputs import GRAPH_KEYS, INPUTS, dsm_values, stored_heights, stored_pixels
 from components.common.inference.modelfile import SIDES_PX, ModelFacts, condition_of, read_facts, temperature_of
-from components.common.inference.raster_layer import KEY, channels, layer_of
 from model.speed import Precision
 
 Computed = Precision | Literal["float16", "int8"]
 """Precision of a computation; the last two are those of the weights in an exported file."""
 
 Values = npt.NDArray[np.float32]
-
-LAYER, PROBABILITIES = "layer", "probabilities"
-"""Input and output of the graph for QGIS."""
 
 ANSWERS = {"logits": 4, "classes": 3, "confidence": 3, PROBABILITIES: 4}
 """Outputs that a file may have -> number of dimensions."""
@@ -40,6 +37,17 @@ SMALLEST = torch.finfo(torch.float32).tiny
 """Probability in place of 0, which has no logarithm."""
 
 AGAIN = "run the export step again"
+
+MOST_VALUES = 2**31
+"""Most values of a tensor that a file makes of constant sizes."""
+
+Report = Callable[[str], None]
+"""Takes the sentence of a check that was passed."""
+
+
+def refused(path: Path, what: str) -> WeightsError:
+    """The error about a file that must not be used."""
+    return WeightsError(f"{path}: {printable(what)}; {AGAIN}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,31 +123,29 @@ def layout_of(path: Path, metadata: Mapping[str, Any]) -> GraphLayout:
     except WeightsError:
         raise
     except Exception as error:
-        raise WeightsError(
-            f"{path}: not a readable graph of this project (its metadata lack or misstate a fact: "
-            f"{' '.join(str(error).split())[:120]}); {AGAIN}"
+        what = "its metadata lack or misstate a fact"
+        raise refused(
+            path, f"not a readable graph of this project ({what}: {' '.join(str(error).split())[:120]})"
         ) from None
     outputs = tuple(about.get("outputs", ("logits",)))
     _require_outputs(path, outputs, layer)
     precision = about.get("precision_of_file", "float32")
     known = dsm_values(facts.heights)
     if about.get("dsm_values", known) != known:
-        raise WeightsError(
-            f"{path}: its metadata say that dsm_values is {json.dumps(about['dsm_values'])[:60]}, but its heights are "
-            f"{known}; {AGAIN}"
-        )
+        said = json.dumps(about["dsm_values"])[:60]
+        raise refused(path, f"its metadata say that dsm_values is {said}, but its heights are {known}")
     if precision not in [name for kind in get_args(Computed) for name in get_args(kind)]:
-        raise WeightsError(f"{path}: its metadata name the precision {json.dumps(precision)[:60]}; {AGAIN}")
+        raise refused(path, f"its metadata name the precision {json.dumps(precision)[:60]}")
     multiple_px, dynamic = about.get("multiple_px", facts.window_px), tuple(about.get("dynamic", ("N",)))
     if type(multiple_px) is not int or multiple_px not in SIDES_PX or not set(dynamic) <= {"N", "H", "W"}:
-        raise WeightsError(f"{path}: its metadata misstate multiple_px or dynamic; {AGAIN}")
+        raise refused(path, "its metadata misstate multiple_px or dynamic")
     return GraphLayout(facts, "dsm_values" in about, layer, outputs, precision, dynamic, multiple_px)
 
 
 def _require_outputs(path: Path, outputs: tuple[Any, ...], layer: bool) -> None:
     wanted = PROBABILITIES if layer else "logits"
     if not outputs or len(set(outputs)) != len(outputs) or not set(outputs) <= ANSWERS.keys():
-        raise WeightsError(f"{path}: its metadata name the outputs {json.dumps(outputs)[:100]}; {AGAIN}")
+        raise refused(path, f"its metadata name the outputs {json.dumps(outputs)[:100]}")
     if wanted not in outputs:
         raise WeightsError(
             f"{path}: this file gives {' and '.join(outputs)}, but predict and evaluate need {wanted}; export with "

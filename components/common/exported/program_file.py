@@ -12,20 +12,16 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from components.common.errors import WeightsError, reason
-from components.common.exported.graph_layout import AGAIN, GraphLayout, layout_of
+from components.common.exported.graph_layout import GraphLayout, Report, layout_of, refused
 from components.common.exported.program_text import check_arithmetic
 from components.common.inference.modelfile import HEADER
 from model.mobanet import on_meta
-
-Report = Callable[[str], None]
-"""Takes the sentence of a check that was passed."""
 
 Members = dict[str, zipfile.ZipInfo]
 """Name below the first folder of the archive -> member."""
@@ -76,12 +72,8 @@ def check_program(path: Path, report: Report = lambda sentence: None) -> tuple[G
             return layout, _copy(archive, members, texts)
     except WeightsError:
         raise
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: not a readable program of this project ({reason(error)}); {AGAIN}") from None
-
-
-def _refused(path: Path, what: str) -> WeightsError:
-    return WeightsError(f"{path}: {what}; {AGAIN}")
+    except Exception as error:  # whatever a damaged archive or a hostile text leads to
+        raise refused(path, f"not a readable program of this project ({reason(error)})") from None
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> Members:
@@ -92,36 +84,36 @@ def _members(path: Path, archive: zipfile.ZipFile) -> Members:
     for info in archive.infolist():
         folder, _, name = info.filename.partition("/")
         if not folder or ".." in info.filename.split("/") or "\\" in info.filename or len(folders) > 1:
-            raise _refused(path, f"its member {info.filename[:80]!r} lies outside of the archive's folder")
+            raise refused(path, f"its member {info.filename[:80]!r} lies outside of the archive's folder")
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-            raise _refused(path, f"its member {name[:80]!r} is compressed; no program of this project is")
+            raise refused(path, f"its member {name[:80]!r} is compressed; no program of this project is")
         if name in found:
-            raise _refused(path, f"its member {name[:80]!r} occurs twice")
+            raise refused(path, f"its member {name[:80]!r} occurs twice")
         known = {PROGRAM, EXTRA, EXAMPLES, WEIGHTS, CONSTANTS, *SMALL, *IGNORED}
         if name not in known and not TENSORS.fullmatch(name):
-            raise _refused(path, f"its member {name[:80]!r} belongs to no program of this project")
+            raise refused(path, f"its member {name[:80]!r} belongs to no program of this project")
         found[name] = info
     if sum(info.file_size for info in found.values()) > size:
-        raise _refused(path, "its members are larger than the file")
+        raise refused(path, "its members are larger than the file")
     if EXAMPLES in found and found[EXAMPLES].file_size:
-        raise _refused(path, f"its member {EXAMPLES!r} is a pickle, which could run code; none is opened")
+        raise refused(path, f"its member {EXAMPLES!r} is a pickle, which could run code; none is opened")
     for name, content in SMALL.items():
         if name not in found or archive.read(found[name]) != content:
-            raise _refused(path, f"its member {name!r} is missing or not {content.decode()}")
+            raise refused(path, f"its member {name!r} is missing or not {content.decode()}")
     return found
 
 
 def _json(path: Path, archive: zipfile.ZipFile, members: Members, name: str) -> dict[str, Any]:
     if name not in members:
-        raise _refused(path, f"not a readable program of this project (it has no {name})")
+        raise refused(path, f"not a readable program of this project (it has no {name})")
     if members[name].file_size > MOST_TEXT:
-        raise _refused(path, f"its member {name!r} has more than {MOST_TEXT // 2**20} MiB")
+        raise refused(path, f"its member {name!r} has more than {MOST_TEXT // 2**20} MiB")
     try:
         content = json.loads(archive.read(members[name]))
     except RecursionError:
-        raise _refused(path, f"its member {name!r} is nested too deeply") from None
+        raise refused(path, f"its member {name!r} is nested too deeply") from None
     if not isinstance(content, dict):
-        raise _refused(path, f"its member {name!r} is no JSON object")
+        raise refused(path, f"its member {name!r} is no JSON object")
     return content
 
 
@@ -135,14 +127,14 @@ def _check_tensors(
         for name, entry in texts[config]["config"].items():
             member = folder + str(entry["path_name"])
             if entry["use_pickle"] is not False or not TENSORS.fullmatch(member):
-                raise _refused(path, f"{name} is a pickle, which could run code; none is opened")
+                raise refused(path, f"{name} is a pickle, which could run code; none is opened")
             if member not in members:
-                raise _refused(path, f"{name} is missing")
+                raise refused(path, f"{name} is missing")
             used.add(member)
             shapes[name] = _check_tensor(path, archive, members[member], name, entry["tensor_meta"])
     unused = sorted(name for name in members if TENSORS.fullmatch(name) and name not in used)
     if unused:
-        raise _refused(path, f"its member {unused[0]!r} is a tensor that nothing uses")
+        raise refused(path, f"its member {unused[0]!r} is a tensor that nothing uses")
     _check_weights(path, texts[WEIGHTS]["config"].keys(), shapes, layout)
     _check_inputs(path, texts[PROGRAM], layout, {*texts[WEIGHTS]["config"], *texts[CONSTANTS]["config"]})
 
@@ -153,22 +145,22 @@ def _check_tensor(
     sizes, strides = ([_whole(path, name, value) for value in meta[key]] for key in ("sizes", "strides"))
     start, dtype = _whole(path, name, meta["storage_offset"]), DTYPES.get(meta["dtype"])
     if dtype is None or meta["device"]["type"] != "cpu" or len(sizes) != len(strides):
-        raise _refused(path, f"{name} has a type, a place or strides that no program of this project has")
+        raise refused(path, f"{name} has a type, a place or strides that no program of this project has")
     last = start + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True)) + 1
     needed = 0 if 0 in sizes else last * dtype.itemsize
     if needed > member.file_size or math.prod(sizes) * dtype.itemsize > member.file_size:
-        raise _refused(path, f"{name} has {member.file_size} bytes, but its shape {sizes} needs {needed}")
+        raise refused(path, f"{name} has {member.file_size} bytes, but its shape {sizes} needs {needed}")
     if dtype.is_floating_point and member.file_size:
         values = torch.frombuffer(bytearray(archive.read(member)), dtype=dtype)
         if not bool(values.isfinite().all()):
-            raise _refused(path, f"{name} has a NaN or infinite value, so this model cannot be used")
+            raise refused(path, f"{name} has a NaN or infinite value, so this model cannot be used")
     return tuple(sizes)
 
 
 def _whole(path: Path, name: str, value: Any) -> int:
     number = value.get("as_int") if isinstance(value, dict) else None
     if type(number) is not int or not 0 <= number < 2**63:
-        raise _refused(path, f"{name} has the size {json.dumps(value)[:60]}; expected a whole number")
+        raise refused(path, f"{name} has the size {json.dumps(value)[:60]}; expected a whole number")
     return number
 
 
@@ -178,10 +170,10 @@ def _check_weights(path: Path, names: Any, shapes: dict[str, tuple[int, ...]], l
     others = {name for name in names if not name.startswith(("network.", "inputs.", "probabilities."))}
     for what, found in (("lacks", expected.keys() - given), ("also has", (given - expected.keys()) | others)):
         if found:
-            raise _refused(path, f"it {what} the weight {min(found)}, unlike the network in its metadata")
+            raise refused(path, f"it {what} the weight {min(found)}, unlike the network in its metadata")
     for name, shape in expected.items():
         if shapes[name] != shape:
-            raise _refused(
+            raise refused(
                 path, f"{name} has the shape {list(shapes[name])}, but the network in its metadata needs {list(shape)}"
             )
 
@@ -196,22 +188,22 @@ def _check_inputs(path: Path, program: dict[str, Any], layout: GraphLayout, tens
             if kind == "user_input":
                 inputs.append(entry["arg"]["as_tensor"]["name"])
             elif kind not in ("parameter", "buffer", "tensor_constant") or named not in tensors:
-                raise _refused(path, f"its program takes {named or kind!r}, which is not in the file")
+                raise refused(path, f"its program takes {named or kind!r}, which is not in the file")
     for spec in module["signature"]["output_specs"]:
         for kind, entry in spec.items():
             if kind != "user_output":
-                raise _refused(path, f"its program changes something besides its outputs ({kind})")
+                raise refused(path, f"its program changes something besides its outputs ({kind})")
             outputs.append(entry["arg"]["as_tensor"]["name"])
     values = module["graph"]["tensor_values"]
     if inputs != list(layout.shapes) or len(outputs) != len(layout.outputs):
-        raise _refused(
+        raise refused(
             path, f"its program takes {', '.join(inputs)} and gives {len(outputs)} outputs, unlike its metadata"
         )
     channels = layout.shapes | dict.fromkeys(("logits",), len(layout.facts.classes))
     for title, name in (*zip(inputs, inputs, strict=True), *zip(layout.outputs, outputs, strict=True)):
         sizes = [size.get("as_int") for size in values[name]["sizes"]]
         if title in channels and (len(sizes) != 4 or sizes[1] != channels[title]):
-            raise _refused(
+            raise refused(
                 path, f"{title} has the shape {sizes}, but the metadata say {channels[title]} channels or classes"
             )
 
@@ -219,7 +211,7 @@ def _check_inputs(path: Path, program: dict[str, Any], layout: GraphLayout, tens
 def _copy(archive: zipfile.ZipFile, members: Members, texts: dict[str, dict[str, Any]]) -> io.BytesIO:
     """An archive of the checked members; guards and notes of a program, which torch evaluates, are left out."""
     program = texts[PROGRAM] | {"guards_code": []}
-    for node in _graph_nodes(program):
+    for node in program["graph_module"]["graph"]["nodes"]:
         node["metadata"] = {}
     made = {name: json.dumps(texts[name]).encode() for name in (WEIGHTS, CONSTANTS)}
     made |= {PROGRAM: json.dumps(program).encode(), EXAMPLES: b"", ".data/version": b"6\n"} | SMALL
@@ -232,7 +224,3 @@ def _copy(archive: zipfile.ZipFile, members: Members, texts: dict[str, dict[str,
             copy.writestr(f"archive/{name}", data)
     content.seek(0)
     return content
-
-
-def _graph_nodes(program: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from program["graph_module"]["graph"]["nodes"]

@@ -16,14 +16,19 @@ from typing import Any
 
 import torch
 
-from components.common.errors import WeightsError
-from components.common.exported.graph_layout import AGAIN
+from components.common.exported.graph_layout import MOST_VALUES, refused
 
 ATEN = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 ARITHMETIC = re.compile(r"(_operator\.(add|sub|mul|floordiv|truediv|mod|neg|eq|ne|lt|le|gt|ge|and_|or_|getitem)|"
                         r"torch\.sym_(int|float|max|min|not|sum)|math\.(ceil|floor|trunc))")  # fmt: skip
-FILES = {"from_file"}
+FILES = {"from_file", "save"}
 """Operators of ATen that open a file."""
+
+INNER = re.compile(r"_[^_].*")
+"""Operators of ATen that are not for callers: some print, and some read memory without a check of its bounds."""
+
+USED_INNER = re.compile(r"_(assert_\w+|to_copy|unsafe_view|unsafe_index|softmax|log_softmax)")
+"""Those of them that exported programs have."""
 
 CALLS = {
     *("Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Min", "Max", "Mod", "FloorDiv", "PythonMod", "CleanDiv"),
@@ -69,9 +74,6 @@ PLAIN_NOTES = {"stack_trace", "nn_module_stack", "torch_fn"}
 LONGEST = 20_000
 """Most characters of an expression."""
 
-MOST_VALUES = 2**31
-"""Most values of a tensor that a program makes of constant sizes."""
-
 
 def check_arithmetic(path: Path, program: dict[str, Any]) -> None:
     """Check a program.
@@ -82,16 +84,16 @@ def check_arithmetic(path: Path, program: dict[str, Any]) -> None:
     """
     module = program["graph_module"]
     if module.get("treespec_namedtuple_fields"):
-        raise _refused(path, "its program defines classes")
+        raise refused(path, "its program defines classes")
     for node in module["graph"]["nodes"]:
         _check_target(path, str(node["target"]))
         if notes := node.get("metadata", {}).keys() - PLAIN_NOTES:
-            raise _refused(path, f"its program has notes that torch evaluates ({min(notes)})")
+            raise refused(path, f"its program has notes that torch evaluates ({min(notes)})")
     for name, value in _fields(program):
         if name.startswith("as_") and name not in ARGUMENTS:
-            raise _refused(path, f"its program has a value of the kind {name}, which could run code")
+            raise refused(path, f"its program has a value of the kind {name}, which could run code")
         if name == "as_ints" and math.prod(abs(int(size)) for size in value if size) > MOST_VALUES:
-            raise _refused(path, f"its program makes a tensor of {value}, more than memory can hold")
+            raise refused(path, f"its program makes a tensor of {value}, more than memory can hold")
         if name in ("in_spec", "out_spec") and value:
             _check_structure(path, json.loads(value))
         if name == "expr_str":
@@ -102,18 +104,16 @@ def check_arithmetic(path: Path, program: dict[str, Any]) -> None:
         _check_expression(path, guard, GUARD_CALLS)
 
 
-def _refused(path: Path, what: str) -> WeightsError:
-    return WeightsError(f"{path}: {what}; {AGAIN}")
-
-
 def _check_target(path: Path, target: str) -> None:
     if ARITHMETIC.fullmatch(target):
         return
-    if (found := ATEN.fullmatch(target)) and found[1] not in FILES:
+    found = ATEN.fullmatch(target)
+    if found and found[1] not in FILES and (USED_INNER.fullmatch(found[1]) or not INNER.fullmatch(found[1])):
         operator = getattr(getattr(torch.ops.aten, found[1], None), found[2], None)
-        if isinstance(operator, torch._ops.OpOverload):
+        # torch.ops.aten also has functions of TorchScript, which save files or change settings; no dispatcher has them
+        if isinstance(operator, torch._ops.OpOverload) and torch._C._dispatch_has_kernel(operator.name()):
             return
-    raise _refused(path, f"its program calls {target[:80]!r}, which is no operator of torch that only computes")
+    raise refused(path, f"its program calls {target[:80]!r}, which is no operator of torch that only computes")
 
 
 def _fields(content: Any) -> Iterator[tuple[str, Any]]:
@@ -131,7 +131,7 @@ def _fields(content: Any) -> Iterator[tuple[str, Any]]:
 def _check_structure(path: Path, spec: Any) -> None:
     for name, value in _fields(spec):
         if name == "type" and value not in STRUCTURES:
-            raise _refused(path, f"its program names the class {str(value)[:80]!r} for its inputs or outputs")
+            raise refused(path, f"its program names the class {str(value)[:80]!r} for its inputs or outputs")
 
 
 def _check_expression(path: Path, text: Any, calls: set[str]) -> None:
@@ -143,7 +143,7 @@ def _check_expression(path: Path, text: Any, calls: set[str]) -> None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         usable = False
     if not usable:
-        raise _refused(path, f"its program has the expression {str(text)[:80]!r}, which is not arithmetic over sizes")
+        raise refused(path, f"its program has the expression {str(text)[:80]!r}, which is not arithmetic over sizes")
 
 
 def _is_arithmetic(node: ast.AST, calls: set[str]) -> bool:

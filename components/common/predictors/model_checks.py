@@ -7,12 +7,12 @@ same checks of the file that it opens.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from components.common.errors import WeightsError
 from components.common.exported.graph_file import check_graph
+from components.common.exported.graph_layout import Report
 from components.common.exported.program_file import check_program
 from components.common.inference.modelfile import ModelFacts, load_model
 from components.common.predictors.models import SUFFIXES, recorded
@@ -28,9 +28,6 @@ from components.common.tracking.packages import (
     verify_files,
     verify_statement,
 )
-
-Report = Callable[[str], None]
-"""Takes the sentence of a check that was passed."""
 
 
 def verify_model(model: Path, report: Report) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from components.common.errors import ParamsError, WeightsError
-from components.common.files import digest
+from components.common.files import digest, with_weights
 from components.common.params import Wanted
 from components.common.predictors.graph_predictors import open_graph, open_program
 from components.common.predictors.predictor import ModelIdentity, Predictor
@@ -87,7 +87,7 @@ def _of_package(package: Path) -> Path:
         newest, _ = int(record["format"]), record["sha256"][MODEL_FILE]
     except FileNotFoundError:
         raise WeightsError(f"{package}: no model package, because it has no {RECORD}; run the export step") from None
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise WeightsError(f"{package / RECORD}: damaged; run the export step again") from None
     if newest > FORMAT:
         raise WeightsError(
@@ -111,8 +111,7 @@ def recorded(path: Path) -> list[str]:
     Raises:
         WeightsError: the record has another checksum.
     """
-    files = [file for file in (path, path.with_name(f"{path.name}.data")) if file.is_file()]
-    sums, known = {file.name: digest(file) for file in files}, _record(path.parent)
+    sums, known = {file.name: digest(file) for file in with_weights(path)}, _record(path.parent)
     for name, sha256 in sums.items():
         if known.get(name, sha256) != sha256:
             raise WeightsError(
@@ -124,6 +123,6 @@ def recorded(path: Path) -> list[str]:
 
 def _record(folder: Path) -> dict[str, str]:
     """Checksums of the package that a folder is; empty if it is none."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         return dict(json.loads((folder / RECORD).read_text())["sha256"])
     return {}

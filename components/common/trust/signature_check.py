@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from components.common.errors import TrustError
+from components.common.files import with_weights
 from components.common.tracking.packages import SIGNATURE
 from components.common.trust.config import TrustConfig
 from components.common.trust.keys import public_key
@@ -94,8 +95,7 @@ def check_file(file: Path, trust: TrustConfig, shown: str | None = None) -> Sign
     assert trust.public_key is not None
     key = public_key(trust.public_key)
     signed = signed_files(signature, key, f"{name}/{SIGNATURE}")
-    weights = file.with_name(f"{file.name}.data")
-    for one in (file, weights) if weights.is_file() else (file,):
+    for one in with_weights(file):
         require_signed_file(one, signed, f"{name}/{one.name}", one.name)
     log.info("%s/%s: the signature is valid, key %s", name, file.name, key.fingerprint[:12])
     return valid(key.fingerprint, trust)

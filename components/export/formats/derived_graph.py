@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from components.common.errors import MobanetError
+from components.common.files import external_weights
 from components.common.inference.modelfile import ModelFacts
 from components.export.config import ExportConfig
 from components.export.formats.onnx_graph import write_onnx
@@ -65,8 +66,7 @@ def save(path: Path, graph: ModelProto, like: ModelProto, format: str, precision
         graph.metadata_props.add(key=entry.key, value=own.get(entry.key, entry.value))
     graph.ir_version, graph.producer_name, graph.producer_version = like.ir_version, like.producer_name, ""
     graph.doc_string = ""
-    data = f"{path.name}.data"
-    onnx.save(graph, path, save_as_external_data=graph.ByteSize() >= TWO_GB, location=data)
+    onnx.save(graph, path, save_as_external_data=graph.ByteSize() >= TWO_GB, location=external_weights(path).name)
     onnx.checker.check_model(str(path))
 
 

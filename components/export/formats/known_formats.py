@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from components.common.inference.modelfile import ModelFacts
 from components.export.config import ExportConfig, Format
@@ -25,22 +25,10 @@ FilePrecision = Literal["float32", "float16", "int8"]
 Runtime = Literal["onnxruntime", "torch"]
 
 
-class Writer(Protocol):
-    """Writes one file."""
-
-    def __call__(self, path: Path, network: MoBaNet, facts: ModelFacts, config: ExportConfig, crops: Path) -> None:
-        """Write `path`.
-
-        Args:
-            path: file to write; earlier formats of the same package lie next to it.
-            network: without auxiliary heads, on the CPU, in evaluation mode; must be left as it was.
-            facts: its facts.
-            config: section `export`.
-            crops: file of `write_crops`, for calibration.
-
-        Raises:
-            FormatError: this network cannot be written in this format.
-        """
+Writer = Callable[[Path, MoBaNet, ModelFacts, ExportConfig], None]
+"""Writes one file: its path, next to which earlier formats of the package lie; the network without auxiliary heads, on
+the CPU and in evaluation mode, which must be left as it was; its facts; section `export`. A network that cannot be
+written in this format is an error of any class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +41,16 @@ class ExportFormat:
     writers: Mapping[str, Writer]  # variant -> writer, in the order in which they are tried
 
 
-def _plain(write: Callable[[Path, MoBaNet, ModelFacts, ExportConfig], None]) -> Writer:
-    """A writer that needs no crops."""
-
-    def writer(path: Path, network: MoBaNet, facts: ModelFacts, config: ExportConfig, crops: Path) -> None:
-        write(path, network, facts, config)
-
-    return writer
-
-
 FORMATS: dict[Format, ExportFormat] = {
-    "onnx": ExportFormat("model.onnx", "float32", "onnxruntime", {"float32": _plain(write_onnx)}),
-    "onnx-float16": ExportFormat("model_float16.onnx", "float16", "onnxruntime", {"float16": _plain(write_float16)}),
+    "onnx": ExportFormat("model.onnx", "float32", "onnxruntime", {"float32": write_onnx}),
+    "onnx-float16": ExportFormat("model_float16.onnx", "float16", "onnxruntime", {"float16": write_float16}),
     "onnx-int8": ExportFormat(
         "model_int8.onnx",
         "int8",
         "onnxruntime",
-        {"dynamic": _plain(write_int8_dynamic), "weights": _plain(write_int8_weights)},
+        {"dynamic": write_int8_dynamic, "weights": write_int8_weights},
     ),
-    "qgis": ExportFormat("model_qgis.onnx", "float32", "onnxruntime", {"float32": _plain(write_qgis)}),
-    "pt2": ExportFormat("model.pt2", "float32", "torch", {"float32": _plain(write_pt2)}),
+    "qgis": ExportFormat("model_qgis.onnx", "float32", "onnxruntime", {"float32": write_qgis}),
+    "pt2": ExportFormat("model.pt2", "float32", "torch", {"float32": write_pt2}),
 }
 """Every format, in the order in which a package is written."""

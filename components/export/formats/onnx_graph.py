@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import json
 import logging
-import statistics
-import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from components.common.inference.graph_inputs import dsm_values
+from components.common.exported.graph_inputs import dsm_values
 from components.common.inference.modelfile import ModelFacts
 from components.export.config import ExportConfig
 from components.export.formats.free_sizes import free_dimensions, multiple_px, traceable
@@ -34,9 +31,6 @@ if TYPE_CHECKING:
 
 AXES = ("N", "C", "H", "W")
 """Names of the free dimensions of an input, by position."""
-
-RUNS = 3
-"""Number of timed runs of the graph."""
 
 
 def ir_version(opset: int) -> int:
@@ -148,28 +142,3 @@ def _forget_source(model: Model) -> None:
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None
-
-
-def file_bytes(path: Path) -> int:
-    """Size of a graph with its weights."""
-    files = (file for file in (path, path.with_name(f"{path.name}.data")) if file.is_file())
-    return sum(file.stat().st_size for file in files)
-
-
-def latency_ms(path: Path) -> float:
-    """Median time of one window in ONNX Runtime on one thread of the CPU, after a warm-up, milliseconds."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    known = session.get_modelmeta().custom_metadata_map
-    own = json.loads(known["mobanet"]) if "mobanet" in known else None  # the file for QGIS has one key
-    side = int(own["window_px"] if own else known["window_px"])
-    window = {entry.name: np.zeros([1, entry.shape[1], side, side], np.float32) for entry in session.get_inputs()}
-    times_s = []
-    for _ in range(1 + RUNS):
-        start = time.perf_counter()
-        session.run(None, window)
-        times_s.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times_s[1:])

@@ -17,15 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from components.common.data.height_scaling import PLAUSIBLE_M
-from components.common.inference.graph_inputs import dsm_values
+from components.common.exported.graph_inputs import dsm_values
+from components.common.exported.raster_layer import DIVISOR, KEY, LAYER, PROBABILITIES, channels
 from components.common.inference.modelfile import ModelFacts
-from components.common.inference.raster_layer import DIVISOR, KEY, channels
 from components.export.config import ExportConfig
 from components.export.formats.onnx_graph import metadata, write_graph
 from components.export.formats.servable import Probabilities, StoredInputs
 from model import MoBaNet
-
-INPUT, OUTPUT = "layer", "probabilities"
 
 NEWEST_OPSET = 20
 """Deepness pins ONNX Runtime 1.17, which knows this operator set and IR version 9."""
@@ -82,8 +80,8 @@ def write_qgis(path: Path, network: MoBaNet, facts: ModelFacts, config: ExportCo
     write_graph(
         path,
         LayerServable(network, facts),
-        {INPUT: (len(bands), side, side)},
-        {OUTPUT: ["N", len(facts.classes), side, side]},
+        {LAYER: (len(bands), side, side)},
+        {PROBABILITIES: ["N", len(facts.classes), side, side]},
         opset,
         deepness_metadata(facts) | {KEY: json.dumps(own_metadata(facts, config, opset), allow_nan=False)},
     )
@@ -112,4 +110,4 @@ def deepness_metadata(facts: ModelFacts) -> dict[str, str]:
 def own_metadata(facts: ModelFacts, config: ExportConfig, opset: int) -> Mapping[str, Any]:
     """What our own programs read: the metadata of our other graphs, and the names of the channels."""
     known = {name: json.loads(value) for name, value in metadata(facts, config, "qgis", "float32").items()}
-    return known | {"channels": channels(facts), "opset": opset, "outputs": [OUTPUT]}
+    return known | {"channels": channels(facts), "opset": opset, "outputs": [PROBABILITIES]}

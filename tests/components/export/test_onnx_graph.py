@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
-from components.common.inference.graph_inputs import INPUTS
+from components.common.exported.graph_inputs import INPUTS
 from components.export.formats.free_sizes import free_dimensions
 from components.export.formats.onnx_graph import metadata, write_onnx
 from components.export.parity_cases import as_read, logits, noise_cases

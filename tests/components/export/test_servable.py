@@ -10,7 +10,7 @@ import torch
 
 from components.common.data.height_scaling import scale_part
 from components.common.data.store import Heights
-from components.common.inference.graph_inputs import dsm_values, stored_heights, stored_pixels
+from components.common.exported.graph_inputs import dsm_values, stored_heights, stored_pixels
 from components.export.formats.servable import Servable, StoredInputs
 from model.inputs import normalise
 from tests.components.conftest import toy_facts

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from components.common.data.store import read_manifest, write_manifest
 from components.common.drift.reference_windows import read_reference
 from components.common.errors import DataError, ParamsError, StoreError, WeightsError
+from components.common.exported.graph_inputs import GRAPH_KEYS
 from components.common.files import digest, write_json
-from components.common.inference.graph_inputs import GRAPH_KEYS
 from components.common.inference.modelfile import load_model
 from components.common.inference.stored_crops import run_crops
 from components.common.params import from_mapping

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from components.common.errors import ParamsError, WeightsError
+from components.common.exported.graph_inputs import dsm_values
 from components.common.exported.graph_layout import layout_of
-from components.common.inference.graph_inputs import dsm_values
 from components.common.inference.modelfile import load_model
 from components.common.predictors.model_checks import verify_model
 from components.common.predictors.models import open_model

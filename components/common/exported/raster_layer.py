@@ -15,6 +15,9 @@ KEY = "mobanet"
 """Metadata with everything that our own programs need, one JSON object: the fields of `ModelFacts`, `GRAPH_KEYS` and
 `channels`. The other metadata of the file are those of Deepness."""
 
+LAYER, PROBABILITIES = "layer", "probabilities"
+"""Input and output of the graph."""
+
 DSM = "dsm"
 """Name of the channel with the heights, always the last one."""
 

@@ -40,7 +40,7 @@ print(sorted({name.partition(".")[0] for name in sys.modules} & {"components", "
 @pytest.fixture(scope="module")
 def package(trained: Trained, tmp_path_factory) -> Path:  # noqa: F811
     """The package of a toy model with every format."""
-    folder = tmp_path_factory.mktemp("strangers") / "package"
+    folder = tmp_path_factory.mktemp("exported") / "package"
     config = export_config(
         formats=("onnx", "onnx-float16", "onnx-int8", "qgis", "pt2"),
         max_changed=0.5,  # in a toy network all classes are close, and one of its few pixels is 0.03 %
