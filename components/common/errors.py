@@ -61,6 +61,12 @@ def reason(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
+def printable(text: str) -> str:
+    """Text from a file that may be hostile as one line of at most 600 characters, without control characters."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in text[:600])
+    return " ".join(shown.split())
+
+
 def root(error: BaseException) -> BaseException:
     """The first error of a chain: `connection refused` instead of the errors that wrap it."""
     while cause := error.__cause__ or error.__context__:
