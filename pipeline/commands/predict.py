@@ -42,7 +42,7 @@ PARAMS = Annotated[
 def predict(
     context: typer.Context,
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="Package folder, .safetensors, .onnx, or models:/NAME@ALIAS.")
+        str, typer.Option(metavar="MODEL", help="Package folder, .safetensors, .onnx, .pt2, or models:/NAME@ALIAS.")
     ] = "package",
     image: Annotated[list[str] | None, typer.Option(metavar="IMAGE", help=f"The image: {RASTERS}.")] = None,
     dsm: Annotated[list[str] | None, typer.Option(metavar="DSM", help="The heights, in the same way.")] = None,

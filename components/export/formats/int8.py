@@ -8,7 +8,9 @@ is as small, the answers are closer to the network's, and it is no faster.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -35,15 +37,31 @@ def write_int8_dynamic(path: Path, network: MoBaNet, facts: ModelFacts, config: 
     with float32_graph(path, network, facts, config) as source, TemporaryDirectory() as folder:
         graph, marked, made = onnx.load(source), onnx.load(source), Path(folder) / "int8.onnx"
         marked.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")  # else a warning
-        quantize_dynamic(
-            marked,
-            made,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            nodes_to_quantize=_products(graph),
-            extra_options={"MatMulConstBOnly": True},
-        )
+        with _quiet():
+            quantize_dynamic(
+                marked,
+                made,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                nodes_to_quantize=_products(graph),
+                extra_options={"MatMulConstBOnly": True},
+            )
         save(path, onnx.load(made), graph, "onnx-int8", "int8")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what is logged to the root logger itself, as the quantiser does for every tensor without a known range."""
+    root = logging.getLogger()
+
+    def drop(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.INFO
+
+    root.addFilter(drop)
+    try:
+        yield
+    finally:
+        root.removeFilter(drop)
 
 
 def _products(graph: ModelProto) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import numpy as np
 import onnx
@@ -63,6 +64,15 @@ def test_a_smaller_graph_says_what_it_is_and_keeps_inputs_and_versions(derived, 
     assert list(graph.graph.input) == list(exact.graph.input) and list(graph.graph.output) == list(exact.graph.output)
     assert graph.ir_version == exact.ir_version == ir_version(20) == 9
     assert {entry.domain for entry in graph.opset_import} <= {"", "ai.onnx"} and graph.opset_import[0].version == 20
+
+
+def test_the_quantiser_does_not_log_every_tensor(package, trained, tmp_path, caplog) -> None:
+    (tmp_path / "model.onnx").write_bytes((package / "model.onnx").read_bytes())
+    before = list(logging.getLogger().filters)
+    with caplog.at_level(logging.INFO):
+        write_int8_dynamic(tmp_path / "int8.onnx", trained.network, trained.facts, export_config())
+    assert not [record for record in caplog.records if "not specified" in record.getMessage()]
+    assert logging.getLogger().filters == before
 
 
 def test_heights_in_metres_stay_float32_in_float16(derived) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from components.common.data.store import read_manifest
 from components.common.files import digest
+from components.export import predict_example
 from components.export.descriptions import write_descriptions
 from tests.components.export.full_evaluation import formats
 
@@ -58,3 +59,12 @@ def test_the_item_has_a_place_only_if_the_store_is_that_of_the_training(describe
 def test_a_package_without_onnx_has_no_example(described) -> None:
     folder, item = described(made={"pt2": formats()["pt2"]})
     assert not (folder / "predict_example.py").exists() and "predict_example.py" not in item["assets"]
+
+
+@pytest.mark.parametrize("content", [None, b"no array"])
+def test_the_example_names_a_file_that_it_cannot_read(content, tmp_path):
+    file = tmp_path / "image.npy"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SystemExit, match=r"image\.npy: not a readable \.npy file"):
+        predict_example.layers_of({"bands": ["r", "g", "b"], "window_px": 8}, str(file), None)
