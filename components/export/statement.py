@@ -19,6 +19,7 @@ from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped
 from in_toto_attestation.v1.statement import STATEMENT_TYPE_URI, Statement  # type: ignore[import-untyped]
 from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage  # type: ignore[import-untyped]
 
+from components.common.data.store import CROISSANT
 from components.common.errors import ParamsError
 from components.common.files import digest
 from components.common.inference.modelfile import ModelFacts
@@ -115,7 +116,7 @@ def _materials(facts: ModelFacts, evaluation: Mapping[str, Any], materials: Mate
     for name, path in (
         ("weights", materials.weights),
         ("evaluation", materials.evaluation),
-        ("description of the data", materials.data / "croissant.json"),
+        ("description of the data", materials.data / CROISSANT),
     ):
         if path.is_file():
             yield {"name": name, "digest": {"md5": digest(path, "md5"), "sha256": digest(path)}}

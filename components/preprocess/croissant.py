@@ -19,13 +19,10 @@ from rasterio.errors import CRSError
 from rasterio.warp import transform_bounds
 
 from components.common.data.datasets import IGNORE
-from components.common.data.store import FORMAT, MANIFEST, Manifest, TileEntry
+from components.common.data.store import CROISSANT, FORMAT, MANIFEST, Manifest, TileEntry
 from components.common.files import digest, write_json
 from components.common.pool import cores
 from components.common.rasterfiles.formats import GDAL_ERRORS
-
-CROISSANT = "croissant.json"
-"""Name of the description in the folder of a store."""
 
 VERSIONS = ("http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/geo/1.0")
 """Specifications that the description follows."""

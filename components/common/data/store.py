@@ -35,7 +35,8 @@ It is increased when a reader of this version could misread an earlier store, an
 from the same sources and settings.
 """
 
-MANIFEST = "manifest.json"
+MANIFEST, CROISSANT = "manifest.json", "croissant.json"
+"""Facts about a store, and their description for other programs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from dataclasses import replace
 import mlcroissant
 import pytest
 
-from components.common.data.store import read_manifest
+from components.common.data.store import CROISSANT, read_manifest
 from components.common.files import digest
-from components.preprocess.croissant import CROISSANT, describe, write_croissant
+from components.preprocess.croissant import describe, write_croissant
 from tests.conftest import write_toy_store
 
 
