@@ -156,8 +156,9 @@ def _failure(
     """Why a file did not pass, in one sentence; "" if it did."""
     different = [case for case in results if case.largest_difference is not None]
     worst = max(different, key=lambda case: case.largest_difference or 0.0, default=None)
-    parameter = "max_changed" if exact else "max_changed_reduced"
-    limit: float = getattr(config, parameter)
+    limit, parameter = config.max_changed_reduced, "max_changed_reduced"
+    if exact:
+        limit, parameter = config.max_changed, "max_changed"
     if worst is not None and worst.largest_difference == math.inf:
         return f"{name}: gives values that are NaN or infinite ({worst.name}); use another export.opset or format"
     if exact and worst is not None and not (worst.largest_difference or 0.0) <= config.tolerance:

@@ -61,7 +61,7 @@ class ExportedNetwork:
         return self._predictor(image_BCHW, dsm_B1HW).logits_BKHW
 
     def forward_with_gates(self, rgb: Tensor | None, dsm: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        """Logits as above, and no gates."""
+        """Logits `[B, K, H, W]` as above, and no gates."""
         return self(rgb, dsm), []
 
 
