@@ -75,7 +75,8 @@ def array_of(file: str) -> Any:
 def layers_of(facts: dict[str, Any], image_file: str | None, dsm_file: str | None) -> tuple[Any, Any]:
     """Image `[bands, H, W]` and DSM `[1, H, W]`, float32: zeros if no file is given, NaN in place of one of two."""
     bands, side = len(facts["bands"]), facts["window_px"]
-    image, dsm = (None if file is None else array_of(file) for file in (image_file, dsm_file))
+    image: Any = None if image_file is None else array_of(image_file)
+    dsm: Any = None if dsm_file is None else array_of(dsm_file)
     if image is None and dsm is None:
         return np.zeros((bands, side, side), np.float32), np.zeros((1, side, side), np.float32)
     if image is not None and (image.ndim != 3 or len(image) != bands):
