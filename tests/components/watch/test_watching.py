@@ -124,7 +124,7 @@ def edited(folder):
     ("change", "sentence"),
     [
         (without_reference, "the package has no reference.json; run the export step again, then register it"),
-        (of_format_1, "a package of format 1, but this version needs 2; run the export step again"),
+        (of_format_1, "a package of format 1, but this version needs 2 or 3; run the export step again"),
         (edited, "reference.json: not the file that export.json lists; run the export step again"),
     ],
 )
