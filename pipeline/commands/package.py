@@ -30,7 +30,7 @@ def sign(
 
     The environment variable MOBANET_SIGNING_KEY holds the text of a key. Sign a package before you register it.
     """
-    from components.common.tracking.packages import verify_files
+    from components.common.tracking.packages import verify_files, verify_statement
     from components.common.trust.keys import VARIABLE, private_key
     from components.common.trust.signatures import sign as sign_folder
     from components.export.config import ExportConfig
@@ -39,6 +39,7 @@ def sign(
     if found is None:
         raise TrustError(f"there is no key to sign with; pass --key FILE, or put the text of a key into {VARIABLE}")
     verify_files(package)
+    verify_statement(package)
     typer.echo(f"{sign_folder(package, found)}: signed with the key {found.fingerprint[:12]}")
 
 
@@ -56,7 +57,7 @@ def verify(
 
     Exit 0: the signature is valid. Exit 2: it is missing or wrong, or a file is not the signed one.
     """
-    from components.common.tracking.packages import verify_files
+    from components.common.tracking.packages import verify_files, verify_statement
     from components.common.tracking.registered_models import SCHEME, fetch_package
     from components.common.trust.signature_check import check_package
 
@@ -71,5 +72,6 @@ def verify(
             shown = version.uri
         else:
             verify_files(folder)
+        verify_statement(folder)
         found = check_package(folder, TrustConfig(require_signature=True, public_key=trusted), shown)
     typer.echo(f"{shown}: the signature is {found.sentence}")

@@ -44,10 +44,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     try:
         record: dict[str, Any] = json.loads(path.read_text())
-        written, files = int(record["format"]), dict(record["sha256"])
+        written, files = int(record["format"]), {**record["sha256"]}
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{folder}: no model package, because it has no {RECORD}; run the export step") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise DataError(f"{path}: damaged; run the export step again") from None
     if written > FORMAT:
         raise DataError(
@@ -121,7 +121,7 @@ def verify_statement(folder: Path) -> bool:
         wanted[SBOM] = digest(folder / SBOM)
     try:
         stated = {str(entry["name"]): entry["digest"]["sha256"] for entry in json.loads(path.read_text())["subject"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(f"{path}: damaged; run the export step again") from None
     differ = sorted(name for name in wanted.keys() | stated.keys() if wanted.get(name) != stated.get(name))
     if differ:

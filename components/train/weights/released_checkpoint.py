@@ -173,10 +173,13 @@ def _require_stored(path: Path) -> None:
         )
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-    packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
-    if packed or sum(member.file_size for member in members) > path.stat().st_size:
-        what = f"{packed[0]} is compressed" if packed else "it declares more bytes than it has"
-        raise WeightsError(f"{path}: not an archive of torch.save ({what}); use another checkpoint")
+        packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+        if packed or sum(member.file_size for member in members) > path.stat().st_size:
+            what = f"{packed[0]} is compressed" if packed else "it declares more bytes than it has"
+            raise WeightsError(f"{path}: not an archive of torch.save ({what}); use another checkpoint")
+        pickles = [archive.read(member) for member in members if member.filename.endswith(".pkl")]
+    if any(b"bytearray" in content for content in pickles):  # torch lets a pickle make one of any size
+        raise WeightsError(f"{path}: contains a bytearray, which no network has; save the state_dict alone")
     names = [member.filename for member in members]
     if len(set(names)) < len(names):
         raise WeightsError(f"{path}: not an archive of torch.save (a name occurs twice); use another checkpoint")

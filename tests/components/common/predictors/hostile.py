@@ -229,6 +229,24 @@ def of_size(kind: str, *sizes: int) -> Change:
     return proto(edit)
 
 
+def made_of_constant(kind: str, *sizes: int) -> Change:
+    """An operator whose size another operator states."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        model.graph.node.append(helper.make_node("Constant", [], ["size"], value_ints=sizes))
+        model.graph.node.append(helper.make_node(kind, ["size"], ["huge"]))
+
+    return proto(edit)
+
+
+def sparse(model: onnx.ModelProto) -> None:
+    values = TensorProto(data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    values.external_data.add(key="location", value="/etc/passwd")
+    indices = numpy_helper.from_array(np.zeros(1, np.int64))
+    constant = helper.make_sparse_tensor(values, indices, [1])
+    model.graph.node.append(helper.make_node("Constant", [], ["x"], sparse_value=constant))
+
+
 def unused(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.float32), "network.stranger"))
 
@@ -243,6 +261,8 @@ ONNX: dict[str, Change] = {
     "classes-other": of_network(num_classes=7),
     "other-network": of_network(decoder_channels=32),
     "other-backbone": of_network(backbone="vit_tiny_patch16_224"),
+    "unknown-backbone": of_network(backbone="evil"),
+    "arguments": of_network(backbone_args={"norm_layer": ["evil"]}),
     "heights-other": property_("dsm_values", "scaled"),
     "outputs-other": property_("outputs", ["classes"]),
     "outputs-unknown": property_("outputs", ["logits", "shell"]),
@@ -269,6 +289,9 @@ ONNX: dict[str, Change] = {
     "bytes-missing": initializer(lambda tensor: setattr(tensor, "raw_data", tensor.raw_data[:-4])),
     "tensor-more": proto(unused),
     "size-huge": of_size("ConstantOfShape", 2**40),
+    "size-of-constant": made_of_constant("ConstantOfShape", 2**40),
+    "sparse": proto(sparse),
+    "name-of-lines": initializer(lambda tensor: setattr(tensor, "name", "evil\n\x1b[2J" * 200)),
     "size-many": of_size("Expand", 2**16, 2**16, 2**16),
     "output": proto(lambda model: setattr(model.graph.output[0], "name", "answer")),
     "input": proto(lambda model: setattr(model.graph.input[0], "name", "picture")),
@@ -419,6 +442,13 @@ PT2: dict[str, Change] = {
     "target-function": node(target="torch.os.system"),
     "target-inner": node(target="torch.ops.aten.add.__class__"),
     "target-file": node(target="torch.ops.aten.from_file.default"),
+    "target-save": node(target="torch.ops.aten.save.default"),
+    "target-print": node(target="torch.ops.aten._print.default"),
+    "target-settings": node(target="torch.ops.aten.set_grad_enabled.default"),
+    "target-unchecked": node(target="torch.ops.aten._nested_view_from_buffer.default"),
+    "text-list": text(CONSTANTS, lambda content: content.update(config=[1])),
+    "text-infinite": node(inputs=[{"name": "x", "arg": {"as_ints": [float("inf")]}}]),
+    "text-module": program(lambda content: content.update(graph_module=[])),
     "target-load": node(target="torch.load"),
     "target-library": node(target="torch.ops.evil.run.default"),
     "notes": node(metadata={"source_fn_stack": "x,torch.os.system"}),

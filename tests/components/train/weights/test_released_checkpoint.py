@@ -167,6 +167,16 @@ def test_a_bare_pickle_and_the_old_format_are_refused_and_run_nothing(saved, wei
     assert not canary.exists()
 
 
+class Bomb:
+    def __reduce__(self):
+        return bytearray, (2**40,)
+
+
+def test_a_pickle_that_makes_a_huge_object_is_refused_before_it_is_opened(saved, weights):
+    with pytest.raises(WeightsError, match="contains a bytearray"):
+        load_released(saved(weights | {"more": Bomb()}))
+
+
 def test_objects_that_are_no_tensors_are_refused(saved, weights):
     assert "a pickle with numpy" in refusal(saved(weights | {"best": np.float64(1.0)}))
 
