@@ -129,7 +129,8 @@ def rollback(registry: Registry, trust: TrustConfig = UNCHECKED, *, why: str) ->
     require_settled(registry)
     seen = registry.aliases()
     target = next((version for version in registry.versions() if version.number == seen.get(PREVIOUS)), None)
-    if target is not None and PACKAGE_SHA256 in target.tags:  # an earlier release stored no crops
+    known = target is not None and PACKAGE_SHA256 in target.tags  # an earlier release stored no crops
+    if target is not None and (known or trust.require_signature):
         read_back(registry.name, target.number, trust)
     event = aliases.rollback(registry, why=why, seen=seen)
     now, before = event.sets[CHAMPION], event.expects[CHAMPION]
