@@ -8,7 +8,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist load
 # Tests that compare numbers which the network computes. Kernels round differently with every instruction set; all other
 # tests compare integers, files or texts, and one run of them is enough. `make test` runs them with this processor's kernels.
 NUMERIC = tests/components/train/ranks/test_distributed.py tests/components/train/test_optim.py tests/components/train/test_batches.py \
-  tests/components/train/test_validation.py tests/components/export/test_parity.py tests/model
+  tests/components/train/test_validation.py tests/components/export/test_parity.py tests/components/export/test_servable.py tests/model
 export DVC_NO_ANALYTICS := 1
 
 # `make image`: the builder, the base image, the image's name, and builder options, for example --secret id=pip.conf,src=FILE.
