@@ -1,9 +1,10 @@
 """Write a network as an ONNX graph that takes pixels as stored and heights in metres.
 
 In: a network and its facts. Out: an ONNX file, float32, with the inputs `image` `[N, bands, H, W]` and `dsm`
-`[N, 1, H, W]`, and the outputs of `export.outputs`. N is dynamic; H and W are fixed to the window size of training
-where the backbone needs that. A sample whose input is NaN everywhere lacks that sensor. The graph computes it as the
-network computes a batch without that sensor, also next to samples with other sensors.
+`[N, 1, H, W]`, and the outputs of `export.outputs`. N is dynamic; H and W are multiples of the side of a patch, or
+fixed to the window size of training where the backbone needs that. A sample whose input is NaN everywhere lacks that
+sensor. The graph computes it as the network computes a batch without that sensor, also next to samples with other
+sensors.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ from components.common.inference.modelfile import ModelFacts
 from components.export.config import ExportConfig
 from components.export.formats.free_sizes import free_dimensions, multiple_px, traceable
 from components.export.formats.servable import Servable
+from components.export.formats.size_check import refuse_other_sizes
 from model import MoBaNet
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def write_onnx(path: Path, network: MoBaNet, facts: ModelFacts, config: ExportCo
         {name: shapes[name] for name in config.outputs},
         config.opset,
         metadata(facts, config, "onnx", "float32", multiple),
-        free_dimensions(multiple),
+        multiple,
     )
 
 
@@ -91,7 +93,7 @@ def write_graph(
     outputs: Mapping[str, list[str | int]],
     opset: int,
     properties: Mapping[str, str],
-    free: Mapping[int, Any] | None = None,
+    multiple: int | None = None,
 ) -> None:
     """Trace a module and write it as ONNX; the bytes depend on the arguments only.
 
@@ -102,12 +104,13 @@ def write_graph(
         outputs: name -> shape, in the order in which the module returns them.
         opset: operator set.
         properties: metadata of the file.
-        free: free dimensions of every input, of `free_dimensions`; None: the number of samples.
+        multiple: height and width may be any multiple of this, pixels, from two on, and the graph refuses other sizes;
+            None: only the number of samples is free.
     """
     import onnx
     import onnx_ir
 
-    free = free_dimensions(None) if free is None else free
+    free = free_dimensions(multiple)
     for library in ("onnxscript", "onnx_ir"):
         logging.getLogger(library).setLevel(logging.ERROR)  # they log every node
     with warnings.catch_warnings(), traceable(module):
@@ -130,6 +133,8 @@ def write_graph(
     ]
     for value, shape in zip((*graph.inputs, *graph.outputs), (*named, *outputs.values()), strict=True):
         value.shape = onnx_ir.Shape(shape)
+    if multiple is not None:
+        refuse_other_sizes(graph, multiple)
     program.model.ir_version = ir_version(opset)
     program.model.metadata_props.update(properties)
     program.save(str(path))

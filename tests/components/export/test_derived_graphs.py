@@ -11,7 +11,9 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
+from components.common.exported.graph_file import check_graph
 from components.export.formats.float16 import write_float16
 from components.export.formats.free_sizes import multiple_px, pool_by_products, resample_by_products, traceable
 from components.export.formats.int8 import write_int8_dynamic, write_int8_weights
@@ -81,6 +83,22 @@ def test_heights_in_metres_stay_float32_in_float16(derived) -> None:
     assert used and not [node for node in used if node.op_type == "Cast"]
     halves = [x for x in graph.initializer if x.data_type == onnx.TensorProto.FLOAT16]
     assert sum(np.prod(x.dims) for x in halves) > 0.9 * sum(np.prod(x.dims) for x in graph.initializer)
+
+
+@pytest.mark.parametrize("variant", ["model", *WRITERS])
+def test_a_graph_refuses_sizes_that_are_no_multiples(derived, variant) -> None:
+    path = derived / f"{variant}.onnx"
+    check_graph(path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    shapes = [((40, 32), None), ((36, 32), "image"), ((32, 33), "image"), ((8, 32), "image"), ((32, 35), "dsm")]
+    for (height, width), wrong in shapes:
+        sides = {"image": (32, 32) if wrong == "dsm" else (height, width), "dsm": (height, width)}
+        inputs = {name: np.full((2, 3 if name == "image" else 1, *sides[name]), 9, np.float32) for name in sides}
+        if wrong is None:
+            assert session.run(["logits"], inputs)[0].shape[-2:] == (height, width)
+        else:
+            with pytest.raises(Fail, match=f"{wrong}_sides_must_be_multiples_of_8_px_from_16_px_on"):
+                session.run(["logits"], inputs)
 
 
 @pytest.mark.parametrize("side", [16, 48])

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from components.common.inference.modelfile import save_model
 from components.export.format_parity import check_format
@@ -79,6 +80,13 @@ def test_plain_torch_opens_it(program, tmp_path) -> None:
         "classes": [[5, 48, 16], "torch.uint8"],
         "confidence": [[5, 48, 16], "torch.float32"],
     }
+
+
+@pytest.mark.parametrize("sides", [(36, 32), (32, 33), (8, 32)])
+def test_the_program_refuses_sizes_that_are_no_multiples(program, sides) -> None:
+    module = torch.export.load(program).module()
+    with pytest.raises(RuntimeError, match=r"of the form 8\*|to be >= 16"):
+        module(torch.zeros(2, 3, *sides), torch.zeros(2, 1, *sides))
 
 
 def test_the_program_has_no_pickle_and_does_not_tell_where_it_was_made(program) -> None:
