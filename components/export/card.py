@@ -132,9 +132,9 @@ def describe_absence(facts: ModelFacts) -> str:
 
 
 def describe_temperatures(facts: ModelFacts) -> str:
-    """The temperature of every condition, as words; empty if the model is not calibrated."""
+    """The temperature of every condition as stored, for users divide by it; empty if the model is not calibrated."""
     known = {condition: temperature_of(facts, condition) for condition in facts.conditions}
-    return ", ".join(f"{shown(value)} ({CONDITIONS[condition]})" for condition, value in known.items() if value)
+    return ", ".join(f"{value} ({CONDITIONS[condition]})" for condition, value in known.items() if value)
 
 
 def describe_start(start: InitialWeights) -> str:

@@ -57,9 +57,9 @@ def test_the_card_says_how_a_sensor_is_missing_and_what_the_network_does_then(tr
 
 def test_the_card_states_the_temperature_of_every_condition(trained, evaluation) -> None:
     assert "The model is not calibrated" in card.render(trained.facts, evaluation, FORMATS)
-    facts = replace(trained.facts, temperature={"rgb+dsm": 1.25, "rgb": 2.0, "dsm": 0.81})
+    facts = replace(trained.facts, temperature={"rgb+dsm": 1.25, "rgb": 2.0, "dsm": 0.8134217})
     text = card.render(facts, evaluation, FORMATS)
-    assert "1.25 (image and DSM), 2.00 (image only, DSM missing), 0.81 (DSM only, image missing)." in text
+    assert "1.25 (image and DSM), 2.0 (image only, DSM missing), 0.8134217 (DSM only, image missing)." in text
     assert "not calibrated" not in text
 
 
@@ -257,7 +257,10 @@ def test_the_files_are_listed_with_their_agreement_and_with_why_one_is_missing(t
 def test_the_sizes_that_the_files_take_are_stated(trained, evaluation) -> None:
     fixed, free = (card.render(trained.facts, evaluation, FORMATS, multiple_px=multiple) for multiple in (None, 8))
     assert "H and W are 32 pixels, because the backbone has a fixed size." in fixed
-    assert "H and W are multiples of 8 pixels, from 16 on; the training used 32." in free
+    assert (
+        "H and W are multiples of 8 pixels, from 16 on; the training used 32.\nOther sizes are an error: pad with NaN."
+        in free
+    )
 
 
 def test_a_package_of_weights_only_has_no_example(trained, evaluation) -> None:
