@@ -233,8 +233,10 @@ def _table(report: Report) -> Table:
         f"{report.backbone}, windows of {report.window_px} px, batches of {report.batch_size}, {report.device}, torch "
         f"{report.torch}, ONNX Runtime {report.onnxruntime}"
     )
-    table = Table("format", "precision", "runtime", title=title, title_justify="left")
-    for column in ("MB", "latency, ms", "faster by", "windows/s", "faster by"):
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))  # fits 80 columns
+    for column in ("format", "precision", "runtime"):
+        table.add_column(column, no_wrap=True)
+    for column in ("\nMB", "latency,\nms", "faster\nby", "windows\nper s", "faster\nby"):
         table.add_column(column, justify="right")
     for row in report.rows:
         table.add_row(
