@@ -102,6 +102,7 @@ TINY = {
         "validation": {"every_steps": 4, "stride_px": 64, "pictures": 1},
     },
     "evaluate": {"stride_px": 64, "panel_px": 128},
+    "export": {"formats": ["onnx"]},
     "register": {"min_expected_miou": 0.0, "require_clean_commit": False},  # four steps, and these parameters
     "runtime": {"checkpoint_every_steps": 1, "log_every_steps": 1},
 }
