@@ -17,6 +17,13 @@ from components.common.files import replacing
 TEMPORARY = {"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"}
 """Codes of errors that may not happen again."""
 
+ABSENT = {"404", "NoSuchKey"}
+"""Codes of the answer that there is no such object."""
+
+
+class MissingObjectError(DataError):
+    """The server says that there is no such object."""
+
 
 def objects(uri: str) -> list[str]:
     """URIs of the objects below a prefix, sorted.
@@ -37,6 +44,7 @@ def download(uri: str, target: Path) -> None:
     """Download one object.
 
     Raises:
+        MissingObjectError: there is no such object.
         DataError: the object cannot be read.
         TemporaryError: the server does not answer.
     """
@@ -92,4 +100,5 @@ def _one_sentence(uri: str) -> Iterator[None]:
         code = str(cause.response["Error"].get("Code")) if isinstance(cause, ClientError) else ""
         if isinstance(cause, ConnectionError | HTTPClientError) or code in TEMPORARY:
             raise TemporaryError(f"{uri}: the server does not answer ({reason(cause)}); try again later") from None
-        raise DataError(f"{uri}: access failed ({reason(cause)}); check the name and the AWS_* variables") from None
+        failure = MissingObjectError if code in ABSENT else DataError
+        raise failure(f"{uri}: access failed ({reason(cause)}); check the name and the AWS_* variables") from None

@@ -214,15 +214,27 @@ def _model(model: str, folder: Path, trust: TrustConfig) -> str:
         place = folder / PurePosixPath(model).name
         buckets.download(model, place)
         if trust.public_key is not None:
-            with suppress(DataError):  # there may be none; predict then refuses the model if one is required
+            with suppress(buckets.MissingObjectError):  # predict then refuses the model if a signature is required
                 buckets.download(f"{model.rpartition('/')[0]}/{SIGNATURE}", place.with_name(SIGNATURE))
         return str(place)
     found = buckets.objects(model)
     if not found:
         raise WeightsError(f"{model}: no such package; set model to a folder that the export step wrote")
-    for uri in found:
-        buckets.download(uri, folder / uri.removeprefix(f"{model.rstrip('/')}/"))
+    places = [_below(folder, uri, uri.removeprefix(f"{model.rstrip('/')}/")) for uri in found]
+    for uri, place in zip(found, places, strict=True):
+        buckets.download(uri, place)
     return str(folder)
+
+
+def _below(folder: Path, uri: str, name: str) -> Path:
+    """The place of an object in a folder.
+
+    Raises:
+        DataError: the place would be outside of the folder.
+    """
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise DataError(f"{uri}: leads out of its folder; delete this object, or set model to another package")
+    return folder / name
 
 
 def _time(text: str) -> datetime:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 
 from components.common.errors import DataError, ParamsError, WeightsError
 from components.predict import step
@@ -107,7 +108,7 @@ def test_the_signature_next_to_a_file_on_s3_comes_along_if_a_key_is_trusted(form
     def download(uri, target):
         asked.append(uri)
         if uri.endswith(".sig"):
-            raise DataError(f"{uri}: no such object")
+            raise buckets.MissingObjectError(f"{uri}: no such object")
         target.parent.mkdir(exist_ok=True)
         target.touch()
 
@@ -116,6 +117,37 @@ def test_the_signature_next_to_a_file_on_s3_comes_along_if_a_key_is_trusted(form
     plan(order_of(form | {"model": "s3://city/package/model.onnx", "trust": trust}), workspace)
     assert asked == ["s3://city/package/model.onnx", "s3://city/package/model.sig"]
     assert scene_of("a", workspace)[0].trust.require_signature
+
+
+def test_a_signature_that_cannot_be_read_is_no_missing_one(form, workspace, monkeypatch):
+    def download(uri, target):
+        if uri.endswith(".sig"):
+            raise DataError(f"{uri}: access failed")
+
+    monkeypatch.setattr(buckets, "download", download)
+    trust = "{require_signature: false, public_key: owner.pub.pem}"
+    with pytest.raises(DataError, match=r"^s3://city/package/model\.sig: access failed"):
+        plan(order_of(form | {"model": "s3://city/package/model.onnx", "trust": trust}), workspace)
+
+
+@pytest.mark.parametrize(("code", "missing"), [("404", True), ("NoSuchKey", True), ("403", False), ("501", False)])
+def test_only_the_answer_that_there_is_no_object_makes_it_a_missing_one(code, missing, tmp_path, monkeypatch):
+    class Client:
+        def download_file(self, bucket, key, target):
+            raise ClientError({"Error": {"Code": code, "Message": "m"}}, "HeadObject")
+
+    monkeypatch.setattr(buckets, "_client", Client)
+    with pytest.raises(DataError, match=r"^s3://city/model\.sig: access failed") as caught:
+        buckets.download("s3://city/model.sig", tmp_path / "model.sig")
+    assert isinstance(caught.value, buckets.MissingObjectError) == missing
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/../../x", "/tmp/x", ".."])
+def test_an_object_on_s3_that_leads_out_of_the_folder_is_refused_before_a_download(name, form, workspace, monkeypatch):
+    monkeypatch.setattr(buckets, "objects", lambda uri: [f"{uri}/export.json", f"{uri}/{name}"])
+    monkeypatch.setattr(buckets, "download", lambda uri, target: pytest.fail(uri))
+    with pytest.raises(DataError, match=rf"^s3://city/package/{re.escape(name)}: leads out of its folder; delete"):
+        plan(order_of(form | {"model": "s3://city/package"}), workspace)
 
 
 @pytest.mark.parametrize(
