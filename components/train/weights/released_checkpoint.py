@@ -19,7 +19,8 @@ from torch import Tensor
 
 from components.common.errors import WeightsError
 from components.common.files import digest
-from components.train.weights.weight_files import tables, unreadable, unusable
+from components.common.inference.modelfile import MOST_BLOCKS
+from components.train.weights.weight_files import require_small_objects, tables, unreadable, unusable
 from components.train.weights.weight_sources import require_file
 from model import MoBaNet
 from model.finite import first_non_finite
@@ -61,6 +62,8 @@ def load_released(path: Path, heads: int | None = None, taps: tuple[int, ...] | 
         size = backbone_size(state)
     except ValueError as error:
         raise WeightsError(f"{path}: {error}; {CHECK}") from None
+    if size[1] > MOST_BLOCKS:
+        raise WeightsError(f"{path}: the backbone has {size[1]} blocks, expected at most {MOST_BLOCKS}; {CHECK}")
     heads, taps, notes = _heads_and_taps(path, size, heads, taps)
     try:
         network = from_reference(state, num_heads=heads, tap_indices=taps)
@@ -177,9 +180,7 @@ def _require_stored(path: Path) -> None:
         if packed or sum(member.file_size for member in members) > path.stat().st_size:
             what = f"{packed[0]} is compressed" if packed else "it declares more bytes than it has"
             raise WeightsError(f"{path}: not an archive of torch.save ({what}); use another checkpoint")
-        pickles = [archive.read(member) for member in members if member.filename.endswith(".pkl")]
-    if any(b"bytearray" in content for content in pickles):  # torch lets a pickle make one of any size
-        raise WeightsError(f"{path}: contains a bytearray, which no network has; save the state_dict alone")
+    require_small_objects(path, str(path), "save the state_dict alone")
     names = [member.filename for member in members]
     if len(set(names)) < len(names):
         raise WeightsError(f"{path}: not an archive of torch.save (a name occurs twice); use another checkpoint")

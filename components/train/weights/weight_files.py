@@ -8,9 +8,11 @@ of DINO, `model.` of Lightning). The name of the patch embedding shows where eac
 from __future__ import annotations
 
 import logging
+import mmap
 import pickle
 import re
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,14 +137,41 @@ def _from_file(path: Path, source: str) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
+        require_small_objects(path, source, "set model.weights to another file")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{source}: {unreadable(error)}; set model.weights to another file") from None
     if not isinstance(loaded, dict):
         raise WeightsError(
             f"{source}: contains a {type(loaded).__name__}, expected a dict; set model.weights to another file"
         )
     return loaded
+
+
+def require_small_objects(path: Path, source: str, remedy: str) -> None:
+    """Check that a file of `torch.save` makes no bytearray, which torch would let it make of any size.
+
+    The whole file is searched, because a crafted archive can show one reader other members than another. torch.save
+    never compresses, and compressed members could hide what is searched.
+
+    Args:
+        path: the file.
+        source: name of the file in messages.
+        remedy: what to do, for messages.
+
+    Raises:
+        WeightsError: the file contains a bytearray, or a compressed pickle.
+    """
+    if path.stat().st_size == 0:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"bytearray") >= 0:
+            raise WeightsError(f"{source}: contains a bytearray, which no network has; {remedy}")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if member.filename.endswith(".pkl") and member.compress_type != zipfile.ZIP_STORED:
+                    raise WeightsError(f"{source}: {member.filename} is compressed; {remedy}")
 
 
 def unreadable(error: Exception) -> str:

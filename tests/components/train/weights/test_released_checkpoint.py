@@ -132,6 +132,9 @@ CHANGES = {
     "lacks image_encoder.backbone.cls_token": lambda w: {"a": torch.zeros(1)},
     "contains a list": lambda w: [w],
     "has the blocks [0, 1, 2, 4, 5, 6, 7]": lambda w: {n: t for n, t in w.items() if ".blocks.3." not in n},
+    "has 1001 blocks, expected at most 1000": lambda w: (
+        w | {f"image_encoder.backbone.blocks.{n}.norm1.bias": torch.zeros(64) for n in range(8, 1001)}
+    ),
     "expected all numbers from 0": lambda w: {n.replace(".blocks.7.", ".blocks.9999."): t for n, t in w.items()},
     "impossible shapes": lambda w: w | {"image_encoder.backbone.patch_embed.proj.weight": torch.zeros(())},
 }

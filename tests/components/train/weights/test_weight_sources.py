@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -89,4 +90,26 @@ def test_a_program_and_a_text_are_refused_without_the_advice_of_torch(tmp_path):
     with pytest.raises(
         WeightsError, match=r"vit\.pth: damaged or not a plain weight file \(no pickle of torch\.save\)"
     ):
+        weight_files.read(str(tmp_path / "vit.pth"))
+
+
+class Bomb:
+    def __reduce__(self):
+        return bytearray, (2**40,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_that_makes_a_huge_object_is_refused_before_it_is_opened(tmp_path, zipped):
+    path = tmp_path / "vit.pth"
+    torch.save({"more": Bomb()}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsError, match=r"vit\.pth: contains a bytearray, which no network has; set model\.weights"):
+        weight_files.read(str(path))
+
+
+def test_a_file_with_a_compressed_pickle_is_refused_before_it_is_opened(tmp_path):
+    torch.save({"more": Bomb()}, tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as old, zipfile.ZipFile(tmp_path / "vit.pth", "w", 8) as new:
+        for member in old.namelist():
+            new.writestr(member, old.read(member))
+    with pytest.raises(WeightsError, match=r"vit\.pth: whole/data\.pkl is compressed; set model\.weights"):
         weight_files.read(str(tmp_path / "vit.pth"))
