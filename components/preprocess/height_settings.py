@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from components.common.data.datasets import DsmInfo
 from components.common.data.height_scaling import Histogram
-from components.common.data.store import Heights
+from components.common.data.store import HeightMethod, Heights
 from components.common.params import STRICT
 
 Percentile = Annotated[float, Field(ge=0, le=100)]
@@ -19,7 +19,7 @@ Percentile = Annotated[float, Field(ge=0, le=100)]
 class HeightsConfig:
     """Part `heights` of section `preprocess`."""
 
-    method: Literal["above-ground", "training-range", "per-tile"]  # what the heights are relative to
+    method: HeightMethod  # what the heights are relative to
     ground_radius_m: Annotated[float, Field(gt=0, le=1000)]  # above-ground: how far to look for ground, metres
     scale_m: Annotated[float, Field(ge=1e-3, le=1e5)]  # above-ground: metres that become 1.0
     percentiles: tuple[Percentile, Percentile]  # the others: heights that become 0.0 and 1.0, percent, ascending

@@ -55,6 +55,10 @@ class Tile:
             raise StoreError(f"the layers of a tile differ in size: {shapes}, eroded label {self.eroded_HW.shape}")
 
 
+HeightMethod = Literal["above-ground", "training-range", "per-tile"]
+"""How heights are scaled, see `Heights`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Heights:
     """How heights become the network's DSM: `(metres - offset_m) / scale_m`, limited to `clip`.

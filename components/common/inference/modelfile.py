@@ -10,14 +10,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from components.common.data.datasets import CONDITIONS, SENSORS
-from components.common.data.store import Heights
+from components.common.data.store import HeightMethod, Heights
 from components.common.errors import WeightsError
 from components.common.files import replacing, tuples
 from model import MoBaNet, MoBaNetConfig
@@ -39,6 +39,8 @@ MOST_BLOCKS = 1000
 FLOATS = {"F32", "F16", "BF16"}
 """Types of weights in a file, which load as float32; the counters of batch norm are whole numbers."""
 
+METHODS = get_args(HeightMethod)
+HEIGHTS = f"a method out of {', '.join(METHODS)}, finite numbers, scale_m above 0 and an increasing clip"
 TEMPERATURES = "a number above 0 per condition (rgb+dsm, rgb, dsm), or null"
 
 
@@ -186,7 +188,7 @@ def _require_usable(path: Path, facts: ModelFacts) -> None:
         ("bands", _words(facts.bands, facts.network.image_bands), f"{facts.network.image_bands} names, one per band"),
         ("gsd_m", _numbers((facts.gsd_m,), 1) and facts.gsd_m > 0, "metres per pixel, above 0"),
         ("image_range", _increasing(facts.image_range), "two numbers, the lower one first"),
-        ("heights", _usable_heights(facts.heights), "finite numbers, scale_m above 0 and an increasing clip"),
+        ("heights", _usable_heights(facts.heights), HEIGHTS),
         ("image_mean", _numbers(facts.image_mean, bands), f"{bands} numbers, one per band"),
         ("image_std", _numbers(facts.image_std, bands) and min(facts.image_std) > 0, f"{bands} numbers above 0"),
         ("window_px", type(facts.window_px) is int and facts.window_px in SIDES_PX, "a whole number from 1 to 16384"),
@@ -224,7 +226,8 @@ def _usable_heights(heights: Heights) -> bool:
     given = tuple(value for value in (heights.offset_m, heights.scale_m, heights.ground_radius_m) if value is not None)
     percents = heights.percentiles
     return (
-        _numbers(given, len(given))
+        heights.method in METHODS
+        and _numbers(given, len(given))
         and (heights.scale_m is None or heights.scale_m > 0)
         and (percents is None or _increasing(percents))
         and _increasing(heights.clip)

@@ -21,6 +21,8 @@ from components.common.inference.modelfile import (
     temperature_of,
 )
 
+HEIGHTS = dataclasses.asdict(Heights("training-range", 30.0, 12.5, None, None, (-0.5, 2.0), "datum"))
+
 
 @pytest.fixture
 def facts(toy_config):
@@ -146,6 +148,8 @@ def test_a_model_with_a_value_that_is_not_finite_is_neither_written_nor_read(
         ("image_std", (0.25, 0.0, 0.25), "[0.25, 0.0, 0.25]"),
         ("image_std", (0.25, 0.25, -1.0), "[0.25, 0.25, -1.0]"),
         ("image_std", (0.25, 0.25, "1"), '[0.25, 0.25, "1"]'),
+        ("heights", HEIGHTS | {"method": "tallest"}, json.dumps(HEIGHTS | {"method": "tallest"})),
+        ("heights", HEIGHTS | {"method": None}, json.dumps(HEIGHTS | {"method": None})),
         ("window_px", -5, "-5"),
         ("window_px", 64.5, "64.5"),
         ("window_px", 10**9, "1000000000"),
