@@ -72,6 +72,6 @@ def verify(
             shown = version.uri
         else:
             verify_files(folder)
-        verify_statement(folder)
         found = check_package(folder, TrustConfig(require_signature=True, public_key=trusted), shown)
+        verify_statement(folder)
     typer.echo(f"{shown}: the signature is {found.sentence}")

@@ -11,6 +11,7 @@ import pytest
 from components.common.errors import ParamsError
 from components.common.trust.config import TrustConfig
 from components.common.trust.signature_check import check_package
+from components.common.trust.signatures import sign
 from pipeline.cli import main
 from pipeline.form import defaults, section_text, sections
 from pipeline.presets.preset import SHIPPED
@@ -58,6 +59,16 @@ def test_a_damaged_package_is_neither_signed_nor_verified(project, monkeypatch, 
     assert not (project / "package/model.sig").exists()
 
 
+def test_a_changed_statement_is_named_by_the_signature_first(project, monkeypatch, capsys) -> None:
+    owner = write_keys(project)
+    statement = project / "package/statement.intoto.json"
+    statement.write_text("{}")
+    sign(project / "package", owner.key)
+    statement.write_text("changed after the signature")
+    assert call(monkeypatch, "package", "verify", "--public-key", str(owner.public)) == 2
+    assert "statement.intoto.json: changed since it was signed; get" in capsys.readouterr().err
+
+
 def test_no_key_and_no_public_key_are_one_sentence(project, monkeypatch, capsys) -> None:
     assert call(monkeypatch, "package", "sign") == 2
     assert capsys.readouterr().err.startswith("error: there is no key to sign with; pass --key FILE")
@@ -79,8 +90,6 @@ def test_a_graph_carries_the_text_of_the_public_key_and_no_path_of_a_private_one
 
 
 def call_check(project, owner, trust) -> str:
-    from components.common.trust.signatures import sign
-
     sign(project / "package", owner.key)
     owner.public.unlink()  # a pod does not have it
     return check_package(project / "package", TrustConfig(**trust)).state
