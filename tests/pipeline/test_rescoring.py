@@ -19,6 +19,7 @@ from components.common.errors import DataError, StoreError
 from components.common.files import digest
 from components.common.inference.modelfile import save_model
 from components.common.params import section
+from components.common.tracking.packages import verify_statement
 from components.evaluate import step as evaluate
 from components.preprocess import step as preprocess
 from model import MoBaNet, MoBaNetConfig
@@ -85,6 +86,7 @@ def test_the_scores_are_those_of_inputs_with_the_heights_of_the_model(raw, setti
     with pytest.raises(StoreError, match="mobanet registry rescore"):
         evaluate.run(settings.evaluate, tmp_path / "store", file, tmp_path / "reports", tracked=False)
     assert digest(tmp_path / "package/model.safetensors") == digest(file)
+    assert verify_statement(tmp_path / "package"), "the statement is about the new scores"
     assert [path.name for path in raw.parent.iterdir()] == ["raw"]
 
 
