@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from components.common.data import datasets
 from components.common.data.store import Heights
-from components.common.files import digest, write_json
+from components.common.files import digest, replacing_folder, write_json
 from components.common.inference.modelfile import ModelFacts, save_model
 from components.common.scoring.conditions import GROUND_TRUTHS
 from components.common.scoring.metrics import as_json
@@ -130,12 +133,26 @@ def export_config(**changes) -> ExportConfig:
     return ExportConfig(**values | changes)
 
 
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that one of the processes of a test run makes, and all of them read."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once" / name
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            with replacing_folder(folder) as draft:
+                make(draft)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def package(trained: Trained, tmp_path_factory) -> Path:
     """The package of the toy model."""
-    folder = tmp_path_factory.mktemp("export") / "package"
-    export(export_config(), trained.weights, trained.evaluation, trained.store, folder)
-    return folder
+
+    def make(folder: Path) -> None:
+        export(export_config(), trained.weights, trained.evaluation, trained.store, folder / "package")
+
+    return made_once(tmp_path_factory, "export", make) / "package"
 
 
 @pytest.fixture(scope="session")
