@@ -26,6 +26,7 @@ from components.common.tracking.packages import (
     package_digest,
     read_record,
     verify_files,
+    verify_statement,
 )
 from components.common.tracking.registered_models import resolve, side_files
 from components.common.trust.config import TrustConfig
@@ -55,11 +56,12 @@ class Candidate:
 
         Raises:
             TrustError: the signature is wrong, or missing although it is required.
-            DataError: a file is missing, damaged or changed since the export.
+            DataError: a file is missing, damaged or changed since the export, or the statement is about other files.
             WeightsError: a weight is NaN or infinite.
         """
         verify_files(package)
         signature = check_package(package, trust)
+        verify_statement(package)
         record, evaluation = read_record(package), read_json(package / EVALUATION)
         try:
             figures = PromotionRecord.of(evaluation, record)

@@ -11,7 +11,7 @@ import mlflow
 import pytest
 import torch
 
-from components.common.errors import TrustError
+from components.common.errors import DataError, TrustError
 from components.common.params import section
 from components.common.predictors.models import open_model
 from components.common.tracking.registered_models import fetch_package, fetch_side_file
@@ -26,7 +26,7 @@ from components.register.uploads.readback import signature_of
 from pipeline.cli import main
 from pipeline.presets.preset import SHIPPED
 from tests.components.common.trust.key_files import write_keys
-from tests.components.register.variants import variant
+from tests.components.register.variants import sealed, variant
 
 CONFIG = replace(section(SHIPPED, "register", RegisterConfig), model_name="city")
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def signed(package, owner, tmp_path_factory):
     """A signed package with another side file."""
     folder = variant(package, tmp_path_factory.mktemp("signed") / "package")
     (folder / "sbom.cdx.json").write_text("{}")
-    sign(folder, owner.key)
+    sign(sealed(folder), owner.key)
     return folder
 
 
@@ -103,6 +103,13 @@ def test_side_files_travel_with_the_package_and_verify_where_they_arrive(city, s
     }
     assert check_package(folder, owner.trusted()).state == "valid"
     assert fetch_side_file("models:/city/2", "model.sig", tmp_path) is None
+
+
+def test_register_refuses_a_package_whose_statement_is_about_other_files(city, package, tmp_path) -> None:
+    folder = variant(package, tmp_path / "package", shift=3.0)
+    shutil.copy(package / "statement.intoto.json", folder)
+    with pytest.raises(DataError, match=r"statement\.intoto\.json: about another e[a-z]+\.json than the package has"):
+        register(folder)
 
 
 def test_register_refuses_a_missing_or_wrong_signature_and_uploads_nothing(city, package, keys) -> None:

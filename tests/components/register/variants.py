@@ -39,9 +39,14 @@ def variant(package: Path, folder: Path, *, shift: float = 0.0, **protocol) -> P
 
 
 def sealed(folder: Path, **facts) -> Path:
-    """Record the checksums of a package whose files were changed; `facts` change its facts."""
+    """Record the checksums of a package whose files were changed, and state them; `facts` change its facts."""
     record = json.loads((folder / "export.json").read_text())
     record["sha256"] = {name: digest(folder / name) for name in record["sha256"]}
     record["facts"] |= facts
     write_json(folder / "export.json", record)
+    statement = folder / "statement.intoto.json"
+    if statement.is_file():
+        names = [name for name in (*record["sha256"], "export.json", "sbom.cdx.json") if (folder / name).is_file()]
+        subject = [{"name": name, "digest": {"sha256": digest(folder / name)}} for name in names]
+        write_json(statement, json.loads(statement.read_text()) | {"subject": subject})
     return folder
