@@ -188,8 +188,8 @@ def _build(source: Path, out: Path, release: Release) -> None:
 
 
 def _write_materials(out: Path, lock: Path, version: str) -> None:
-    from components.export.bom import environment_bom
-    from components.export.software import locked_packages
+    from components.export.origin.bom import environment_bom
+    from components.export.origin.software import locked_packages
 
     content = environment_bom(DISTRIBUTION, version, locked_packages(lock))
     text = json.dumps(content, indent=2, allow_nan=False)

@@ -18,10 +18,10 @@ from components.common.errors import reason
 from components.common.files import with_weights
 from components.common.inference.modelfile import ModelFacts
 from components.export.config import ExportConfig, Format
-from components.export.format_parity import FormatParity, ParityError, check_format
 from components.export.formats.known_formats import FORMATS, ExportFormat
-from components.export.parity_cases import Reference
-from components.export.runtimes import latency_ms
+from components.export.parity.format_parity import FormatParity, ParityError, check_format
+from components.export.parity.parity_cases import Reference
+from components.export.parity.runtimes import latency_ms
 from model import MoBaNet
 
 log = logging.getLogger(__name__)

@@ -42,12 +42,12 @@ from components.common.tracking.packages import (
 from components.common.trust.keys import private_key
 from components.common.trust.signatures import sign
 from components.export.config import ExportConfig
-from components.export.descriptions import write_descriptions
-from components.export.package_bom import package_bom
-from components.export.parity_cases import Reference, make_reference
+from components.export.descriptions.package_descriptions import write_descriptions
+from components.export.origin.package_bom import package_bom
+from components.export.origin.software import installed_packages
+from components.export.origin.statement import Materials, statement
+from components.export.parity.parity_cases import Reference, make_reference
 from components.export.selected_formats import Entry, without_timings, write_formats
-from components.export.software import installed_packages
-from components.export.statement import Materials, statement
 from model import MoBaNet
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from components.common.progress import track
 
 if TYPE_CHECKING:
     from components.common.inference.modelfile import ModelFacts
-    from components.export.parity_cases import Inputs
+    from components.export.parity.parity_cases import Inputs
 
 EAGER = "eager"
 """Name of the network in eager torch, float32, which the others are compared with."""
@@ -185,7 +185,7 @@ def _file(path: Path, found: Mapping[str, Any], facts: ModelFacts) -> Way:
     """
     from components.common.exported.graph_file import check_graph
     from components.common.exported.program_file import check_program
-    from components.export.runtimes import open_file
+    from components.export.parity.runtimes import open_file
 
     (check_program if path.suffix == ".pt2" else check_graph)(path)
     together = open_file(path, facts)
@@ -202,7 +202,7 @@ def _file(path: Path, found: Mapping[str, Any], facts: ModelFacts) -> Way:
 def _inputs(package: Path, facts: ModelFacts, samples: int) -> Inputs:
     """The crops of the package with all sensors, as files take them, repeated up to `samples`."""
     from components.common.inference.stored_crops import FILE
-    from components.export.parity_cases import crop_cases
+    from components.export.parity.parity_cases import crop_cases
 
     _, (image_NCHW, dsm_N1HW), _ = next(crop_cases(package / FILE, facts))
     chosen = [index % len(image_NCHW) for index in range(samples)]

@@ -153,4 +153,6 @@ def test_two_releases_in_two_clones_are_byte_equal(tmp_path):
     assert set(git(first, "ls-files").splitlines()) <= names and "components/not_committed.py" not in names
     with zipfile.ZipFile(io.BytesIO(files[wheel])) as archive:
         assert "Version: 9.8.7\n" in archive.read("mobanet_pipeline-9.8.7.dist-info/METADATA").decode()
-        assert {"model/mobanet.py", "components/export/card.md.j2", "pipeline/cli.py"} <= set(archive.namelist())
+        assert {"model/mobanet.py", "components/export/descriptions/card.md.j2", "pipeline/cli.py"} <= set(
+            archive.namelist()
+        )

@@ -1,4 +1,4 @@
-"""components/export/bom.py and package_bom.py: valid CycloneDX 1.6, with the figures and files of the package."""
+"""components/export/origin/bom.py, package_bom.py: valid CycloneDX 1.6, with the figures and files of the package."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from components.common.errors import DataError
 from components.common.inference.modelfile import InitialWeights
-from components.export.bom import environment_bom
-from components.export.package_bom import package_bom
-from components.export.software import LOCK, Package, installed_packages, locked_packages
+from components.export.origin.bom import environment_bom
+from components.export.origin.package_bom import package_bom
+from components.export.origin.software import LOCK, Package, installed_packages, locked_packages
 
 FILES = {"model.safetensors": "a" * 64, "model.onnx": "b" * 64}
 SOME = (

@@ -1,4 +1,4 @@
-"""components/export/card.py: a stranger finds classes, inputs, scores with their protocol, balance and licence."""
+"""components/export/descriptions/card.py: a reader finds classes, inputs, scores with protocol, balance and licence."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from huggingface_hub import ModelCard
 
 from components.common.data.store import Heights
 from components.common.inference.modelfile import InitialWeights
-from components.export import card
-from components.export.card_figures import BALANCE, CONDITIONS, GROUND_TRUTHS, shown
-from components.export.hub_metadata import licence_fields
+from components.export.descriptions import card
+from components.export.descriptions.card_figures import BALANCE, CONDITIONS, GROUND_TRUTHS, shown
+from components.export.descriptions.hub_metadata import licence_fields
 from tests.components.export.full_evaluation import formats, full
 
 FORMATS = formats()

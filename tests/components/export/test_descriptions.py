@@ -1,4 +1,4 @@
-"""components/export/descriptions.py: what a package says about itself depends on model, data and parameters only."""
+"""components/export/descriptions: what a package says about itself depends on model, data and parameters only."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from components.common.data.store import read_manifest
 from components.common.files import digest
-from components.export import predict_example
-from components.export.descriptions import write_descriptions
+from components.export.descriptions import predict_example
+from components.export.descriptions.package_descriptions import write_descriptions
 from tests.components.export.full_evaluation import formats
 
 OTHERS = ("model.onnx", "model.safetensors", "evaluation.json")

@@ -14,7 +14,7 @@ import torch
 from components.common.exported.graph_inputs import INPUTS
 from components.export.formats.free_sizes import free_dimensions
 from components.export.formats.onnx_graph import metadata, write_onnx
-from components.export.parity_cases import as_read, logits, noise_cases
+from components.export.parity.parity_cases import as_read, logits, noise_cases
 from model import MoBaNet, MoBaNetConfig
 from tests.components.conftest import export_config, toy_facts
 from tests.model.toys import distinguishing

@@ -1,4 +1,4 @@
-"""components/export/format_parity.py and parity_cases.py: what files are compared on, and what counts as agreement."""
+"""components/export/parity: what files are compared on, and what counts as agreement."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from components.common.data.height_scaling import scaled
 from components.common.data.store import Heights
 from components.common.errors import NonFiniteError
 from components.common.inference.precision import training_precision
-from components.export import format_parity
-from components.export.format_parity import CaseParity, FormatParity, check_format
 from components.export.formats.servable import Servable
-from components.export.parity_cases import Case, Reference, as_read, make_reference
+from components.export.parity import format_parity
+from components.export.parity.format_parity import CaseParity, FormatParity, check_format
+from components.export.parity.parity_cases import Case, Reference, as_read, make_reference
 from tests.components.conftest import export_config, toy_facts
 from tests.components.export.toy_reference import reference_of
 from tests.model.toys import distinguishing

@@ -18,7 +18,7 @@ from components.common.data.height_scaling import scaled
 from components.common.data.store import Heights
 from components.common.exported.raster_layer import KEY, channels, layer_of
 from components.common.inference.modelfile import ModelFacts, read_facts, save_model
-from components.export import predict_example
+from components.export.descriptions import predict_example
 from components.export.formats.qgis import LayerServable, write_qgis
 from model import MoBaNet
 from model.inputs import normalise

@@ -1,4 +1,4 @@
-"""components/export/stac_item.py: a package as a STAC item, valid by the schema of MLM, by pystac and by stac-model."""
+"""components/export/descriptions/stac_item.py: valid by the schema of MLM, by pystac and by stac-model."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from stac_model.schema import MLModelProperties
 from components.common.data.store import Heights, read_manifest
 from components.common.files import digest
 from components.common.inference.modelfile import InitialWeights
-from components.export import stac_item
-from components.export.training_area import area_of
+from components.export.descriptions import stac_item
+from components.export.descriptions.training_area import area_of
 from tests.components.export.full_evaluation import formats, full
 
 ROOT = Path(__file__).parents[3]

@@ -1,4 +1,4 @@
-"""components/export/statement.py: the statement is valid, and says what went in and what came out."""
+"""components/export/origin/statement.py: the statement is valid, and says what went in and what came out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ruamel.yaml import YAML
 from components.common.files import digest
 from components.common.tracking import provenance
 from components.common.tracking.packages import SIGNATURE, STATEMENT
-from components.export import statement as module
-from components.export.statement import Materials, statement
+from components.export.origin import statement as module
+from components.export.origin.statement import Materials, statement
 from tests.components.conftest import export_config
 
 CONFIG = export_config(signing_key=Path("/home/somebody/secret.pem"))

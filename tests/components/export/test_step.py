@@ -27,8 +27,8 @@ from components.common.params import from_mapping
 from components.common.scoring.metrics import as_json
 from components.common.tracking.packages import package_digest, read_record, verify_files
 from components.export.config import ExportConfig
-from components.export.format_parity import ParityError
 from components.export.formats import known_formats, onnx_graph
+from components.export.parity.format_parity import ParityError
 from components.export.step import read_evaluation, run
 from model.inputs import normalise
 from tests.components.conftest import export_config

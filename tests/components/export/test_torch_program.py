@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from components.common.inference.modelfile import save_model
-from components.export.format_parity import check_format
 from components.export.formats.torch_program import write_pt2
+from components.export.parity.format_parity import check_format
 from tests.components.conftest import export_config, toy_facts
 from tests.components.export.toy_reference import reference_of
 from tests.model.toys import distinguishing

@@ -9,7 +9,7 @@ import numpy as np
 
 from components.common.inference.modelfile import ModelFacts
 from components.common.inference.stored_crops import write_crops
-from components.export.parity_cases import Reference, make_reference
+from components.export.parity.parity_cases import Reference, make_reference
 from model import MoBaNet
 
 

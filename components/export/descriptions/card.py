@@ -14,9 +14,9 @@ from components.common.data.store import Heights
 from components.common.exported.graph_inputs import dsm_values
 from components.common.inference.modelfile import InitialWeights, ModelFacts, temperature_of
 from components.common.templates import templates
-from components.export import card_figures
-from components.export.card_figures import CONDITIONS, Table, percent, shown
-from components.export.hub_metadata import front_matter
+from components.export.descriptions import card_figures
+from components.export.descriptions.card_figures import CONDITIONS, Table, percent, shown
+from components.export.descriptions.hub_metadata import front_matter
 
 FILE = "README.md"
 """Name of the card in a package."""

@@ -13,7 +13,7 @@ from typing import Any
 from components.common.data.store import Manifest
 from components.common.files import write_json
 from components.common.inference.modelfile import ModelFacts
-from components.export import card, example, stac_item
+from components.export.descriptions import card, example, stac_item
 from components.export.formats.free_sizes import multiple_px
 from model import MoBaNet
 

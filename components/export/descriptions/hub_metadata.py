@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from components.common.inference.modelfile import ModelFacts
-from components.export.card_figures import CONDITIONS, FIGURES, GROUND_TRUTHS, rounded
+from components.export.descriptions.card_figures import CONDITIONS, FIGURES, GROUND_TRUTHS, rounded
 
 METRICS = {"oa": "accuracy", "miou": "mean_iou", "mf1": "f1", "miou_all": "mean_iou"}
 """Score -> the hub's name of such a metric."""

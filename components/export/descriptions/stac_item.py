@@ -23,10 +23,10 @@ from components.common.exported.graph_inputs import dsm_values
 from components.common.files import digest
 from components.common.inference.modelfile import ModelFacts
 from components.common.tracking.packages import MODEL_FILE
-from components.export import card
-from components.export.example import FILE as EXAMPLE
-from components.export.hub_metadata import identifier, licence_fields
-from components.export.training_area import area_of
+from components.export.descriptions import card
+from components.export.descriptions.example import FILE as EXAMPLE
+from components.export.descriptions.hub_metadata import identifier, licence_fields
+from components.export.descriptions.training_area import area_of
 
 FILE = "stac_item.json"
 """Name of the item in a package."""

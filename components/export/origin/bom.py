@@ -19,7 +19,7 @@ from cyclonedx.model.dependency import Dependency
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from components.export.software import Package, installed_packages
+from components.export.origin.software import Package, installed_packages
 
 SERIAL = uuid.UUID("6d6f6261-6e65-5470-8970-656c696e6500")
 """Name space of the serial numbers of this project."""

@@ -13,8 +13,8 @@ from typing import Any
 from components.common.inference.modelfile import InitialWeights, ModelFacts
 from components.common.tracking.packages import MODEL_FILE, package_digest
 from components.common.tracking.provenance import DISTRIBUTION
-from components.export.bom import Json, document, licences, properties, reference, software
-from components.export.software import Package
+from components.export.origin.bom import Json, document, licences, properties, reference, software
+from components.export.origin.software import Package
 
 MODEL, DATA = "model", "data"
 """References to the two components that are no software."""

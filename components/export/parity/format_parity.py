@@ -19,8 +19,8 @@ import numpy.typing as npt
 from components.common.errors import MobanetError, reason
 from components.export.config import ExportConfig, Format
 from components.export.formats.known_formats import FORMATS
-from components.export.parity_cases import Case, Reference
-from components.export.runtimes import Outputs, open_file
+from components.export.parity.parity_cases import Case, Reference
+from components.export.parity.runtimes import Outputs, open_file
 
 
 class ParityError(MobanetError):

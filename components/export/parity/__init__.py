@@ -1,0 +1,1 @@
+"""Whether every file of a package computes what the network computes."""
