@@ -17,9 +17,11 @@ from components.common.data.rawtree import RawTree, read_raw_tree
 from components.common.errors import DataError
 from components.common.inference.modelfile import ModelFacts, load_model
 from components.common.params import section
+from components.common.predictors.trusted_model import require_trusted
 from components.common.readers.tiles import ReaderSettings, reader_settings
 from components.common.tracking.packages import MODEL_FILE
 from components.common.tracking.registered_models import fetch
+from components.common.trust.config import TrustConfig
 from components.common.yaml_files import read_yaml
 from components.evaluate import step as evaluate
 from components.evaluate.outputs import RECORD
@@ -42,6 +44,7 @@ class Settings:
     preprocess: preprocess.PreprocessConfig
     evaluate: evaluate.EvaluateConfig
     export: ExportConfig
+    trust: TrustConfig
 
     @classmethod
     def of(cls, params: Path) -> Settings:
@@ -56,6 +59,7 @@ class Settings:
             section(params, "preprocess", preprocess.PreprocessConfig),
             section(params, "evaluate", evaluate.EvaluateConfig),
             section(params, "export", ExportConfig),
+            section(params, "trust", TrustConfig),
         )
 
 
@@ -74,12 +78,15 @@ def rescore(uri: str, raw: Path, settings: Settings, package: Path) -> ModelFact
     Raises:
         DataError: the raw tiles cannot give the inputs of this model.
         TrackingError: the weights cannot be downloaded.
+        TrustError: the signature of the version is wrong, or missing although it is required.
         MobanetError: preprocess, evaluate or export fails.
     """
     tree = read_raw_tree(raw)
     with tempfile.TemporaryDirectory(prefix=".rescore-", dir=raw.resolve().parent) as name:
         folder = Path(name)
         weights, _ = fetch(uri, MODEL_FILE, folder, "the version")
+        if settings.trust.public_key is not None:  # the new package may be signed, so its weights must have been
+            require_trusted(uri, weights, uri, settings.trust)
         _, facts = load_model(weights)
         split = datasets.split(tree.dataset.name, settings.split)
         tiles, store = as_trained(tree, facts, uri), folder / "store"

@@ -15,11 +15,12 @@ from components.common.data import datasets
 from components.common.data.config import DataConfig
 from components.common.data.rawtree import RawTree, read_raw_tree
 from components.common.data.store import Heights, read_manifest
-from components.common.errors import DataError, StoreError
+from components.common.errors import DataError, StoreError, TrustError
 from components.common.files import digest
 from components.common.inference.modelfile import save_model
 from components.common.params import section
 from components.common.tracking.packages import verify_statement
+from components.common.trust.config import TrustConfig
 from components.evaluate import step as evaluate
 from components.preprocess import step as preprocess
 from model import MoBaNet, MoBaNetConfig
@@ -122,3 +123,18 @@ def test_raw_tiles_that_cannot_give_the_inputs_are_rejected_before_the_work(chan
     facts = replace(toy_facts(MoBaNetConfig()), **changes)
     with pytest.raises(DataError, match=words):
         as_trained(described(), facts, URI)
+
+
+def test_weights_that_are_not_signed_are_not_signed_anew(raw, settings, weights, tmp_path, monkeypatch) -> None:
+    weights()
+    asked = []
+
+    def refuse(model, file, version, trust):
+        asked.append((file.name, version, trust))
+        raise TrustError("models:/city/3: no signature")
+
+    monkeypatch.setattr(rescoring, "require_trusted", refuse)
+    trust = TrustConfig(require_signature=True, public_key="key.pem")
+    with pytest.raises(TrustError):
+        rescore(URI, raw, replace(settings, trust=trust), tmp_path / "package")
+    assert asked == [("model.safetensors", URI, trust)] and not (tmp_path / "package").exists()
