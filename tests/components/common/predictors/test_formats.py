@@ -147,7 +147,7 @@ def changed(package, tmp_path, name, change):
 
 
 def test_a_package_that_contradicts_itself_is_refused(package, tmp_path):
-    from tests.components.common.predictors.hostile import property_
+    from tests.components.common.predictors.hostile_graphs import property_
 
     bad = changed(package, tmp_path, "model.onnx", property_("step", 12345))
     with pytest.raises(WeightsError, match=r"model.onnx: metadata of another model, because step differ from"):

@@ -10,10 +10,19 @@ import torch
 from components.common.errors import MobanetError
 from components.common.predictors.model_checks import verify_model
 from components.common.predictors.models import open_model
-from tests.components.common.predictors.hostile import CANARY, CASES, saved_pickle
+from tests.components.common.predictors.hostile import CANARY, saved_pickle
+from tests.components.common.predictors.hostile_graphs import ONNX, external
+from tests.components.common.predictors.hostile_programs import PT2
+from tests.components.common.predictors.hostile_weights import SAFETENSORS
 
 CPU = torch.device("cpu")
 MOST_KIB = 1 << 20
+
+CASES = [
+    (ending, name, change)
+    for ending, changes in {"safetensors": SAFETENSORS, "onnx": ONNX, "pt2": PT2}.items()
+    for name, change in changes.items()
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +68,6 @@ def test_a_pickle_is_refused_by_its_ending(tmp_path, ending):
 
 
 def test_weights_that_are_a_link_are_refused(tmp_path, whole):
-    from tests.components.common.predictors.hostile import external
-
     path, secret = tmp_path / "bad.onnx", tmp_path / "secret"
     secret.write_bytes(bytes(10_000))
     path.write_bytes(external("bad.onnx.data")(whole["onnx"]))
