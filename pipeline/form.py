@@ -22,7 +22,7 @@ from components.common.params import from_mapping
 from components.common.trust.config import TrustConfig
 from components.common.trust.keys import VARIABLE, portable
 from components.common.yaml_files import dump_yaml, parse_yaml, read_yaml
-from components.evaluate.step import EvaluateConfig
+from components.evaluate.config import EvaluateConfig
 from components.export.config import ExportConfig
 from components.predict.config import PredictConfig
 from components.preprocess.step import PreprocessConfig

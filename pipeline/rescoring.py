@@ -24,6 +24,7 @@ from components.common.tracking.registered_models import fetch
 from components.common.trust.config import TrustConfig
 from components.common.yaml_files import read_yaml
 from components.evaluate import step as evaluate
+from components.evaluate.config import EvaluateConfig
 from components.evaluate.outputs import RECORD
 from components.export import step as export
 from components.export.config import ExportConfig
@@ -42,7 +43,7 @@ class Settings:
     split: str
     reading: ReaderSettings
     preprocess: preprocess.PreprocessConfig
-    evaluate: evaluate.EvaluateConfig
+    evaluate: EvaluateConfig
     export: ExportConfig
     trust: TrustConfig
 
@@ -57,7 +58,7 @@ class Settings:
             section(params, "data", DataConfig).split,
             reader_settings(read_yaml(params)),
             section(params, "preprocess", preprocess.PreprocessConfig),
-            section(params, "evaluate", evaluate.EvaluateConfig),
+            section(params, "evaluate", EvaluateConfig),
             section(params, "export", ExportConfig),
             section(params, "trust", TrustConfig),
         )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from components.common.entrypoints.dvc import entry_point
 from components.common.params import section
-from components.evaluate.step import EvaluateConfig, run
+from components.evaluate.config import EvaluateConfig
+from components.evaluate.step import run
 
 
 def main(params: Path, store: Path, weights: Path, reports: Path) -> None:

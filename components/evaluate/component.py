@@ -29,8 +29,9 @@ def evaluate(
 
     from components.common.entrypoints.kubeflow import finite, hand_over, parameters, task
     from components.common.files import digest
+    from components.evaluate.config import EvaluateConfig
     from components.evaluate.record import comparable_metrics
-    from components.evaluate.step import EvaluateConfig, run
+    from components.evaluate.step import run
 
     drawn = {"rgb+dsm": confusion_fused, "rgb": confusion_image_only, "dsm": confusion_dsm_only}
     with task(workspace, commit) as folder:

@@ -13,11 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import Field
-from pydantic.dataclasses import dataclass as checked_dataclass
 
 from components.common.data.datasets import Subset
 from components.common.data.store import Store, TileEntry
@@ -26,7 +23,6 @@ from components.common.inference.any_network import AnyNetwork
 from components.common.inference.model_inputs import require_inputs_of
 from components.common.inference.modelfile import ModelFacts
 from components.common.inference.windows import Windows
-from components.common.params import STRICT, Count, Probability, Side
 from components.common.predictors.scored import ScoredModel, open_scored
 from components.common.progress import track
 from components.common.scoring.boundary import WIDTH_PX
@@ -35,41 +31,13 @@ from components.common.scoring.metrics import scores
 from components.common.scoring.tile_counts import Counted
 from components.common.tracking import provenance, server
 from components.evaluate import interpretation, outputs, record, robustness, trust
+from components.evaluate.config import EvaluateConfig
 from components.evaluate.tile_results import TileResult, predict_tile, total
 from components.evaluate.worst_crops import worst_of
 
 log = logging.getLogger(__name__)
 
 SUBSET: Subset = "test"
-
-
-@checked_dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
-class IntervalsConfig:
-    """Confidence intervals of the scores: a bootstrap over square blocks of the tiles."""
-
-    samples: Annotated[int, Field(ge=100, le=100_000)] = 1000  # number of resamples
-    level: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95  # probability that an interval contains the true value
-    block_px: Side = 256  # side of a block, pixels
-
-
-@checked_dataclass(frozen=True, kw_only=True, slots=True, config=STRICT)
-class EvaluateConfig:
-    """Section `evaluate` of params.yaml."""
-
-    window_px: Side | None  # side of a window; None: the training's window
-    stride_px: Side  # step between windows, up to the window; smaller is slower and smoother
-    batch_size: Count  # windows per forward pass
-    failure_probability: Probability  # p of the expected mIoU: probability that a sensor fails
-    panel_px: Annotated[int, Field(ge=64, le=2048)]  # longest side of a picture, pixels
-    robustness: bool = False  # also score degraded inputs
-    intervals: IntervalsConfig = IntervalsConfig()  # bootstrap over blocks of the tiles
-
-    def __post_init__(self) -> None:
-        if self.window_px is not None and self.stride_px > self.window_px:
-            raise ValueError(
-                f"stride_px is {self.stride_px}; expected evaluate.window_px or less, which is {self.window_px}, so "
-                "that windows leave no gaps"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,16 +204,7 @@ def _judged(
 ) -> record.Evaluation:
     """Add intervals, boundary IoU and calibration."""
     counts = [result.counts for result in results]
-    found = trust.score_intervals(
-        counts,
-        entries,
-        facts,
-        config.failure_probability,
-        ground_truth=GROUND_TRUTH,
-        level=config.intervals.level,
-        samples=config.intervals.samples,
-        block_px=config.intervals.block_px,
-    )
+    found = trust.score_intervals(counts, entries, facts, config)
     return replace(
         evaluation,
         intervals=found,

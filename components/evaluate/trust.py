@@ -13,10 +13,12 @@ import numpy.typing as npt
 from components.common.data.store import TileEntry
 from components.common.inference.modelfile import ModelFacts, temperature_of
 from components.common.scoring.boundary import WIDTH_PX, boundary_iou
+from components.common.scoring.conditions import GROUND_TRUTH
 from components.common.scoring.metrics import mean
 from components.common.scoring.tile_counts import ConditionCounts, block_shape
 from components.common.uncertainty.calibration import Reliability, reliability
 from components.common.uncertainty.intervals import Intervals, intervals
+from components.evaluate.config import EvaluateConfig
 from components.evaluate.record import Boundary
 
 TileCounts = Sequence[Mapping[str, ConditionCounts]]
@@ -27,31 +29,22 @@ def score_intervals(
     counts: TileCounts,
     entries: Sequence[TileEntry],
     facts: ModelFacts,
-    failure_probability: float,
-    *,
-    ground_truth: str,
-    level: float,
-    samples: int,
-    block_px: int,
+    config: EvaluateConfig,
 ) -> Intervals:
-    """The intervals of all scores on a ground truth.
+    """The intervals of all scores on the ground truth of the headline figures.
 
     Args:
         counts: counts of every tile, with its blocks.
         entries: the tiles, in the same order.
         facts: facts of the model.
-        failure_probability: p of the expected mIoU.
-        ground_truth: name of the ground truth.
-        level: probability that an interval contains the true value, 0..1.
-        samples: number of resamples.
-        block_px: side of a block, pixels.
+        config: section `evaluate`.
     """
     k = len(facts.classes)
-    grids = [block_shape(entry.height_px, entry.width_px, block_px) for entry in entries]
+    grids = [block_shape(entry.height_px, entry.width_px, config.intervals.block_px) for entry in entries]
     blocks: dict[str, npt.NDArray[np.int64]] = {}
     for condition in _conditions(counts):
         parts = [
-            of_tile[condition].blocks[ground_truth] if condition in of_tile else np.zeros((rows * columns, k, k), int)
+            of_tile[condition].blocks[GROUND_TRUTH] if condition in of_tile else np.zeros((rows * columns, k, k), int)
             for of_tile, (rows, columns) in zip(counts, grids, strict=True)
         ]
         blocks[condition] = np.concatenate(parts)
@@ -60,10 +53,10 @@ def score_intervals(
         grids,
         facts.classes,
         facts.in_means,
-        failure_probability,
-        level=level,
-        samples=samples,
-        block_px=block_px,
+        config.failure_probability,
+        level=config.intervals.level,
+        samples=config.intervals.samples,
+        block_px=config.intervals.block_px,
     )
 
 

@@ -18,7 +18,7 @@ from components.common.errors import DataError
 from components.common.files import replacing, write_json
 from components.common.params import section
 from components.common.tracking.run import Run, new_runs_tagged, open_run
-from components.evaluate.step import EvaluateConfig
+from components.evaluate.config import EvaluateConfig
 from components.train.config import RuntimeConfig
 from pipeline.ablation.plots import write_plots
 from pipeline.ablation.results import SENSORS, Results, collect

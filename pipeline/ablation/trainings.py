@@ -28,7 +28,8 @@ from components.common.inference.precision import training_precision
 from components.common.pool import cores, pooled
 from components.common.progress import track
 from components.common.tracking.run import new_runs_tagged, open_run
-from components.evaluate.step import EvaluateConfig, windows_of
+from components.evaluate.config import EvaluateConfig
+from components.evaluate.step import windows_of
 from components.train.config import RuntimeConfig
 from components.train.step import run as train
 from pipeline.ablation.studies import Job

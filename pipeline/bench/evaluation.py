@@ -1,9 +1,10 @@
 """`mobanet bench evaluate`: time of scoring tiles under all conditions, against the earlier way, in the same run.
 
 In: a store, the network of params.yaml, with the weights of a model file if there is one. Out: a table or JSON on
-stdout. The earlier way passes over a tile once per condition, runs both streams in each, fills an absent sensor with 0,
-and counts confusion matrices. The new way is that of the evaluate step: one pass, also with blocks and their intervals,
-boundary IoU and calibration. Both read the same tiles with the same windows; the ways alternate in rounds.
+stdout. The earlier way, `pass_per_condition`, passes over a tile once per condition and once for the gates, runs both
+streams in each, and counts confusion matrices on the CPU. The new way is that of the evaluate step: one pass, also with
+blocks and their intervals, boundary IoU and calibration. Both read the same tiles with the same windows; the ways
+alternate in rounds.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,16 +29,13 @@ from components.common.progress import track
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
-    from components.common.data.store import Store, Tile, TileEntry
+    from components.common.data.store import Store, TileEntry
     from components.common.inference.modelfile import ModelFacts
     from components.common.inference.windows import Windows
     from components.common.scoring.counts import Confusion
-    from components.evaluate.step import EvaluateConfig
+    from components.evaluate.config import EvaluateConfig
     from model import MoBaNet
-
-CONDITIONS = ("rgb+dsm", "rgb", "dsm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; the fastest counts.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Measure how long evaluate scores the test tiles, against one pass per condition in which both streams run."""
+    """Measure how long evaluate scores the test tiles, against a pass per condition and one for the gates."""
     report = measure(model, store, params, rounds)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(report), indent=2))
@@ -91,8 +88,10 @@ def measure(model: Path, store: Path, params: Path, rounds: int) -> Report:
 
     from components.common.data.store import Store
     from components.common.inference.precision import training_precision
-    from components.evaluate.step import SUBSET, EvaluateConfig, windows_of
+    from components.evaluate.config import EvaluateConfig
+    from components.evaluate.step import SUBSET, windows_of
     from model import MoBaNet
+    from pipeline.bench.pass_per_condition import fused_counts
     from pipeline.bench.train import device_name
 
     config, data = section(params, "evaluate", EvaluateConfig), Store(store)
@@ -106,7 +105,7 @@ def measure(model: Path, store: Path, params: Path, rounds: int) -> Report:
     if len(network.config.modalities) == 1 or not entries:
         raise ParamsError("bench evaluate compares sensors; give a model of both and a test tile that has both")
     ways: dict[str, Callable[[], Confusion]] = {
-        "earlier": lambda: _earlier(earlier, data, entries, windows, device),
+        "earlier": lambda: fused_counts(earlier, data, entries, windows, device),
         "now": lambda: _now(network, data, entries, windows, device, facts, config),
     }
     best, counts = dict.fromkeys(ways, math.inf), {}
@@ -171,100 +170,9 @@ def _now(
         score_tile(network, data[entry], windows, device, counted, gates=GateMap(), name=f"tile {entry.id}")
         for entry in entries
     ]
-    score_intervals(
-        found,
-        entries,
-        facts,
-        config.failure_probability,
-        ground_truth=GROUND_TRUTH,
-        level=config.intervals.level,
-        samples=config.intervals.samples,
-        block_px=config.intervals.block_px,
-    )
-    total: Confusion = np.sum([of_tile[CONDITIONS[0]].confusions[GROUND_TRUTH] for of_tile in found], axis=0)
+    score_intervals(found, entries, facts, config)
+    total: Confusion = np.sum([of_tile["rgb+dsm"].confusions[GROUND_TRUTH] for of_tile in found], axis=0)
     return total
-
-
-def _earlier(
-    network: MoBaNet, data: Store, entries: tuple[TileEntry, ...], windows: Windows, device: torch.device
-) -> Confusion:
-    """Confusion matrices of both ground truths, a pass per condition; the one that both ways share."""
-    import torch
-
-    from components.common.scoring.counts import Counter
-    from components.common.scoring.gates import GateMap
-
-    fused = Counter(network.config.num_classes)
-    for entry in entries:
-        tile = data[entry]
-        for condition in CONDITIONS:
-            gates = GateMap()
-            counters = [fused if condition == CONDITIONS[0] else Counter(network.config.num_classes)]
-            counters.append(Counter(network.config.num_classes))
-            for row, classes_hW, gates_GhW in _bands(network, tile, condition, windows, device):
-                rows = slice(row, row + len(classes_hW))
-                for counter, labels_HW in zip(counters, (tile.eroded_HW, tile.label_HW), strict=True):
-                    counter.add(torch.tensor(labels_HW[rows], device=device), classes_hW)
-                gates.add(gates_GhW)
-    return fused.matrix()
-
-
-def _bands(
-    network: MoBaNet, tile: Tile, condition: str, windows: Windows, device: torch.device
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """First row, classes and gates of the bands of a tile under one condition; a batch is within a row of windows."""
-    import torch
-
-    height, width = tile.label_HW.shape
-    side, k, with_gates = windows.window_px, network.config.num_classes, condition == CONDITIONS[0]
-    tops, lefts = ([*range(0, max(0, size - side), windows.stride_px), max(0, size - side)] for size in (height, width))
-    over_H, over_W = (torch.zeros(size, device=device) for size in (height, width))
-    for over, starts in ((over_H, tops), (over_W, lefts)):
-        for start in starts:
-            over[start : start + side] += 1
-    total = torch.zeros(k + with_gates, side, width, device=device)
-    for top, end in pairwise([*tops, height]):
-        for first in range(0, len(lefts), windows.batch_size):
-            chosen = lefts[first : first + windows.batch_size]
-            cuts = [(slice(top, top + side), slice(left, left + side)) for left in chosen]
-            for left, maps in zip(chosen, _maps(network, tile, condition, windows, device, cuts), strict=True):
-                total[:, : maps.shape[1], left : left + maps.shape[2]] += maps
-        done = end - top
-        mean = total[:, :done] / (over_H[top:end, None] * over_W)
-        yield top, mean[:k].max(0).indices.to(torch.uint8), mean[k:]
-        total[:, : side - done] = total[:, done:].clone()
-        total[:, side - done :] = 0
-
-
-def _maps(
-    network: MoBaNet,
-    tile: Tile,
-    condition: str,
-    windows: Windows,
-    device: torch.device,
-    cuts: list[tuple[slice, slice]],
-) -> Tensor:
-    """Logits of a batch of windows, and the mean gate under the condition with both sensors."""
-    import torch
-    from torch.nn.functional import interpolate
-
-    from components.common.scoring.gates import GateMap, has_gates
-    from model.inputs import normalise, pad_to_multiple
-
-    image_BHWC, dsm_BHW = (np.stack([layer[cut] for cut in cuts]) for layer in (tile.image_HWC, tile.dsm_HW))
-    h, w = dsm_BHW.shape[1:]
-    image, dsm = torch.from_numpy(image_BHWC).to(device).movedim(-1, 1), torch.from_numpy(dsm_BHW).to(device)[:, None]
-    inputs = normalise(image, dsm, windows.image_mean, windows.image_std)
-    rgb, heights = (pad_to_multiple(x, windows.patch_size) for x in inputs)
-    with torch.inference_mode():
-        if condition != CONDITIONS[0]:
-            return network(*((rgb, None) if condition == "rgb" else (None, heights)))[..., :h, :w].float()
-        if not has_gates(network):
-            logits = network(rgb, heights)
-            return torch.cat([logits, torch.zeros_like(logits[:, :1])], dim=1)[..., :h, :w].float()
-        logits, gates = network.forward_with_gates(rgb, heights)
-        gate = interpolate(GateMap().maps(gates).float(), size=logits.shape[-2:])
-        return torch.cat([logits, gate], dim=1)[..., :h, :w].float()
 
 
 def _table(report: Report) -> Table:
@@ -276,6 +184,6 @@ def _table(report: Report) -> Table:
     table = Table("way", title=title, title_justify="left")
     for column in ("seconds", "ratio"):
         table.add_column(column, justify="right")
-    table.add_row("a pass per condition, both streams", f"{report.earlier_s:.1f}", "1.00")
+    table.add_row("a pass per condition and for the gates", f"{report.earlier_s:.1f}", "1.00")
     table.add_row("one pass, with intervals, outlines, calibration", f"{report.seconds:.1f}", f"{report.ratio:.2f}")
     return table

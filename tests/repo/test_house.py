@@ -27,7 +27,7 @@ SECTIONS = {
     "model": "components.train.config.ModelParams",
     "train": "components.train.config.TrainConfig",
     "runtime": "components.train.config.RuntimeConfig",
-    "evaluate": "components.evaluate.step.EvaluateConfig",
+    "evaluate": "components.evaluate.config.EvaluateConfig",
     "export": "components.export.config.ExportConfig",
     "register": "components.register.config.RegisterConfig",
     "trust": "components.common.trust.config.TrustConfig",

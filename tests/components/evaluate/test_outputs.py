@@ -3,7 +3,8 @@
 import pytest
 
 from components.evaluate import outputs, report
-from components.evaluate.step import EvaluateConfig, run
+from components.evaluate.config import EvaluateConfig
+from components.evaluate.step import run
 
 CONFIG = EvaluateConfig(window_px=16, stride_px=16, batch_size=8, failure_probability=0.1, panel_px=64)
 

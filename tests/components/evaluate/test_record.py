@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from components.common.scoring.metrics import as_json
+from components.evaluate.config import EvaluateConfig
 from components.evaluate.record import comparable_metrics, evaluation
-from components.evaluate.step import EvaluateConfig, run
+from components.evaluate.step import run
 
 CONFIG = EvaluateConfig(window_px=16, stride_px=16, batch_size=8, failure_probability=0.2, panel_px=64)
 

@@ -13,8 +13,9 @@ from components.common.data.store import Store
 from components.common.inference.modelfile import InitialWeights
 from components.common.uncertainty.intervals import Difference
 from components.evaluate import report, report_pictures, report_tables
+from components.evaluate.config import EvaluateConfig
 from components.evaluate.pictures import panels
-from components.evaluate.step import EvaluateConfig, run
+from components.evaluate.step import run
 from tests.components.evaluate import report_example
 
 CONFIG = EvaluateConfig(window_px=16, stride_px=16, batch_size=8, failure_probability=0.1, panel_px=64)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from components.common.data.store import Tile
+from components.evaluate.config import EvaluateConfig
 from components.evaluate.robustness import (
     PERTURBATIONS,
     Perturbation,
@@ -17,7 +18,7 @@ from components.evaluate.robustness import (
     noisy,
     shifted,
 )
-from components.evaluate.step import EvaluateConfig, run
+from components.evaluate.step import run
 from tests.components.evaluate.conftest import make_tile
 
 CONFIG = EvaluateConfig(window_px=16, stride_px=8, batch_size=8, failure_probability=0.2, panel_px=64, robustness=True)

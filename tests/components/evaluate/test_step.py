@@ -14,7 +14,8 @@ from components.common.errors import NonFiniteError, ParamsError, StoreError, We
 from components.common.inference.modelfile import save_model
 from components.common.params import from_mapping
 from components.evaluate import outputs, step
-from components.evaluate.step import EvaluateConfig, run
+from components.evaluate.config import EvaluateConfig
+from components.evaluate.step import run
 from model import MoBaNet, MoBaNetConfig
 from tests.components.evaluate.conftest import HEIGHTS
 

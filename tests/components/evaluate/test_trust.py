@@ -11,8 +11,9 @@ from components.common.data.store import Store
 from components.common.inference.windows import Windows
 from components.common.scoring.tile_counts import ConditionCounts
 from components.common.uncertainty.temperature import fit_temperatures
+from components.evaluate.config import EvaluateConfig, IntervalsConfig
 from components.evaluate.record import comparable_metrics
-from components.evaluate.step import EvaluateConfig, IntervalsConfig, run
+from components.evaluate.step import run
 from components.evaluate.trust import boundaries, score_intervals
 
 CONFIG = EvaluateConfig(
@@ -69,10 +70,9 @@ def test_a_tile_without_a_sensor_counts_under_the_other_only():
     facts = SimpleNamespace(classes=("a", "b"), in_means=(True, True))
     tiles = [{name: counts(i) for i, name in enumerate(("rgb+dsm", "rgb", "dsm"))}, {"rgb": counts(7)}]
     entries = [SimpleNamespace(height_px=24, width_px=32)] * 2
-    known = {"ground_truth": "eroded", "level": 0.95, "samples": 200, "block_px": 8}
-    found = score_intervals(tiles, entries, facts, 0.1, **known)
-    alone = score_intervals([{"rgb": tile["rgb"]} for tile in tiles], entries, facts, 0.1, **known)
-    paired = score_intervals(tiles[:1], entries[:1], facts, 0.1, **known)
+    found = score_intervals(tiles, entries, facts, CONFIG)
+    alone = score_intervals([{"rgb": tile["rgb"]} for tile in tiles], entries, facts, CONFIG)
+    paired = score_intervals(tiles[:1], entries[:1], facts, CONFIG)
     assert (found.blocks, paired.blocks) == (24, 12)
     low, high = found.figures["miou/rgb"]
     assert alone.figures["miou/rgb"] == pytest.approx((low, high), abs=2)

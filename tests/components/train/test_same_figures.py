@@ -10,7 +10,8 @@ import torch
 from components.common.data.store import Store
 from components.common.inference.modelfile import load_model
 from components.common.inference.precision import effective, training_precision
-from components.evaluate.step import EvaluateConfig, windows_of
+from components.evaluate.config import EvaluateConfig
+from components.evaluate.step import windows_of
 from components.export.formats.onnx_graph import input_shapes
 from components.train import loop
 from components.train.step import run

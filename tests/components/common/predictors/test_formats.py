@@ -17,7 +17,7 @@ from components.common.inference.modelfile import load_model
 from components.common.predictors.model_checks import verify_model
 from components.common.predictors.models import open_model
 from components.common.predictors.scored import open_scored
-from components.evaluate.step import EvaluateConfig
+from components.evaluate.config import EvaluateConfig
 from components.evaluate.step import run as evaluate
 from tests.components.conftest import toy_facts
 
