@@ -44,17 +44,17 @@ def test_the_studies_of_masks_mean_the_same_whatever_is_shipped(toy_store, tmp_p
 
 def test_the_studies_of_copies_mean_the_same_whatever_is_shipped(params, toy_store, tmp_path):
     document = yaml.safe_load(params.read_text())
-    document["train"]["masking"] |= {"share": 0.5, "paired": 0.0, "paired_weight": 2.0, "distillation": 1.0}
+    document["train"]["masking"] |= {"share": 0.5, "paired": 0.0, "paired_weight": 3.0, "distillation": 1.0}
     document["train"]["masking"]["schedule"] = [0.1, 0.2]
     document["train"]["batch_size"] = 4
     document["model"] |= {"missing": "zero", "batch_norm": "shared"}
     params.write_text(yaml.safe_dump(document))
     for name in ("single", "parts"):
         found = {job.variant: job for job in jobs(read_study(BUILT_IN, name), params, (1,), Store(toy_store), tmp_path)}
-        job = found["two copies" if name == "single" else "as shipped"]
+        job = found["two copies, weight 2" if name == "single" else "as shipped"]
         masking = job.train.masking
         assert (job.model.missing, job.model.batch_norm) == ("excluded", "per-condition")
-        assert (masking.share, masking.paired, masking.paired_weight) == (0.0, 2.0, 1.0)
+        assert (masking.share, masking.paired, masking.paired_weight) == (0.0, 2.0, 2.0)
         assert (masking.distillation, masking.schedule) == (0.0, (0.0, 0.0))
 
 
