@@ -133,6 +133,10 @@ def test_the_report_is_json_and_a_table(model, config, tmp_path, monkeypatch):
 
 @pytest.mark.system
 def test_memory_does_not_depend_on_the_height_or_width_of_a_raster(tmp_path):
-    found = list(predict_memory.measure(tmp_path, PARAMS, [(3000, 3000), (12_000, 1500), (1500, 12_000)]))
+    params = tmp_path / "params.yaml"
+    content = yaml.safe_load(PARAMS.read_text())
+    content["predict"]["block_px"] = 1024  # every raster is wider than a strip
+    params.write_text(yaml.safe_dump(content))
+    found = list(predict_memory.measure(tmp_path, params, [(3000, 3000), (12_000, 1500), (1500, 12_000)]))
     assert predict_memory.spread(found) < 0.1
     assert max(row.peak_mb for row in found) < 1500
