@@ -20,7 +20,7 @@ from components.train.optim import StepFigures
 from components.train.ranks.distributed import Ranks
 from model.finite import first_non_finite
 
-LARGE = 1.0
+LARGE = 4.0
 """Weight decays, and weights of the losses of auxiliary heads and copies, above this are a likely cause."""
 
 
