@@ -4,8 +4,8 @@ BIN := .venv/bin
 # An experiment runs in a copy of the repository, with this environment and the same MLflow store.
 EXPERIMENT = PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" dvc exp run --temp
 # One single-threaded process per core, at most four: more would need more than 8 GB of memory.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-# `make test-system` has one process more: its tests often wait for servers and other processes.
+PROCESSES = logical
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Tests that compare numbers which the network computes. Kernels round differently with every instruction set; all other
 # tests compare integers, files or texts, and one run of them is enough. `make test` runs them with this processor's kernels.
 NUMERIC = tests/components/train/ranks/test_distributed.py tests/components/train/test_optim.py tests/components/train/test_batches.py \
@@ -86,8 +86,10 @@ test-cpus: setup  ## Run the numeric tests with the kernels of SSE 4.1 and of AV
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -m 'not system' $(NUMERIC)
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m 'not system' $(NUMERIC)
 
+# One process more than cores, because these tests often wait for servers and other processes.
+test-system: PROCESSES = $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))')
 test-system: setup  ## Run the heavy tests: kill and resume, the complete pipeline
-	$(PYTEST) -n $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') -m system --durations=20
+	$(PYTEST) -m system --durations=20
 
 clean:  ## Remove the environment, all caches and the site; data, models and reports stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache site *.egg-info

@@ -7,7 +7,7 @@ Letters: B batch, K maps (classes, or 1 for the gate), k classes, h w size of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
@@ -19,18 +19,17 @@ from torch import Tensor
 
 from components.common.data.datasets import CONDITIONS
 from components.common.data.store import Store, Tile, TileEntry
-from components.common.inference.windows import Predict, Windows
+from components.common.inference.windows import Predict, Windows, window_starts
+from components.common.scoring.counts import Confusion, confusion
 from components.common.scoring.gates import GateMap, has_gates
 from model import MoBaNet
 from model.inputs import normalise, pad_to_multiple
 from model.presence import without_nan
 
-IGNORED = 255
-
 
 def fused_counts(
     network: MoBaNet, data: Store, entries: tuple[TileEntry, ...], windows: Windows, device: torch.device
-) -> npt.NDArray[np.int64]:
+) -> Confusion:
     """Score tiles under all conditions and against both ground truths.
 
     Args:
@@ -49,8 +48,9 @@ def fused_counts(
         tile = data[entry]
         for condition, predict in _predictors(network).items():
             bands = _bands(predict, tile, windows, device)
-            predicted_HW = np.concatenate([maps_KhW.argmax(0).astype(np.uint8) for maps_KhW in bands])
-            eroded, _ = (_confusion(truth_HW, predicted_HW, k) for truth_HW in (tile.eroded_HW, tile.label_HW))
+            classes_hW = [torch.from_numpy(maps_KhW.argmax(0).astype(np.uint8)) for maps_KhW in bands]
+            truths_HW = (torch.tensor(layer) for layer in (tile.eroded_HW, tile.label_HW))
+            eroded, _ = (confusion(truth_HW, torch.cat(classes_hW), k) for truth_HW in truths_HW)
             fused += eroded if len(CONDITIONS[condition]) == 2 else 0
         if has_gates(network):
             side_by_side = replace(windows, stride_px=windows.window_px)
@@ -67,7 +67,7 @@ def _predictors(network: MoBaNet) -> dict[str, Predict]:
     }
 
 
-def _gate(network: MoBaNet) -> Callable[[Tensor, Tensor], Tensor]:
+def _gate(network: MoBaNet) -> Predict:
     """The mean gate over stages and channels, `[B, 1, h, w]`; the decoder does not run."""
 
     def predict(rgb: Tensor, dsm: Tensor) -> Tensor:
@@ -78,19 +78,11 @@ def _gate(network: MoBaNet) -> Callable[[Tensor, Tensor], Tensor]:
     return predict
 
 
-def _confusion(
-    truth_HW: npt.NDArray[np.uint8], predicted_HW: npt.NDArray[np.uint8], num_classes: int
-) -> npt.NDArray[np.int64]:
-    counted = truth_HW != IGNORED
-    pairs = truth_HW[counted].astype(np.int64) * num_classes + predicted_HW[counted]
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
 def _bands(predict: Predict, tile: Tile, windows: Windows, device: torch.device) -> Iterator[npt.NDArray[np.float32]]:
     """Finished rows `[K, h, W]` of a tile, top down; overlapping windows are averaged."""
     height, width = tile.label_HW.shape
     side = windows.window_px
-    tops, lefts = ([*range(0, max(0, size - side), windows.stride_px), max(0, size - side)] for size in (height, width))
+    tops, lefts = (window_starts(size, side, windows.stride_px) for size in (height, width))
     counts_hW = np.zeros((side, width), np.float32)
     total_KhW: npt.NDArray[np.float32] | None = None
     for top, end in pairwise([*tops, height]):

@@ -77,7 +77,7 @@ def parts(height_px: int, windows: Windows) -> list[range]:
 
     The parts follow from the tile and the windows alone, so their results do not depend on who computes which.
     """
-    count = len(_starts(height_px, windows.window_px, windows.stride_px))
+    count = len(window_starts(height_px, windows.window_px, windows.stride_px))
     edges = np.linspace(0, count, max(1, count // PART_ROWS) + 1).round().astype(int).tolist()
     return [range(first, last) for first, last in zip(edges, edges[1:], strict=False)]
 
@@ -100,7 +100,7 @@ def sliding(
     """
     height, width = tile.label_HW.shape
     side = windows.window_px
-    starts, columns = (_starts(size, side, windows.stride_px) for size in (height, width))
+    starts, columns = (window_starts(size, side, windows.stride_px) for size in (height, width))
     over_H, over_W = (_windows_over(n, at, side, device) for n, at in ((height, starts), (width, columns)))
     part = range(len(starts)) if part is None else part
     ends = [*starts[1:], height]
@@ -135,7 +135,8 @@ def _move_up(total_KHW: Tensor, done: int) -> None:
     total_KHW[:, kept:] = 0
 
 
-def _starts(size: int, window: int, stride: int) -> list[int]:
+def window_starts(size: int, window: int, stride: int) -> list[int]:
+    """First pixel of every window along a side of a raster; the last window ends where the raster ends."""
     last = max(0, size - window)
     return [*range(0, last, stride), last]
 

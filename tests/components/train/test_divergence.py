@@ -168,6 +168,7 @@ def test_weights_statistics_and_optimiser_state_are_named():
     ({"weight_decay": 1e6}, "set train.max_gradient_norm, lower train.weight_decay, which is 1e+06, or check"),
     ({"masking": TRAIN["masking"] | {"distillation": 9.0}}, "set train.max_gradient_norm, or check"),  # no copies
     ({"masking": TRAIN["masking"] | {"paired": 2.0, "distillation": 9.0}}, "lower train.masking.distillation, which"),
+    ({"masking": TRAIN["masking"] | {"paired": 2.0, "paired_weight": 2.0}}, "set train.max_gradient_norm, or check"),
     ({"aux_weight": 50.0}, "lower train.aux_weight, which is 50, or check model.weights, model.init and the value"),
 ])  # fmt: skip
 def test_the_advice_fits_the_parameters(train_config, changes, words):
