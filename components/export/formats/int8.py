@@ -3,7 +3,7 @@
 Two variants, of the matrix products in the backbone; convolutions of the decoder stay float32, because their errors
 change most pixels. `dynamic`: products are computed in int8, and the range of what they multiply is measured in every
 call. `weights`: only the weights are int8, one scale per output channel, and products are computed in float32; the file
-is as small, the answers are closer to the network's, and it is no faster.
+is as small, the answers are closer to the network's (`gptq`), and it is no faster.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import numpy as np
 from components.common.inference.modelfile import ModelFacts
 from components.export.config import ExportConfig
 from components.export.formats.derived_graph import float32_graph, save
+from components.export.formats.gptq import input_moments, rounded
+from components.export.parity.parity_cases import noise_cases
 from model import MoBaNet
 
 if TYPE_CHECKING:
@@ -76,25 +78,31 @@ def write_int8_weights(path: Path, network: MoBaNet, facts: ModelFacts, config: 
 
     with float32_graph(path, network, facts, config) as source:
         graph, made = onnx.load(source), onnx.load(source)
-    quantise_weights(made, _products(made))
+    quantise_weights(made, _products(made), facts)
     save(path, made, graph, "onnx-int8", "int8")
 
 
-def quantise_weights(graph: ModelProto, names: Collection[str]) -> None:
-    """Replace the weights `[inputs, outputs]` of the named matrix products by int8 ones and their scales, in place."""
-    import onnx
-    from onnx import numpy_helper
+def quantise_weights(graph: ModelProto, names: Collection[str], facts: ModelFacts) -> None:
+    """Replace the weights `[inputs, outputs]` of the named matrix products by int8 ones and their scales, in place.
+
+    They are rounded for noise, not for the validation crops, because those decide whether the graph is good enough.
+    `Cast` and `Mul` restore them. ONNX Runtime would merge `DequantizeLinear` with the product, and then round what is
+    multiplied as well.
+    """
+    from onnx import TensorProto, helper, numpy_helper
 
     used = {node.input[1] for node in graph.graph.node if node.name in names}
     entries = [entry for entry in graph.graph.initializer if entry.name in used and np.prod(entry.dims) >= SMALLEST]
+    examples = (inputs for _, inputs, _ in noise_cases(facts))
+    moments = input_moments(graph, [entry.name for entry in entries], facts, examples)
     for place, entry in enumerate(entries):
-        values, name = numpy_helper.to_array(entry), entry.name
-        scale = np.abs(values).max(axis=0) / np.float32(127)
-        scale[scale == 0] = 1
-        whole = np.rint(values / scale).astype(np.int8)
-        stored, scales = f"{name}_int8", f"{name}_scale"
+        name = entry.name
+        whole, scale = rounded(numpy_helper.to_array(entry), moments[name])
+        stored, scales, restored = f"{name}_int8", f"{name}_scale", f"{name}_whole"
         graph.graph.initializer.remove(entry)
         graph.graph.initializer.append(numpy_helper.from_array(whole, stored))
-        graph.graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), scales))
-        node = onnx.helper.make_node("DequantizeLinear", [stored, scales], [name], f"{name}_float32", axis=1)
-        graph.graph.node.insert(place, node)
+        graph.graph.initializer.append(numpy_helper.from_array(scale, scales))
+        cast = helper.make_node("Cast", [stored], [restored], f"{restored}_cast", to=TensorProto.FLOAT)
+        scaled = helper.make_node("Mul", [restored, scales], [name], f"{restored}_scaled")
+        graph.graph.node.insert(2 * place, cast)
+        graph.graph.node.insert(2 * place + 1, scaled)
