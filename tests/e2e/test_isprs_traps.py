@@ -59,6 +59,7 @@ def truth(dataset: str, tile: str, layer: str) -> np.ndarray:
     return classes_HW
 
 
+@pytest.mark.system
 def test_potsdam_with_every_trap_of_the_real_package_becomes_a_store_that_trains(project, tmp_path):
 
     tiles = datasets.split("potsdam", "official").tiles

@@ -51,6 +51,7 @@ def test_the_page_names_every_file_that_it_needs():
     assert all(shlex.split(line) for line in COMMANDS.splitlines())
 
 
+@pytest.mark.system
 def test_following_the_page_gives_a_model_of_ones_own_data(walked, tiny_project):
     go(walked, "acquire", "check", "preprocess")
     store, sample = Store(walked.root / "data/store"), Store(tiny_project.root / "data/store")

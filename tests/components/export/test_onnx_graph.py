@@ -33,6 +33,7 @@ def differences(network, facts, path):
     return found
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("backbone", "more", "dynamic"),
     [
