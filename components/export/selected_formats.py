@@ -77,7 +77,7 @@ def _written(
             break
         for file in with_weights(path):
             file.unlink(missing_ok=True)
-        log.info("%s", attempt.failure)
+        log.info("variant %s is not used: %s", variant, attempt.failure)
     entry = _entry(kind, path, reference.facts, attempt)
     if not attempt.failure:
         log.info("%s: %.1f MB, %.0f s", path.name, entry["bytes"] / 1e6, time.monotonic() - start)

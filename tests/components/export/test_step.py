@@ -268,7 +268,7 @@ def test_formats_that_contradict_each_other_are_refused(wrong, sentence) -> None
 
 
 def test_a_format_that_differs_is_left_out_with_the_reason_unless_it_is_required(
-    package, trained, tmp_path, monkeypatch
+    package, trained, tmp_path, monkeypatch, caplog
 ) -> None:
     def damage(path, *_) -> None:
         graph = onnx.load(package / "model.onnx")
@@ -285,7 +285,9 @@ def test_a_format_that_differs_is_left_out_with_the_reason_unless_it_is_required
     reduced = replace(known_formats.FORMATS["onnx-int8"], writers={"first": fail, "second": damage})
     monkeypatch.setitem(known_formats.FORMATS, "onnx-int8", reduced)
     config = export_config(formats=("onnx", "onnx-int8"))
-    made = run(config, trained.weights, trained.evaluation, trained.store, tmp_path / "package")
+    with caplog.at_level("INFO"):
+        made = run(config, trained.weights, trained.evaluation, trained.store, tmp_path / "package")
+    assert "variant first is not used: model_int8.onnx: cannot be written (no memory)" in caplog.text
     entry = made.formats["onnx-int8"]
     assert (entry["status"], entry["variant"], entry["bytes"]) == ("left out", "second", None)
     assert "more than export.max_changed_reduced 0.2 %" in entry["reason"] and entry["changed_share"] > 0.1
