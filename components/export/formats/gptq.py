@@ -1,8 +1,8 @@
-"""Round the weights of a matrix product so that later rows make up for the errors of earlier ones (GPTQ).
+"""Round the weights of a matrix product; later rows compensate for the rounding errors of earlier ones (GPTQ).
 
-In: weights, and the second moments of what they are multiplied with. Out: int8 weights and a scale per output. Rows of
-inputs resemble each other, so the errors of weights that are rounded to the nearest add up.
-Source: Frantar et al., "GPTQ", arXiv 2210.17323, with rows in their own order.
+In: weights, and the second moments of their inputs. Out: int8 weights and a scale per output. If every weight is
+rounded to the nearest integer, the errors add up, because the inputs of a product are correlated.
+Source: Frantar et al., "GPTQ", arXiv 2210.17323, without its reordering of rows.
 Letters: I inputs, O outputs of a product; N rows of inputs.
 """
 
@@ -28,25 +28,25 @@ LARGEST = 127
 """Rounded weights are -127..127."""
 
 DAMPING = 0.03
-"""Share of the mean square of the inputs that is added to each: they are only an example of what a network sees."""
+"""Share of the mean square input that is added to the diagonal of the moments; real inputs differ from noise."""
 
 ROWS = 128
-"""Rows that are rounded one by one before the rows after them are corrected."""
+"""Size of a block: rows after it are corrected once per block."""
 
 Moments = npt.NDArray[np.float64]
-"""Sum over rows x of inputs of the products `x^T x`, `[I, I]`."""
+"""Sum of `x^T x` over the rows x of the inputs, `[I, I]`."""
 
 
 def input_moments(
-    graph: ModelProto, weights: Iterable[str], facts: ModelFacts, examples: Iterable[Inputs]
+    graph: ModelProto, weights: Iterable[str], facts: ModelFacts, calibration: Iterable[Inputs]
 ) -> dict[str, Moments]:
-    """Measure what weights are multiplied with.
+    """Compute the second moments of the inputs of matrix products.
 
     Args:
         graph: a float32 graph; it is not changed.
         weights: names of weights, each the second input of matrix products.
         facts: facts of the network.
-        examples: inputs of the graph.
+        calibration: inputs of the graph.
 
     Returns:
         Name of a weight -> second moments of the inputs of all its products.
@@ -55,16 +55,16 @@ def input_moments(
 
     wanted = set(weights)
     products = [node for node in graph.graph.node if node.op_type == "MatMul" and node.input[1] in wanted]
-    open_graph = onnx.ModelProto()
-    open_graph.CopyFrom(graph)
+    probed = onnx.ModelProto()
+    probed.CopyFrom(graph)
     for name in dict.fromkeys(node.input[0] for node in products):
-        open_graph.graph.output.add(name=name, type=onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None))
+        probed.graph.output.add(name=name, type=onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None))
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "open.onnx"
-        onnx.save(open_graph, path, save_as_external_data=open_graph.ByteSize() >= TWO_GB)
+        path = Path(folder) / "probed.onnx"
+        onnx.save(probed, path, save_as_external_data=probed.ByteSize() >= TWO_GB)
         run = open_file(path, facts)
         moments: dict[str, Moments] = {}
-        for inputs in examples:
+        for inputs in calibration:
             values = run(*inputs)
             for node in products:
                 x = values[node.input[0]]
@@ -83,26 +83,26 @@ def rounded(
         moments_II: second moments `[I, I]` of their inputs.
 
     Returns:
-        Whole weights `[I, O]`, -127..127, and the scales `[O]` that they are multiplied with.
+        Integer weights `[I, O]`, -127..127, and scales `[O]`; their product approximates the weights.
     """
     scale_O = np.abs(weights_IO).max(axis=0) / np.float32(LARGEST)
     scale_O[scale_O == 0] = 1
     upper_II = _corrections(moments_II)
-    left_IO = weights_IO.astype(np.float64)  # the weights, corrected for the errors of the rows above
-    whole_IO = np.zeros(weights_IO.shape, np.int8)
+    left_IO = weights_IO.astype(np.float64)  # the weights, corrected for the errors of earlier rows
+    integer_IO = np.zeros(weights_IO.shape, np.int8)
     for start in range(0, len(left_IO), ROWS):
         end = min(start + ROWS, len(left_IO))
         errors = np.zeros((end - start, left_IO.shape[1]))
         for row in range(start, end):
-            whole_IO[row] = np.rint(left_IO[row] / scale_O).clip(-LARGEST, LARGEST)
-            errors[row - start] = (left_IO[row] - whole_IO[row] * scale_O) / upper_II[row, row]
+            integer_IO[row] = np.rint(left_IO[row] / scale_O).clip(-LARGEST, LARGEST)
+            errors[row - start] = (left_IO[row] - integer_IO[row] * scale_O) / upper_II[row, row]
             left_IO[row + 1 : end] -= np.outer(upper_II[row, row + 1 : end], errors[row - start])
         left_IO[end:] -= upper_II[start:end, end:].T @ errors
-    return whole_IO, scale_O
+    return integer_IO, scale_O
 
 
 def _corrections(moments_II: Moments) -> Moments:
-    """Upper triangle U with U^T U the inverse of the damped moments: row i tells how an error in i is made up for."""
+    """Upper triangular U; U^T U is the inverse of the damped moments. Row i spreads its error over later rows."""
     mean = np.diag(moments_II).mean()
     damped_II = moments_II + (DAMPING * mean or 1.0) * np.eye(len(moments_II))
     upper_II = np.linalg.cholesky(np.linalg.inv(damped_II)).T

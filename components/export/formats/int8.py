@@ -85,22 +85,21 @@ def write_int8_weights(path: Path, network: MoBaNet, facts: ModelFacts, config: 
 def quantise_weights(graph: ModelProto, names: Collection[str], facts: ModelFacts) -> None:
     """Replace the weights `[inputs, outputs]` of the named matrix products by int8 ones and their scales, in place.
 
-    They are rounded for noise, not for the validation crops, because those decide whether the graph is good enough.
-    `Cast` and `Mul` restore them. ONNX Runtime would merge `DequantizeLinear` with the product, and then round what is
-    multiplied as well.
+    Calibration inputs are noise, because the validation crops decide whether the graph is good enough. `Cast` and `Mul`
+    dequantise. ONNX Runtime would merge `DequantizeLinear` with the product, and round the inputs of the product too.
     """
     from onnx import TensorProto, helper, numpy_helper
 
     used = {node.input[1] for node in graph.graph.node if node.name in names}
     entries = [entry for entry in graph.graph.initializer if entry.name in used and np.prod(entry.dims) >= SMALLEST]
-    examples = (inputs for _, inputs, _ in noise_cases(facts))
-    moments = input_moments(graph, [entry.name for entry in entries], facts, examples)
+    calibration = (inputs for _, inputs, _ in noise_cases(facts))
+    moments = input_moments(graph, [entry.name for entry in entries], facts, calibration)
     for place, entry in enumerate(entries):
         name = entry.name
-        whole, scale = rounded(numpy_helper.to_array(entry), moments[name])
-        stored, scales, restored = f"{name}_int8", f"{name}_scale", f"{name}_whole"
+        integers, scale = rounded(numpy_helper.to_array(entry), moments[name])
+        stored, scales, restored = f"{name}_int8", f"{name}_scale", f"{name}_restored"
         graph.graph.initializer.remove(entry)
-        graph.graph.initializer.append(numpy_helper.from_array(whole, stored))
+        graph.graph.initializer.append(numpy_helper.from_array(integers, stored))
         graph.graph.initializer.append(numpy_helper.from_array(scale, scales))
         cast = helper.make_node("Cast", [stored], [restored], f"{restored}_cast", to=TensorProto.FLOAT)
         scaled = helper.make_node("Mul", [restored, scales], [name], f"{restored}_scaled")

@@ -1,4 +1,4 @@
-"""Rounding of weights, against the definition: after a row is rounded, the rest minimises the error of the outputs."""
+"""Rounding of weights, against the definition: after each row, the other rows minimise the error of the outputs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def by_definition(values, moments):
 
 
 @pytest.mark.parametrize("rows", [1, 5, 60])
-def test_every_row_makes_up_for_the_errors_of_the_rows_before_it(rows) -> None:
+def test_every_row_compensates_for_the_errors_of_the_rows_before_it(rows) -> None:
     values, seen = weights(rows), moments(rows)
     whole, scale = rounded(values, seen)
     assert np.array_equal(whole, by_definition(values, seen))
